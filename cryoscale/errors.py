@@ -8,7 +8,7 @@ class               meaning                                        the run
 =================== ============================================== ===================
 `TransientError`    a disk or network hiccup                       tries the unit again
 `TomogramError`     this tomogram cannot be processed              goes on without it
-`EnvironmentError_` disk full, no workers: every unit would fail   pauses, exit 4
+`PauseError`        disk full, no workers: every unit would fail   pauses, exit 4
 `UsageError`        options or inputs contradict each other        stops, exit 2
 `LockedError`       another run holds the output folder            stops, exit 5
 =================== ============================================== ===================
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 __all__ = [
     "CryoscaleError",
-    "EnvironmentError_",
+    "PauseError",
     "LockedError",
     "TomogramError",
     "TransientError",
@@ -72,12 +72,12 @@ class TransientError(CryoscaleError):
 
 
 class TomogramError(CryoscaleError):
-    """This tomogram (or mask) cannot be processed; the collection goes on and ends with exit code 3."""
+    """One tomogram (or mask) cannot be processed; the collection goes on and ends with exit code 3."""
 
     exit_code = 3
 
 
-class EnvironmentError_(CryoscaleError):
+class PauseError(CryoscaleError):
     """The machine cannot go on (disk full, no worker): the run pauses, and the same command resumes it."""
 
     exit_code = 4

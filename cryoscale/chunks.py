@@ -1,0 +1,89 @@
+"""Boxes of voxels: how a volume is cut into chunks, blocks and slabs, and grown by a halo.
+
+A `Region` is a half-open box ``start <= voxel < stop`` in z, y, x, anchored at the volume's origin. A block is the
+part of the output that one unit of work owns; it is made of whole chunks, so that no two units write into one file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Region", "blocks", "whole"]
+
+
+@dataclass(frozen=True, order=True)
+class Region:
+    """A half-open box of voxels."""
+
+    start: tuple[int, ...]
+    """First voxel on each axis, z, y, x."""
+    stop: tuple[int, ...]
+    """One past the last voxel on each axis."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of voxels along each axis."""
+        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return math.prod(self.shape)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Index of this box into the whole volume."""
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+
+    def grow(self, halo: Sequence[int], shape: Sequence[int]) -> Region:
+        """Grow by `halo` voxels on both sides of each axis, cut at a volume of `shape`."""
+        return Region(
+            tuple(max(0, a - h) for a, h in zip(self.start, halo, strict=True)),
+            tuple(min(n, b + h) for b, h, n in zip(self.stop, halo, shape, strict=True)),
+        )
+
+    def within(self, other: Region) -> tuple[slice, ...]:
+        """Index of this box into an array that covers `other`."""
+        return tuple(slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, other.start, strict=True))
+
+    def intersect(self, other: Region) -> Region | None:
+        """Return the common box, or None where there is none."""
+        start = tuple(max(a, b) for a, b in zip(self.start, other.start, strict=True))
+        stop = tuple(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
+        return Region(start, stop) if all(a < b for a, b in zip(start, stop, strict=True)) else None
+
+
+def whole(shape: Sequence[int]) -> Region:
+    """Return the region that covers a volume of `shape`."""
+    return Region((0,) * len(shape), tuple(int(n) for n in shape))
+
+
+def blocks(shape: Sequence[int], block: Sequence[int]) -> list[Region]:
+    """Cut a volume into blocks, in raster order; the last block of an axis may be smaller.
+
+    Parameters
+    ----------
+    shape, block
+        Voxels of the volume and of a block along z, y, x.
+
+    Raises
+    ------
+    ValueError
+        A length is not positive, or the two differ in number of axes.
+
+    Examples
+    --------
+    >>> [region.shape for region in blocks((3, 2), (2, 2))]
+    [(2, 2), (1, 2)]
+    """
+    if len(shape) != len(block) or any(n < 1 for n in (*shape, *block)):
+        msg = f"shape {tuple(shape)} and block {tuple(block)} must have the same number of axes, each at least 1"
+        raise ValueError(msg)
+    starts = (range(0, n, b) for n, b in zip(shape, block, strict=True))
+    return [
+        Region(start, tuple(min(a + b, n) for a, b, n in zip(start, block, shape, strict=True)))
+        for start in itertools.product(*starts)
+    ]

@@ -1,0 +1,282 @@
+"""OME-Zarr 0.5 (Zarr v3) volumes: created once, written by whole chunks, read by regions.
+
+Every chunk is compressed by Blosc (LZ4, bit-shuffled) and closed by a crc32c, so that a flipped bit is an error and
+never data (reliability.md, section 0). An all-zero chunk has no file. Axes are z, y, x in ångström; level ``n`` of
+the pyramid has half the samples of level ``n - 1`` along each axis, and its translation keeps the voxels' centres
+where they belong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import DTypeLike, NDArray
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+
+from cryoscale.chunks import Region, blocks, whole
+from cryoscale.errors import TomogramError
+from cryoscale.io.files import write_text
+from cryoscale.records import Geometry
+
+__all__ = [
+    "chunk_files",
+    "create_image",
+    "image_dtype",
+    "image_geometry",
+    "level_region",
+    "open_level",
+    "read_region",
+    "write_region",
+]
+
+_SAFE_CODECS = {"bytes", "transpose", "zstd", "blosc", "gzip", "crc32c", "sharding_indexed", "zlib", "lz4", "bz2"}
+_CHUNK_BYTES_LIMIT = 256 << 20
+_UNIT_IN_ANGSTROM = {"angstrom": 1.0, "nanometer": 10.0, "picometer": 0.01, "micrometer": 1e4}
+
+
+def create_image(
+    path: str | Path,
+    geometry: Geometry,
+    dtype: DTypeLike,
+    chunks: Sequence[int],
+    *,
+    levels: int = 1,
+    labels: bool = False,
+) -> None:
+    """Create an empty multiscale volume; one that is there already with the same metadata is left alone.
+
+    Parameters
+    ----------
+    path
+        Folder, by habit ``<name>.ome.zarr``.
+    geometry
+        Shape, voxel size and origin of level 0.
+    dtype
+        Of every level.
+    chunks
+        Chunk of level 0 in voxels, z, y, x; level n has ``chunks[0] >> n`` along z, so that the owner of a slab of
+        level 0 owns whole chunks of every level.
+    levels
+        Number of levels, at least 1.
+    labels
+        Whether the voxels are numbers of objects; recorded as OME ``image-label`` metadata.
+
+    Raises
+    ------
+    ValueError
+        The chunk's z length is not divisible by ``2 ** (levels - 1)``.
+    """
+    if chunks[0] % (1 << (levels - 1)):
+        msg = f"chunk z length {chunks[0]} must be divisible by {1 << (levels - 1)} for {levels} pyramid levels"
+        raise ValueError(msg)
+    path = Path(path)
+    attributes = _attributes(path.name.removesuffix(".ome.zarr"), geometry, levels, labels=labels)
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    for level in range(levels):
+        _create_level(path / str(level), geometry, np.dtype(dtype), chunks, level)
+    # The group's metadata comes last: a store that has it has all its levels.
+    if _json(path / "zarr.json") != group:
+        write_text(path / "zarr.json", json.dumps(group, indent=1))
+
+
+def _create_level(path: Path, geometry: Geometry, dtype: np.dtype[Any], chunks: Sequence[int], level: int) -> None:
+    shape = tuple(-(-n >> level) if level == 0 else -(-n // (1 << level)) for n in geometry.shape)
+    chunk = (max(1, chunks[0] >> level), int(chunks[1]), int(chunks[2]))
+    if (path / "zarr.json").is_file():
+        found = zarr.open_array(str(path), mode="r", zarr_format=3)
+        if found.shape == shape and found.chunks == chunk and found.dtype == dtype:
+            return
+    with_items = dtype.itemsize > 1
+    zarr.create_array(
+        store=str(path),
+        shape=shape,
+        chunks=chunk,
+        dtype=dtype,
+        serializer=BytesCodec() if with_items else BytesCodec(endian=None),
+        compressors=(BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize), Crc32cCodec()),
+        fill_value=0,
+        dimension_names=("z", "y", "x"),
+        overwrite=True,
+    )
+
+
+def _attributes(name: str, geometry: Geometry, levels: int, *, labels: bool) -> dict[str, Any]:
+    datasets = []
+    for level in range(levels):
+        factor = float(1 << level)
+        scale = [v * factor for v in geometry.voxel_size_angstrom]
+        shift = [
+            o + v * (factor - 1.0) / 2.0
+            for o, v in zip(geometry.origin_angstrom, geometry.voxel_size_angstrom, strict=True)
+        ]
+        datasets.append(
+            {
+                "path": str(level),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": scale},
+                    {"type": "translation", "translation": shift},
+                ],
+            }
+        )
+    axes = [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"]
+    ome: dict[str, Any] = {
+        "version": "0.5",
+        "multiscales": [{"name": name, "axes": axes, "datasets": datasets}],
+    }
+    if labels:
+        ome["image-label"] = {"version": "0.5"}
+    return {"ome": ome}
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def open_level(path: str | Path, level: int = 0, *, mode: str = "r") -> Any:
+    """Open one level of a volume as a Zarr array, after checking that reading it is safe.
+
+    Raises
+    ------
+    TomogramError
+        No readable array is there, a codec is not on the allow-list, or a chunk is larger than 256 MiB.
+    """
+    where = Path(path) / str(level)
+    try:
+        array = zarr.open_array(str(where), mode=mode)
+    except Exception as error:  # zarr raises many kinds for torn or foreign metadata
+        raise TomogramError(
+            "no readable Zarr array",
+            where=str(where),
+            found=f"{type(error).__name__}: {error}",
+            allowed="an OME-Zarr image, format 0.4 or 0.5",
+            todo="check the path, or write the volume again",
+        ) from error
+    _check_safe(array, where)
+    return array
+
+
+def _check_safe(array: Any, where: Path) -> None:
+    metadata = array.metadata.to_dict()
+    codecs = metadata.get("codecs") or [c for c in (metadata.get("compressor"), *(metadata.get("filters") or ())) if c]
+    names = [str(c.get("name", c.get("id", ""))).removeprefix("numcodecs.") for c in codecs]
+    unknown = sorted(set(names) - _SAFE_CODECS)
+    if unknown:
+        raise TomogramError(
+            "codec not allowed", where=str(where), found=unknown, allowed=", ".join(sorted(_SAFE_CODECS))
+        )
+    size = int(np.prod(array.chunks, dtype=object)) * array.dtype.itemsize
+    if size > _CHUNK_BYTES_LIMIT:
+        raise TomogramError(
+            "chunk too large", where=str(where), found=f"{size} bytes", allowed=f"{_CHUNK_BYTES_LIMIT} bytes"
+        )
+
+
+def image_dtype(path: str | Path) -> np.dtype[Any]:
+    """Return the voxels' type."""
+    dtype: np.dtype[Any] = open_level(path).dtype
+    return dtype
+
+
+def image_geometry(path: str | Path) -> Geometry:
+    """Read shape, voxel size and origin of level 0, in ångström whatever unit the file uses.
+
+    Raises
+    ------
+    TomogramError
+        There is no multiscale metadata, the axes are not z, y, x, or the unit is missing or unknown.
+    """
+    path = Path(path)
+    group = _json(path / "zarr.json") or {}
+    attributes = group.get("attributes", {}).get("ome") or _json(path / ".zattrs") or {}
+    try:
+        image = attributes["multiscales"][0]
+        names = [axis["name"] for axis in image["axes"]]
+        units = [_UNIT_IN_ANGSTROM[axis["unit"]] for axis in image["axes"]]
+        dataset = image["datasets"][0]
+        steps = {step["type"]: step[step["type"]] for step in dataset["coordinateTransformations"]}
+        scale = [float(v) * u for v, u in zip(steps["scale"], units, strict=True)]
+        origin = [float(v) * u for v, u in zip(steps.get("translation", (0.0, 0.0, 0.0)), units, strict=True)]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise TomogramError(
+            "OME-Zarr metadata is missing or incomplete",
+            where=str(path),
+            found=f"{type(error).__name__}: {error}",
+            allowed="multiscales with axes z, y, x, their unit and a scale",
+            todo="state the voxel size with --apix, or write the metadata",
+        ) from error
+    if names != ["z", "y", "x"] or dataset["path"] != "0":
+        raise TomogramError(
+            "OME-Zarr axes or level path not supported",
+            where=str(path),
+            found=f"axes {names}, first level {dataset['path']!r}",
+            allowed="axes z, y, x and first level '0'",
+        )
+    shape = open_level(path).shape
+    return Geometry(tuple(shape), tuple(scale), tuple(origin))  # type: ignore[arg-type]
+
+
+def level_region(region: Region, level: int) -> Region:
+    """Return the region of a lower level that a region of level 0, aligned to ``2 ** level``, becomes."""
+    step = 1 << level
+    return Region(tuple(a // step for a in region.start), tuple(-(-b // step) for b in region.stop))
+
+
+def read_region(path: str | Path, region: Region | None = None, level: int = 0) -> NDArray[Any]:
+    """Read a box of voxels, z, y, x; all of the volume where `region` is None.
+
+    Raises
+    ------
+    TomogramError
+        A chunk is damaged (its checksum does not match) or unreadable.
+    """
+    array = open_level(path, level)
+    region = whole(array.shape) if region is None else region
+    try:
+        return np.asarray(array[region.slices])
+    except OSError:
+        raise
+    except Exception as error:  # a failed checksum or codec, by whatever name zarr gives it
+        raise TomogramError(
+            "chunk damaged",
+            where=f"{path} level {level}, voxels {region.start} to {region.stop}",
+            found=f"{type(error).__name__}: {error}",
+            todo="run again: the damaged part is computed anew from its record",
+        ) from error
+
+
+def write_region(path: str | Path, region: Region, array: NDArray[Any], level: int = 0) -> list[str]:
+    """Write a box of whole chunks and return the chunk files that now exist, as absolute paths.
+
+    Raises
+    ------
+    ValueError
+        The region cuts through a chunk: two units would then write into one file.
+    """
+    target = open_level(path, level, mode="r+")
+    for a, b, c, n in zip(region.start, region.stop, target.chunks, target.shape, strict=True):
+        if a % c or (b % c and b != n):
+            msg = f"region {region.start}..{region.stop} does not consist of whole chunks {target.chunks}"
+            raise ValueError(msg)
+    target[region.slices] = array
+    return chunk_files(path, region, level)
+
+
+def chunk_files(path: str | Path, region: Region, level: int = 0) -> list[str]:
+    """Return the existing chunk files of a region of whole chunks, in raster order."""
+    array = open_level(path, level)
+    root = Path(path).absolute() / str(level) / "c"
+    files = []
+    for block in blocks(region.shape, array.chunks):
+        index = ((a + s) // c for a, s, c in zip(block.start, region.start, array.chunks, strict=True))
+        name = root.joinpath(*(str(i) for i in index))
+        if name.is_file():
+            files.append(str(name))
+    return files

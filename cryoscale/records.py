@@ -1,0 +1,164 @@
+"""The plain records that stages, engine and disk hand to each other.
+
+A stage's ``plan`` is a generator. It yields phases, each a list of `Unit`; the engine runs a phase (in a loop or on
+a Dask cluster, in any order), skips units whose done-record is valid, and sends back their `Receipt` in the order of
+the units. What the generator returns is the stage's summary, a JSON-able dict that later stages read::
+
+    def plan(tomogram: Tomogram, spec: MergeSpec, ...) -> Plan:
+        receipts = yield [Unit(("merge-label", tomogram.id, i), label_block, (tomogram.folder, ...), bytes) ...]
+        ...
+        return {"count": 12}
+
+``Unit.call`` is a module-level function of plain, picklable arguments that reads its region with a halo, writes its
+own whole output chunks or files, and returns a `Receipt` naming every file it wrote. Arrays never travel in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["DoneRecord", "Geometry", "Plan", "Receipt", "Tomogram", "Unit", "fingerprint"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a volume's voxels are in space."""
+
+    shape: tuple[int, int, int]
+    """Voxels along z, y, x."""
+    voxel_size_angstrom: tuple[float, float, float]
+    """Edge of a voxel along z, y, x."""
+    origin_angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Position of the centre of voxel (0, 0, 0), z, y, x."""
+
+    @property
+    def voxel_size_nm(self) -> float:
+        """Mean edge of a voxel; ingest admits only voxels that are cubes within a part in a thousand."""
+        return sum(self.voxel_size_angstrom) / 30.0
+
+    def to_json(self) -> dict[str, list[float]]:
+        """Return a JSON-able form, read back by `from_json`."""
+        return {
+            "shape": list(self.shape),
+            "voxel_size_angstrom": list(self.voxel_size_angstrom),
+            "origin_angstrom": list(self.origin_angstrom),
+        }
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Geometry:
+        """Rebuild what `to_json` wrote."""
+        shape = tuple(int(n) for n in data["shape"])
+        voxel = tuple(float(v) for v in data["voxel_size_angstrom"])
+        origin = tuple(float(v) for v in data["origin_angstrom"])
+        return Geometry(shape, voxel, origin)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Tomogram:
+    """One tomogram of the collection and where its products go."""
+
+    id: str
+    """Unique safe name, ``[A-Za-z0-9._-]{1,100}``."""
+    source: str
+    """Path of the tomogram, or of the mask where the run starts at merge."""
+    folder: str
+    """Folder of this tomogram's products; every path in a receipt is relative to it."""
+    geometry: Geometry | None = None
+    """Known once ingest is done; a plan after ingest may count on it."""
+
+    def path(self, name: str) -> Path:
+        """Return the path of a product."""
+        return Path(self.folder) / name
+
+    @property
+    def known_geometry(self) -> Geometry:
+        """The geometry, for plans that run after ingest."""
+        if self.geometry is None:
+            msg = f"tomogram {self.id}: its geometry is not known before ingest"
+            raise RuntimeError(msg)
+        return self.geometry
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a unit leaves behind: the files it wrote and a few numbers."""
+
+    files: tuple[str, ...] = ()
+    """Paths relative to the tomogram's folder, each an existing file that this unit alone writes."""
+    numbers: dict[str, Any] = field(default_factory=dict)
+    """JSON-able, small (a few kilobytes): counts, sums, names of files with more."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of work: owns whole output chunks or files, and can be repeated at any time."""
+
+    key: tuple[str, str, int]
+    """Stage, tomogram id, index: what the dashboard shows and the done-record is named after."""
+    call: Callable[..., Receipt]
+    """Module-level function, called with `args`."""
+    args: tuple[Any, ...]
+    """Plain values: paths as str, numbers, frozen dataclasses."""
+    bytes: int
+    """Projected peak memory beyond the interpreter and its libraries."""
+    gpu: bool = False
+    """Whether it needs the GPU resource."""
+
+
+Plan = Generator[list[Unit], list[Receipt], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class DoneRecord:
+    """Proof that a unit is complete: written last, after its files are on disk."""
+
+    key: tuple[str, str, int]
+    fingerprint: str
+    """Hash of all that determines the result: spec, model, input identity, code version."""
+    files: tuple[tuple[str, int, int], ...]
+    """Each file with its length in bytes and crc32c."""
+    numbers: dict[str, Any]
+    seconds: float
+    """Wall time of the unit, for estimates."""
+    peak_bytes: int = 0
+    """Peak resident memory of the process right after the unit."""
+
+    def to_json(self) -> str:
+        """Return the text of the record's file."""
+        return json.dumps(
+            {
+                "key": list(self.key),
+                "fingerprint": self.fingerprint,
+                "files": [list(entry) for entry in self.files],
+                "numbers": self.numbers,
+                "seconds": self.seconds,
+                "peak_bytes": self.peak_bytes,
+            },
+            separators=(",", ":"),
+        )
+
+    @staticmethod
+    def from_json(text: str) -> DoneRecord:
+        """Parse a record; any damage raises ValueError, KeyError or TypeError."""
+        data = json.loads(text)
+        stage, tomogram, index = data["key"]
+        files = tuple((str(name), int(length), int(crc)) for name, length, crc in data["files"])
+        return DoneRecord(
+            (str(stage), str(tomogram), int(index)),
+            str(data["fingerprint"]),
+            files,
+            dict(data["numbers"]),
+            float(data["seconds"]),
+            int(data["peak_bytes"]),
+        )
+
+
+def fingerprint(*parts: object) -> str:
+    """Return a sha256 over the canonical JSON of `parts`: equal parts, equal text, on any machine."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,263 @@
+"""Every option of a run: one frozen dataclass per stage, defaults in the code, TOML in and out.
+
+The text under a field is its help, printed by ``cryoscale config`` above the field's default. Sizes are physical
+(nm, nm3, ångström) so that one configuration holds for every voxel size; only chunk shapes count voxels.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryoscale.errors import UsageError
+
+__all__ = [
+    "EnhanceSpec",
+    "FitSpec",
+    "IngestSpec",
+    "MeasureSpec",
+    "MergeSpec",
+    "ReportSpec",
+    "RunSpec",
+    "SegmentSpec",
+    "SurfaceSpec",
+    "from_toml",
+    "to_toml",
+]
+
+
+@dataclass(frozen=True)
+class IngestSpec:
+    """Tomogram to chunked OME-Zarr."""
+
+    apix: float = 0.0
+    """Voxel size in ångström; 0 takes the header's, and refuses a header that does not state one."""
+    force_apix: bool = False
+    """Take `apix` even where it differs from the header by a factor of ten."""
+    chunk_voxels: tuple[int, int, int] = (64, 128, 128)
+    """Chunk of every volume, z, y, x; z divisible by 4."""
+    pyramid_levels: int = 3
+    """Resolution levels of the ingested tomogram."""
+    ignore_extended_header: bool = False
+    """Read the data right after the 1,024-byte header, for files that declare an extended header they do not have."""
+
+
+@dataclass(frozen=True)
+class EnhanceSpec:
+    """Bilateral filter and CLAHE, slice by slice (preprint section 3)."""
+
+    enabled: bool = False
+    """Write an enhanced copy for people to look at; the network reads it only where its card asks for it."""
+    bilateral_sigma_nm: float = 1.5
+    """Spatial sd of the bilateral filter."""
+    bilateral_sigma_intensity: float = 1.0
+    """Intensity sd of the bilateral filter, in units of the tomogram's own sd."""
+    clahe_clip_limit: float = 0.01
+    """Contrast limit of the adaptive histogram equalisation, 0 to 1."""
+    clahe_tile_nm: float = 60.0
+    """Edge of the tiles whose histograms are equalised."""
+
+
+@dataclass(frozen=True)
+class SegmentSpec:
+    """U-Net inference."""
+
+    model: str = ""
+    """Weights file (.safetensors with its .json card); empty takes the shipped one."""
+    score_threshold: float = 0.5
+    """Membrane score from which a voxel is membrane, 0 to 1."""
+    region_voxels: int = 512
+    """Edge in y and x of what the network sees at once, without the halo; more memory, less overlap."""
+    batch_slices: int = 4
+    """Slices per forward pass; never changes the result."""
+
+
+@dataclass(frozen=True)
+class MergeSpec:
+    """Union-find over membrane voxels (paper section 4.2)."""
+
+    distance_nm: float = 2.0
+    """Voxels closer than this belong to one membrane; at least the diagonal of a voxel is used."""
+    minimum_volume_nm3: float = 2000.0
+    """Smaller regions are dropped."""
+    mask_labels: tuple[int, ...] = ()
+    """Values of a given mask that are membrane; empty takes every value but 0."""
+    mask_threshold: float = 0.5
+    """Score from which a given floating-point mask is membrane."""
+    separate_labels: bool = False
+    """Keep different values of a given mask apart: another tool's instances or classes."""
+    minimum_protein_nm3: float = 60.0
+    """Smaller protein components are dropped."""
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    """Gaussian-process implicit surfaces (paper section 5.2, corrected)."""
+
+    kernel: str = "auto"
+    """auto (chosen by marginal likelihood), cubic (the paper's) or matern52."""
+    batch_membranes: int = 8
+    """Membranes solved together in one unit."""
+    reach_nm: float = 4.0
+    """Half width of the band around the surface in which distance and sd are kept; at least half the thickness."""
+
+
+@dataclass(frozen=True)
+class SurfaceSpec:
+    """Label volumes and meshes."""
+
+    thickness_nm: float = 4.0
+    """Thickness of the membranes in the final labels."""
+    inferred_beyond_nm: float = 4.0
+    """Surface farther than this from any segmented voxel is marked as inferred."""
+
+
+@dataclass(frozen=True)
+class MeasureSpec:
+    """Tables."""
+
+    neighbour_nm: float = 20.0
+    """Membranes that come closer than this are listed as neighbours."""
+
+
+@dataclass(frozen=True)
+class ReportSpec:
+    """The page."""
+
+    tomograms_with_pictures: int = 50
+    """Tomograms shown with pictures; the others are in the tables."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A whole run."""
+
+    ingest: IngestSpec = field(default_factory=IngestSpec)
+    enhance: EnhanceSpec = field(default_factory=EnhanceSpec)
+    segment: SegmentSpec = field(default_factory=SegmentSpec)
+    merge: MergeSpec = field(default_factory=MergeSpec)
+    fit: FitSpec = field(default_factory=FitSpec)
+    surface: SurfaceSpec = field(default_factory=SurfaceSpec)
+    measure: MeasureSpec = field(default_factory=MeasureSpec)
+    report: ReportSpec = field(default_factory=ReportSpec)
+
+    def __post_init__(self) -> None:
+        """Refuse values that no stage could work with."""
+        _require(self.ingest.apix >= 0, "ingest.apix", self.ingest.apix, "0 (from the header) or 0.5 to 100 Å")
+        chunk = self.ingest.chunk_voxels
+        _require(min(chunk) >= 8, "ingest.chunk_voxels", chunk, "at least 8 voxels on each axis")
+        levels = self.ingest.pyramid_levels
+        _require(1 <= levels <= 6, "ingest.pyramid_levels", levels, "1 to 6")
+        _require(chunk[0] % (1 << (levels - 1)) == 0, "ingest.chunk_voxels", chunk, "z divisible by 2^(levels - 1)")
+        _require(
+            0 < self.segment.score_threshold < 1, "segment.score_threshold", self.segment.score_threshold, "0 to 1"
+        )
+        _require(self.segment.region_voxels >= 64, "segment.region_voxels", self.segment.region_voxels, "at least 64")
+        _require(self.segment.batch_slices >= 1, "segment.batch_slices", self.segment.batch_slices, "at least 1")
+        _require(self.merge.distance_nm >= 0, "merge.distance_nm", self.merge.distance_nm, "0 or more")
+        _require(
+            self.fit.kernel in ("auto", "cubic", "matern52"), "fit.kernel", self.fit.kernel, "auto, cubic, matern52"
+        )
+        _require(self.fit.batch_membranes >= 1, "fit.batch_membranes", self.fit.batch_membranes, "at least 1")
+        _require(self.surface.thickness_nm > 0, "surface.thickness_nm", self.surface.thickness_nm, "more than 0")
+
+
+def _require(holds: bool, name: str, found: object, allowed: str) -> None:
+    if not holds:
+        raise UsageError("value not allowed", where=name, found=found, allowed=allowed)
+
+
+def to_toml(spec: RunSpec) -> str:
+    """Return `spec` as TOML, each field under its help."""
+    lines = ["# cryoscale run configuration; every line that is left out keeps its default", ""]
+    for section in dataclasses.fields(spec):
+        stage = getattr(spec, section.name)
+        lines.append(f"[{section.name}]  # {inspect.getdoc(type(stage))}")
+        helps = _field_helps(type(stage))
+        for entry in dataclasses.fields(stage):
+            lines.append(f"# {helps[entry.name]}")
+            lines.append(f"{entry.name} = {_toml_value(getattr(stage, entry.name))}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _field_helps(cls: type) -> dict[str, str]:
+    """Read the string under each field of a dataclass from its source."""
+    body = ast.parse(inspect.getsource(cls)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    helps: dict[str, str] = {}
+    for node, after in zip(body.body, body.body[1:], strict=False):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
+            helps[node.target.id] = " ".join(str(ast.literal_eval(after.value)).split())
+    return helps
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return repr(value)
+
+
+def from_toml(path: str | Path) -> RunSpec:
+    """Read a configuration file.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read, is not TOML, or names an unknown section or field, a wrong type or a value out of range.
+    """
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError("configuration cannot be read", where=str(path), found=error) from error
+    stages: dict[str, Any] = {}
+    known = {entry.name: entry.default_factory for entry in dataclasses.fields(RunSpec)}
+    for name, values in data.items():
+        if name not in known:
+            raise _unknown(path, name, list(known))
+        if not isinstance(values, dict):
+            raise UsageError("a section is expected", where=f"{path}: {name}", found=values, allowed=f"[{name}]")
+        stages[name] = _stage_from(path, name, typing.cast(type, known[name]), values)
+    return RunSpec(**stages)
+
+
+def _stage_from(path: Path, section: str, cls: type, values: dict[str, Any]) -> Any:
+    types = typing.get_type_hints(cls)
+    resolved = {}
+    for name, value in values.items():
+        if name not in types:
+            raise _unknown(path, f"{section}.{name}", [f"{section}.{known}" for known in types])
+        resolved[name] = _typed(f"{path}: {section}.{name}", value, types[name])
+    return cls(**resolved)
+
+
+def _typed(where: str, value: Any, wanted: Any) -> Any:
+    if typing.get_origin(wanted) is tuple:
+        items = typing.get_args(wanted)
+        length = None if items[-1] is Ellipsis else len(items)
+        if not isinstance(value, list) or (length is not None and len(value) != length):
+            raise UsageError("wrong type", where=where, found=value, allowed=f"a list of {length or 'any number of'}")
+        return tuple(_typed(where, item, items[0]) for item in value)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not wanted:
+        raise UsageError("wrong type", where=where, found=repr(value), allowed=wanted.__name__)
+    return value
+
+
+def _unknown(path: Path, name: str, known: list[str]) -> UsageError:
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"one of: {', '.join(known)}"
+    return UsageError("unknown name", where=f"{path}: {name}", todo=hint)
