@@ -18,8 +18,8 @@ from __future__ import annotations
 
 __all__ = [
     "CryoscaleError",
-    "PauseError",
     "LockedError",
+    "PauseError",
     "TomogramError",
     "TransientError",
     "UsageError",
