@@ -1,0 +1,5 @@
+"""Where units run beyond the plain loop."""
+
+from cryoscale.cluster.executor import DaskExecutor
+
+__all__ = ["DaskExecutor"]

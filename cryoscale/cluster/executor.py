@@ -1,0 +1,144 @@
+"""Units on a Dask cluster: this machine's own processes, or a scheduler that is already there.
+
+Everything of ours listens on loopback only (reliability.md (c)); results stay on disk, so a lost worker costs the unit
+it held and nothing else.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import dask
+from distributed import Client, LocalCluster, as_completed
+from distributed.scheduler import KilledWorker, NoWorkerError
+
+from cryoscale.engine import UnitResult, run_unit
+from cryoscale.errors import PauseError, TomogramError
+from cryoscale.records import Unit
+
+__all__ = ["DaskExecutor"]
+
+_CONNECT_SECONDS = 20
+
+
+class DaskExecutor:
+    """Runs units on a Dask cluster: one of this machine's own by default, or the scheduler at an address.
+
+    Parameters
+    ----------
+    workers
+        Worker processes of the local cluster, each with one thread; ignored with `address`.
+    address
+        Scheduler to use instead, ``tcp://127.0.0.1:8786`` or the like.
+    dashboard
+        Serve the Dask dashboard on loopback (port 8787 or the next free one).
+    """
+
+    def __init__(self, workers: int = 2, *, address: str = "", dashboard: bool = False) -> None:
+        # A run with no workers left must end, with the command to resume, and not hang.
+        dask.config.set({"distributed.scheduler.no-workers-timeout": "120s", "distributed.comm.retry.count": 2})
+        self._cluster: Any = None
+        if address:
+            self._client = _connect(Client, address)
+        else:
+            self._cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=_free_dashboard_port() if dashboard else None,
+                silence_logs=40,
+            )
+            self._client = Client(self._cluster)
+        self._completed = as_completed()
+        self._units: dict[str, tuple[Any, Unit]] = {}
+        self._has_gpu = any(
+            "GPU" in w["resources"] for w in self._client.scheduler_info(n_workers=-1)["workers"].values()
+        )
+
+    @property
+    def dashboard_link(self) -> str:
+        """Address of the dashboard, empty where there is none."""
+        port = self._client.scheduler_info()["services"].get("dashboard")
+        return f"http://127.0.0.1:{port}/status" if port else ""
+
+    def submit(self, unit: Unit, folder: str, fingerprint: str) -> None:
+        """Take a unit; its tuple key makes the dashboard group units by stage."""
+        resources = {"GPU": 1} if unit.gpu and self._has_gpu else None
+        future = self._client.submit(
+            run_unit, unit, folder, fingerprint, key=unit.key, pure=False, resources=resources, retries=0
+        )
+        self._units[future.key] = (future, unit)
+        self._completed.add(future)
+
+    def completed(self) -> tuple[tuple[str, str, int], UnitResult | BaseException]:
+        """Wait for any unit to end and return its key and result; the cluster then forgets it."""
+        while True:
+            future = next(self._completed)
+            if future.key in self._units:
+                break
+        _, unit = self._units.pop(future.key)
+        if future.status == "finished":
+            return unit.key, future.result()
+        return unit.key, _dask_failure(unit, future)
+
+    def drop(self, job: str) -> None:
+        """Cancel the units of a job that failed."""
+        for key, (future, unit) in list(self._units.items()):
+            if unit.key[1] == job:
+                del self._units[key]
+                future.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for future, _ in self._units.values():
+            future.cancel(force=True)
+        self._client.close(timeout=10)
+        if self._cluster is not None:
+            self._cluster.close(timeout=10)
+
+
+def _connect(client: Callable[..., Any], address: str) -> Any:
+    try:
+        return client(address, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise PauseError(
+            "no Dask scheduler answers",
+            where=address,
+            found=error,
+            todo="start one with `dask scheduler`, check the address",
+        ) from error
+
+
+def _free_dashboard_port() -> str:
+    with socket.socket() as probe:
+        taken = probe.connect_ex(("127.0.0.1", 8787)) == 0
+    return "127.0.0.1:0" if taken else "127.0.0.1:8787"
+
+
+def _dask_failure(unit: Unit, future: Any) -> BaseException:
+    """Translate how Dask says that a unit failed."""
+    if future.status in ("cancelled", "lost"):
+        return PauseError(
+            "the Dask scheduler was lost",
+            where=str(unit.key),
+            todo="run the same command again: finished units are kept",
+        )
+    error: BaseException = future.exception()
+    if isinstance(error, NoWorkerError):
+        return PauseError("no Dask worker is left", where=str(unit.key), todo="run the same command again")
+    if isinstance(error, KilledWorker):
+        return TomogramError(
+            "the unit killed every worker it ran on",
+            where=str(unit.key),
+            found=error,
+            todo=f"it needs about {unit.bytes / 2**20:.0f} MiB: give workers more memory, or use smaller chunks",
+        )
+    return error

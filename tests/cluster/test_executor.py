@@ -1,0 +1,75 @@
+"""The same jobs on worker processes: equal results, killed workers, poison units, nothing beyond loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cryoscale.cluster import DaskExecutor
+from cryoscale.engine import LoopExecutor, run_jobs
+from cryoscale.errors import PauseError, TomogramError
+from tests import toyunits
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[DaskExecutor]:
+    with DaskExecutor(2, dashboard=True) as executor:
+        yield executor
+
+
+def test_equals_the_plain_loop(tmp_path: Path, executor: DaskExecutor) -> None:
+    jobs = [toyunits.job(tmp_path / "dask" / str(i), f"t{i}", i) for i in range(6)]
+    ours = {outcome.id: outcome.summary for outcome in run_jobs(jobs, executor, window=3)}
+    jobs = [toyunits.job(tmp_path / "loop" / str(i), f"t{i}", i) for i in range(6)]
+    assert ours == {outcome.id: outcome.summary for outcome in run_jobs(jobs, LoopExecutor())}
+
+
+def test_one_bad_tomogram_fails_alone(tmp_path: Path, executor: DaskExecutor) -> None:
+    jobs = [toyunits.job(tmp_path / "a", "a"), toyunits.job(tmp_path / "b", "b", call=toyunits.refuse)]
+    outcomes = {outcome.id: outcome for outcome in run_jobs(jobs, executor)}
+    assert isinstance(outcomes["b"].error, TomogramError)
+    assert outcomes["a"].summary == {"total": 14}
+
+
+def test_a_killed_worker_costs_only_the_units_it_held(tmp_path: Path, executor: DaskExecutor) -> None:
+    (outcome,) = run_jobs([toyunits.job(tmp_path, "a", 2, call=toyunits.die_once)], executor)
+    assert outcome.summary == {"total": 1}
+    squares = len(list((tmp_path / "executions").glob("square*")))
+    assert squares == 2, "a unit that had its record was computed again"
+
+
+def test_a_poison_unit_fails_its_tomogram_and_the_cluster_lives(tmp_path: Path, executor: DaskExecutor) -> None:
+    (outcome,) = run_jobs([toyunits.job(tmp_path / "a", "a", 1, call=toyunits.die_always)], executor)
+    assert isinstance(outcome.error, TomogramError)
+    assert "killed every worker" in str(outcome.error)
+    (outcome,) = run_jobs([toyunits.job(tmp_path / "b", "b")], executor)
+    assert outcome.summary == {"total": 14}
+
+
+def test_everything_listens_on_loopback_only(executor: DaskExecutor) -> None:
+    me = psutil.Process()
+    sockets = [
+        connection.laddr.ip
+        for process in (me, *me.children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(sockets) >= 4
+    assert set(sockets) <= {"127.0.0.1", "::1"}
+
+
+def test_the_dashboard_answers_and_knows_the_stages(tmp_path: Path, executor: DaskExecutor) -> None:
+    import urllib.request
+
+    assert executor.dashboard_link.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(executor.dashboard_link, timeout=10) as answer:
+        assert answer.status == 200
+
+
+def test_no_scheduler_at_the_address_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cryoscale.cluster.executor._CONNECT_SECONDS", 1)
+    with pytest.raises(PauseError, match="no Dask scheduler answers"):
+        DaskExecutor(address="tcp://127.0.0.1:9")

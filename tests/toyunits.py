@@ -1,0 +1,77 @@
+"""Small units of work for tests of the engine: module-level, so that a worker process can import them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import signal
+from pathlib import Path
+
+from cryoscale.engine import Job, Phase
+from cryoscale.errors import TomogramError
+from cryoscale.io.files import write_text
+from cryoscale.records import Receipt, Unit
+
+
+def note_execution(folder: str, name: str) -> int:
+    """Leave one file per execution, so that runs are counted outside the process."""
+    ran = Path(folder) / "executions"
+    ran.mkdir(exist_ok=True)
+    (ran / f"{name}-{secrets.token_hex(6)}").touch()
+    return len(list(ran.glob(f"{name}-*")))
+
+
+def executions(folder: str | Path) -> int:
+    """Count how often any unit ran."""
+    return len(list((Path(folder) / "executions").glob("*")))
+
+
+def square(folder: str, index: int) -> Receipt:
+    note_execution(folder, f"square{index}")
+    write_text(Path(folder) / f"square{index}.txt", str(index * index))
+    return Receipt((f"square{index}.txt",), {"square": index * index})
+
+
+def total(folder: str, numbers: tuple[int, ...]) -> Receipt:
+    note_execution(folder, "total")
+    write_text(Path(folder) / "total.txt", str(sum(numbers)))
+    return Receipt(("total.txt",), {"total": sum(numbers)})
+
+
+def refuse(folder: str, index: int) -> Receipt:
+    raise TomogramError("bad tomogram", where=folder, found=index)
+
+
+def stumble(folder: str, times: int, code: int = errno.EIO) -> Receipt:
+    """Fail with an errno for the first `times` executions."""
+    if note_execution(folder, "stumble") <= times:
+        raise OSError(code, os.strerror(code))
+    return square(folder, 3)
+
+
+def die_once(folder: str, index: int) -> Receipt:
+    """Kill the worker the first time."""
+    if note_execution(folder, f"die{index}") == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return square(folder, index)
+
+
+def die_always(folder: str, index: int) -> Receipt:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return square(folder, index)
+
+
+def job(folder: Path, name: str, count: int = 4, call=square, fingerprint: str = "f") -> Job:
+    """Square `count` numbers, then add them up."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def plan():
+        units = tuple(Unit(("square", name, i), call, (str(folder), i), 1 << 20) for i in range(count))
+        receipts = yield Phase("square", str(folder), fingerprint, units)
+        numbers = tuple(receipt.numbers["square"] for receipt in receipts)
+        unit = Unit(("total", name, 0), total, (str(folder), numbers), 1 << 20)
+        (receipt,) = yield Phase("total", str(folder), fingerprint, (unit,))
+        return receipt.numbers
+
+    return Job(name, plan())
