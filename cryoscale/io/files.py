@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,16 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["atomic_write", "crc32c", "fsync_file", "fsync_folder", "load_npz", "save_npz", "write_text"]
+__all__ = [
+    "atomic_write",
+    "crc32c",
+    "fsync_file",
+    "fsync_folder",
+    "load_npz",
+    "relative_files",
+    "save_npz",
+    "write_text",
+]
 
 _READ_BYTES = 1 << 22
 
@@ -88,3 +97,9 @@ def load_npz(path: str | Path) -> dict[str, NDArray[Any]]:
     """Read what `save_npz` wrote; never unpickles."""
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
+
+
+def relative_files(folder: str | Path, files: Iterable[str]) -> tuple[str, ...]:
+    """Return paths relative to a tomogram's folder, as receipts name them."""
+    root = Path(folder).absolute()
+    return tuple(str(Path(name).absolute().relative_to(root)) for name in files)
