@@ -58,4 +58,5 @@ def enhance_slice(
     unit = (standard + _RANGE_SD) / (2 * _RANGE_SD)
     smooth = denoise_bilateral(unit, sigma_color=sigma_intensity / (2 * _RANGE_SD), sigma_spatial=sigma_voxels)
     tile = max(2, min(tile_voxels, *image.shape))
-    return equalize_adapthist(np.clip(smooth, 0, 1), kernel_size=tile, clip_limit=clip_limit).astype(np.float32)
+    equal: NDArray[np.float64] = equalize_adapthist(np.clip(smooth, 0, 1), kernel_size=tile, clip_limit=clip_limit)
+    return equal.astype(np.float32)

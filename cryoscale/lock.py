@@ -1,0 +1,72 @@
+"""One run per output folder: a lock file that names its holder (reliability.md P11)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cryoscale.errors import LockedError
+
+__all__ = ["run_lock"]
+
+
+@contextlib.contextmanager
+def run_lock(folder: str | Path) -> Iterator[None]:
+    """Hold ``run.lock`` in `folder`; take over a lock whose process on this host is gone.
+
+    Raises
+    ------
+    LockedError
+        Another live run, or one on another host, holds it.
+    """
+    path = Path(folder) / "run.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+    for _ in range(2):
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            break
+        except FileExistsError:
+            other = _holder(path)
+            if not _is_dead(other, holder):
+                raise LockedError(
+                    "another run holds this output folder",
+                    where=str(path),
+                    found=other or "an unreadable lock",
+                    todo="wait for it, choose another --output, or delete the lock file if that run is gone",
+                ) from None
+            path.unlink(missing_ok=True)
+    else:
+        raise LockedError("another run took this output folder just now", where=str(path))
+    with os.fdopen(descriptor, "w") as stream:
+        json.dump(holder, stream)
+    try:
+        yield
+    finally:
+        if _holder(path) == holder:
+            path.unlink(missing_ok=True)
+
+
+def _holder(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _is_dead(other: dict[str, Any] | None, me: dict[str, Any]) -> bool:
+    """Whether the holder ran on this host and is gone; a lock torn by a crash names nobody and stays."""
+    if other is None or other.get("host") != me["host"]:
+        return False
+    try:
+        return bool(psutil.Process(int(other["pid"])).create_time() != other.get("started"))
+    except (psutil.NoSuchProcess, KeyError, ValueError):
+        return True

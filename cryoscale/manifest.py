@@ -1,0 +1,165 @@
+"""From what the user names to a list of tomograms with unique, safe ids.
+
+A source is a file, a folder, a glob or a .txt list of paths. Folders are searched without following links to
+folders; the same file is taken once, whatever its names. An id is derived from the file's name, holds only
+``A-Z a-z 0-9 . _ -``, and is unique also on file systems that ignore case (reliability.md F7-F9).
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryoscale.errors import UsageError
+
+__all__ = ["SUFFIXES", "Entry", "entries"]
+
+SUFFIXES = (
+    ".mrc", ".rec", ".map", ".st", ".mrc.gz", ".rec.gz", ".map.gz", ".mrc.bz2", ".rec.bz2", ".map.bz2", ".tif", ".tiff",
+    ".ome.zarr", ".zarr",
+)  # fmt: skip
+"""Endings of what a folder is searched for, any case."""
+
+_ID_LENGTH = 100
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tomogram to process."""
+
+    id: str
+    source: str
+    """Absolute path of the tomogram, or of the mask where there is nothing else."""
+    mask: str = ""
+    """Absolute path of another tool's mask or scores; empty where the network makes them."""
+
+    def identity(self) -> list[object]:
+        """Return what tells these inputs from others: paths, sizes and times of change."""
+        parts: list[object] = []
+        for name in filter(None, (self.source, self.mask)):
+            info = Path(name).stat()
+            parts += [os.path.realpath(name), info.st_size, info.st_mtime_ns]
+        return parts
+
+
+def entries(sources: Sequence[str], masks: str = "") -> list[Entry]:
+    """Find the tomograms that `sources` name, each with its mask.
+
+    Parameters
+    ----------
+    sources
+        Files, folders, globs or .txt lists.
+    masks
+        Pattern of the masks' paths with ``{stem}`` (the tomogram's file name without its ending), ``{id}`` and
+        ``{folder}`` (the tomogram's); ``{path}`` alone says that the sources are the masks. Empty: no masks.
+
+    Raises
+    ------
+    UsageError
+        A source does not exist, none holds a tomogram, two would get one id, or a mask is missing.
+    """
+    paths = list(_once(_expand(sources)))
+    if not paths:
+        raise UsageError(
+            "no tomogram found",
+            where=", ".join(sources),
+            allowed="files ending in " + " ".join(SUFFIXES),
+            todo="check the path",
+        )
+    found: dict[str, Entry] = {}
+    for path in paths:
+        name = _id(_stem(path))
+        folded = unicodedata.normalize("NFC", name).casefold()
+        if folded in found:
+            raise UsageError(
+                "two tomograms would have one id",
+                where=f"{found[folded].source} and {path}",
+                found=name,
+                todo="rename one of the files, or run them into two output folders",
+            )
+        found[folded] = Entry(name, str(path), _mask(masks, path, name))
+    return list(found.values())
+
+
+def _expand(sources: Sequence[str]) -> Iterator[Path]:
+    for source in sources:
+        path = Path(source)
+        if path.suffix.lower() == ".txt" and path.is_file():
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            listed = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+            yield from _expand([str(path.parent / line) for line in listed])
+        elif path.is_dir() and not _is_store(path):
+            yield from _search(path)
+        elif path.exists():
+            yield _checked(path)
+        elif glob.has_magic(source):
+            yield from (_checked(Path(match)) for match in sorted(glob.glob(source, recursive=True)))
+        else:
+            raise UsageError("no such file, folder or glob", where=source)
+
+
+def _search(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder, followlinks=False):
+        stores = sorted(name for name in folders if _is_store(Path(root) / name))
+        folders[:] = sorted(set(folders) - set(stores))
+        for name in sorted([*files, *stores]):
+            path = Path(root) / name
+            if name.lower().endswith(SUFFIXES) and (name in stores or path.is_file()):
+                yield path
+
+
+def _is_store(path: Path) -> bool:
+    return path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs"))
+
+
+def _checked(path: Path) -> Path:
+    if not (stat.S_ISREG(path.stat().st_mode) or _is_store(path)):
+        raise UsageError("not a regular file", where=str(path), allowed="a file or an OME-Zarr folder")
+    return path
+
+
+def _once(paths: Iterable[Path]) -> Iterator[Path]:
+    seen = set()
+    for path in paths:
+        info = path.stat()
+        if (info.st_dev, info.st_ino) not in seen:
+            seen.add((info.st_dev, info.st_ino))
+            yield path.absolute()
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    ending = max((s for s in SUFFIXES if name.lower().endswith(s)), key=len, default=path.suffix)
+    return name[: len(name) - len(ending)] if ending else name
+
+
+def _id(stem: str) -> str:
+    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-")[:_ID_LENGTH]
+    return safe or "tomogram"
+
+
+def _mask(pattern: str, path: Path, name: str) -> str:
+    if not pattern:
+        return ""
+    try:
+        text = pattern.format(stem=_stem(path), id=name, folder=str(path.parent), path=str(path))
+    except (KeyError, IndexError, ValueError) as error:
+        raise UsageError(
+            "mask pattern cannot be filled", where=pattern, found=error, allowed="{stem} {id} {folder} {path}"
+        ) from error
+    matches = sorted(glob.glob(text)) if glob.has_magic(text) and not Path(text).exists() else [text]
+    if len(matches) != 1 or not Path(matches[0]).exists():
+        raise UsageError(
+            "one mask per tomogram is needed",
+            where=str(path),
+            found=f"{len(matches)} for {text}",
+            todo="mend the pattern",
+        )
+    return str(Path(matches[0]).absolute())
