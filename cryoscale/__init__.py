@@ -1,1 +1,26 @@
-"""cryoscale."""
+"""cryoscale: cryo-electron tomograms in, separate, closed, measured membranes out.
+
+The stages, in order; each folder holds a stage's maths in its kernels and its scale in its plan:
+
+========= ============================================================= =========================
+stage     what it does                                                  folder
+========= ============================================================= =========================
+ingest    MRC, TIFF or OME-Zarr to chunked, checksummed OME-Zarr        cryoscale/ingest
+enhance   bilateral filter and CLAHE, for the eye (off by default)      cryoscale/enhance
+segment   U-Net: background, protein, membrane                          cryoscale/segment
+merge     union-find: pieces to membranes, across chunks                cryoscale/merge
+locate    protein components and their centres                          cryoscale/merge, measure
+fit       a Gaussian-process surface per membrane, with uncertainty     cryoscale/fit
+surface   labels of uniform thickness, position's sd, meshes            cryoscale/surface
+measure   areas, volumes, neighbours: tables                            cryoscale/measure
+report    one page for the collection                                   cryoscale/report
+========= ============================================================= =========================
+
+Arrays in, arrays out, no files and no cluster::
+
+    labels, count = cryoscale.merge.merge_regions(mask, distance_voxels=3.0)
+    surface = cryoscale.fit.fit_surface(points)
+    vertices, faces = surface.mesh(1.0)
+"""
+
+__version__ = "0.1.0"
