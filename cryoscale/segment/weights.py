@@ -1,0 +1,178 @@
+"""Model files: safetensors weights with a JSON card beside them; nothing in them can run code.
+
+    unet2d.safetensors    the tensors, nothing else
+    unet2d.json           architecture, normalisation, training command, data, scores, sha256 of the weights
+
+A file is refused by name when its bytes do not have the card's sha256, when its header is torn, too long or names a
+tensor twice, when a tensor is missing, extra or of another shape, or when a value is not finite (safetensors itself
+accepts the last two). Pickled checkpoints are never opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from cryoscale.errors import UsageError
+from cryoscale.segment.unet import UNet
+
+__all__ = ["Card", "default_model_path", "load_model", "model_hash", "read_tensors", "save_model", "write_bytes"]
+
+Card = dict[str, Any]
+"""JSON-able description of a model; `architecture` and `sha256` are what loading needs."""
+
+_HEADER_BYTES = 16 << 20
+_TENSORS = 10_000
+_ARCHITECTURE = ("slices_in", "classes", "width", "depth")
+
+
+def default_model_path() -> Path:
+    """Path of the weights that come with cryoscale."""
+    return Path(__file__).parent / "weights" / "unet2d.safetensors"
+
+
+def save_model(path: str | Path, model: UNet, card: Card) -> Card:
+    """Write weights and card; return the card with `architecture` and `sha256` filled in.
+
+    Raises
+    ------
+    UsageError
+        If a weight is not finite.
+    """
+    path = Path(path)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    _require_finite(path, state)
+    data = save(state)
+    card = {
+        **card,
+        "architecture": {name: getattr(model, name) for name in _ARCHITECTURE},
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    write_bytes(path, data)
+    write_bytes(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    return card
+
+
+def load_model(path: str | Path) -> tuple[UNet, Card]:
+    """Read a model in evaluation mode, and its card.
+
+    Raises
+    ------
+    UsageError
+        If the weights or the card are missing, damaged, of another architecture, or not finite.
+    """
+    path = Path(path)
+    card = _read_card(path.with_suffix(".json"))
+    state = read_tensors(path, sha256=card["sha256"])
+    try:
+        model = UNet(**{name: int(card["architecture"][name]) for name in _ARCHITECTURE})
+        model.load_state_dict(state, strict=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise _refused(path, "the weights do not fit the card's architecture", error) from error
+    return model.eval(), card
+
+
+def model_hash(path: str | Path) -> str:
+    """Return the sha256 that the card states: what results of this model depend on.
+
+    Raises
+    ------
+    UsageError
+        If there is no readable card.
+    """
+    return str(_read_card(Path(path).with_suffix(".json"))["sha256"])
+
+
+def read_tensors(path: str | Path, *, sha256: str | None = None) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, checked.
+
+    Raises
+    ------
+    UsageError
+        If the file is missing, is not what `sha256` says, is torn, repeats a name or holds a value that is not finite.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _refused(path, "the weights cannot be read", error) from error
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise _refused(path, "the weights are not the ones the card describes", f"sha256 {found}", f"sha256 {sha256}")
+    _check_header(path, data)
+    try:
+        state: dict[str, Tensor] = load(data)
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise _refused(path, "not a safetensors file, or damaged", error) from error
+    _require_finite(path, state)
+    return state
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        _, _ = dict(card["architecture"]), str(card["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _refused(path, "the model's card is missing or damaged", error) from error
+    return dict(card)
+
+
+def _check_header(path: Path, data: bytes) -> None:
+    """Refuse a header that is torn, too long or names a tensor twice: 8 bytes of length, then JSON."""
+
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        names = [name for name, _ in pairs]
+        if len(set(names)) != len(names):
+            msg = f"{next(name for name in names if names.count(name) > 1)!r} is there twice"
+            raise ValueError(msg)
+        return dict(pairs)
+
+    length = int.from_bytes(data[:8], "little")
+    try:
+        if len(data) < 8 or not 2 <= length <= min(_HEADER_BYTES, len(data) - 8):
+            msg = f"a header of {length} bytes in a file of {len(data)}"
+            raise ValueError(msg)
+        header = json.loads(data[8 : 8 + length], object_pairs_hook=unique)
+        if len(header) > _TENSORS:
+            msg = f"{len(header)} tensors"
+            raise ValueError(msg)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _refused(path, "not a safetensors file, or damaged", error) from error
+
+
+def _require_finite(path: Path, state: dict[str, Tensor]) -> None:
+    bad = [name for name, value in state.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
+    if bad:
+        raise _refused(path, "weights that are not finite numbers", ", ".join(bad[:5]))
+
+
+def _refused(
+    path: Path, what: str, found: object, allowed: str = "a safetensors file with its JSON card"
+) -> UsageError:
+    return UsageError(
+        what,
+        where=str(path),
+        found=found,
+        allowed=allowed,
+        todo="copy the .safetensors and .json files again, or train anew with `cryoscale train`",
+    )

@@ -1,0 +1,63 @@
+"""Training batches: labels follow the image, batches follow the seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cryoscale.segment.crops import Sample, batch_of, sample_of
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    """Volumes whose intensity is their class, blobs many voxels wide, plus a little noise."""
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(2):
+        waves = sum(np.sin(np.arange(96) / rng.uniform(6, 9) + i)[:, None] for i in range(2))
+        pattern = (waves + waves.T)[None] * np.ones((6, 1, 1))
+        classes = np.digitize(pattern, [-0.7, 0.7]).astype(np.uint8)
+        made.append(Sample((classes * 4.0 + rng.normal(0, 0.1, classes.shape)).astype(np.float32), classes, 4.0, 2.0))
+    return made
+
+
+def batch(samples: list[Sample], **changed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return batch_of(samples, **{"seed": 1, "step": 0, "batch": 16, "crop_voxels": 64, "slices_in": 3, **changed})
+
+
+def test_labels_stay_on_their_voxels(samples: list[Sample]) -> None:
+    images, classes = batch(samples)
+    assert images.shape == (16, 3, 64, 64)
+    assert images.dtype == torch.float32
+    assert classes.shape == (16, 64, 64)
+    assert classes.dtype == torch.int64
+    for image, truth in zip(images.numpy(), classes.numpy(), strict=True):
+        correlation = np.corrcoef(image[1].ravel(), truth.ravel())[0, 1]
+        assert correlation > 0.9
+        assert np.corrcoef(image[1].ravel(), np.roll(truth, 5, axis=1).ravel())[0, 1] < correlation - 0.1
+
+
+def test_a_batch_is_its_seed_and_step(samples: list[Sample]) -> None:
+    images, classes = batch(samples)
+    for again in (batch(samples),):
+        assert torch.equal(again[0], images)
+        assert torch.equal(again[1], classes)
+    for other in (batch(samples, step=1), batch(samples, seed=2)):
+        assert not torch.equal(other[0], images)
+
+
+def test_volumes_are_not_written_to(samples: list[Sample]) -> None:
+    before = [sample.tomogram.copy() for sample in samples]
+    for sample in samples:
+        sample.tomogram.flags.writeable = False
+    batch(samples)
+    for sample, kept in zip(samples, before, strict=True):
+        np.testing.assert_array_equal(sample.tomogram, kept)
+
+
+def test_small_or_mismatched_volumes_are_refused(samples: list[Sample]) -> None:
+    with pytest.raises(ValueError, match="smaller than the crop"):
+        batch(samples, crop_voxels=128)
+    with pytest.raises(ValueError, match="volumes of one shape"):
+        sample_of(np.zeros((2, 8, 8)), np.zeros((2, 8, 9), np.uint8))
