@@ -23,4 +23,19 @@ Arrays in, arrays out, no files and no cluster::
     vertices, faces = surface.mesh(1.0)
 """
 
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
 __version__ = "0.1.0"
+
+_STAGES = ("band", "enhance", "evaluate", "fit", "measure", "merge", "segment", "simulate", "surface")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a stage when it is first named: ``import cryoscale`` alone stays quick."""
+    if name in _STAGES:
+        return importlib.import_module(f"cryoscale.{name}")
+    msg = f"module 'cryoscale' has no attribute {name!r}"
+    raise AttributeError(msg)
