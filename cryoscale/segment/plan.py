@@ -20,7 +20,7 @@ from cryoscale.errors import UsageError
 from cryoscale.io.files import relative_files
 from cryoscale.io.omezarr import create_image, image_dtype, open_level, read_region, write_region
 from cryoscale.records import Plan, Receipt, Tomogram, Unit
-from cryoscale.segment.unet import UNet, fold
+from cryoscale.segment.unet import UNet, alignment, fold
 from cryoscale.segment.weights import Card, default_model_path, load_model
 from cryoscale.segment.windows import Window, for_inference, predict_slab, region_to_read, window_of
 from cryoscale.spec import SegmentSpec
@@ -32,6 +32,8 @@ CLASSES = "classes.ome.zarr"
 _MEMBRANE = 2
 _LOADED_BYTES = 64 << 20
 """What torch keeps for itself once a network has run: thread pools, primitive caches, the weights."""
+_GROUP_SLICES = 8
+"""Slices scored between two conversions to uint8: float32 scores of a whole slab would take more than all else."""
 
 
 def model_path(spec: SegmentSpec) -> str:
@@ -55,14 +57,21 @@ def projected_bytes(read: Sequence[int], written: Sequence[int], itemsize: int, 
 
     Notes
     -----
-    Raw and decompressed chunks, two uint8 products, and for each batch its float32 slices and the feature maps of the
-    widest moment: the first level's skip, its upsampled partner, both concatenated, and two results of a convolution.
+    Raw voxels and their decompressed chunks; two uint8 products; a group of slices, normalised, and its scores; for
+    each batch the feature maps of the widest moment: the first level's skip, its upsampled partner, the two
+    concatenated, and the result of a convolution.
     """
-    voxels = math.prod(read)
-    slice_voxels = (read[1] + model.depth**2) * (read[2] + model.depth**2)
+    multiple = alignment(model)
+    slice_voxels = (read[1] + multiple) * (read[2] + multiple)
+    group = min(_GROUP_SLICES, written[0])
     features = 6 * model.width + 4 * model.slices_in + 4 * model.classes
-    batch = min(batch_slices, written[0])
-    return 2 * voxels * itemsize + 2 * math.prod(written) + 4 * batch * slice_voxels * features + _LOADED_BYTES
+    return (
+        2 * math.prod(read) * itemsize
+        + 2 * math.prod(written)
+        + 4 * slice_voxels * (3 * (group + model.slices_in) + group * model.classes)
+        + 4 * slice_voxels * min(batch_slices, group) * features
+        + _LOADED_BYTES
+    )
 
 
 def plan(
@@ -108,7 +117,7 @@ def plan(
             segment_block,
             (str(tomogram.path(source)), tomogram.folder, region, spec, intensity, card["sha256"], gpu),
             projected_bytes(
-                region_to_read(region, geometry.shape, window).shape, region.shape, itemsize, model, spec.batch_slices
+                region_to_read(region, geometry.shape, window).shape, region.shape, itemsize, model, _batch(spec, gpu)
             ),
             gpu=gpu,
         )
@@ -139,8 +148,7 @@ def segment_block(
     read = region_to_read(region, shape, window)
     raw = read_region(source, read)
     scores, classes = (np.empty(region.shape, np.uint8) for _ in range(2))
-    # A few slices at a time: float32 scores of a whole slab would take more memory than all else.
-    for part in blocks(region.shape, (spec.batch_slices, *region.shape[1:])):
+    for part in blocks(region.shape, (_GROUP_SLICES, *region.shape[1:])):
         inner = _moved(part, region.start)
         block = raw[region_to_read(inner, shape, window).within(read)]
         probability = predict_slab(
@@ -151,7 +159,7 @@ def segment_block(
             centre=intensity[0],
             scale=intensity[1],
             window=window,
-            batch_slices=spec.batch_slices,
+            batch_slices=_batch(spec, gpu),
         )
         scores[part.slices] = np.rint(probability[_MEMBRANE] * 255)
         classes[part.slices] = _classes(probability, spec.score_threshold)
@@ -173,6 +181,11 @@ def _cached(path: str, sha256: str, device: str) -> tuple[UNet, Window]:
             todo="put the first model back, or run again with --overwrite",
         )
     return for_inference(fold(model), device), window_of(model)
+
+
+def _batch(spec: SegmentSpec, gpu: bool) -> int:
+    """Slices per forward pass: one on a CPU, whose caches then hold the feature maps (25 % faster than four)."""
+    return spec.batch_slices if gpu else 1
 
 
 def _moved(region: Region, by: Sequence[int]) -> Region:

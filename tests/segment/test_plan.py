@@ -100,17 +100,16 @@ def _peak_of(unit: Unit, results: multiprocessing.Queue) -> None:  # type: ignor
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to measure memory")
-@pytest.mark.parametrize("batch", [1, 4])
-def test_memory_stays_within_the_projection(tmp_path: Path, batch: int) -> None:
+def test_memory_stays_within_the_projection(tmp_path: Path) -> None:
     weights = tmp_path / "wide.safetensors"
     save_model(weights, UNet(slices_in=5, width=16, depth=3), {})
     volume = np.random.default_rng(0).normal(1.0, 2.0, (16, 256, 256)).astype(np.float32)
     tomogram = ingested(tmp_path, volume, (16, 128, 128))
-    unit = planned(tomogram, SegmentSpec(model=str(weights), batch_slices=batch), (16, 128, 128))[0][0]
+    unit = planned(tomogram, SegmentSpec(model=str(weights)), (16, 128, 128))[0][0]
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=_peak_of, args=(unit, results))
     process.start()
     measured = results.get(timeout=60)
     process.join()
-    assert 0.3 * unit.bytes < measured <= unit.bytes
+    assert unit.bytes / 3 < measured <= unit.bytes
