@@ -1,0 +1,218 @@
+r"""Phantoms: a density to image, and the truth to score against.
+
+A membrane at signed distance d from its mid-surface, with leaflets s apart, has the density
+
+.. math:: v(d) = v_0 \bigl(e^{-(d - s/2)^2 / 2 \tau^2} + e^{-(d + s/2)^2 / 2 \tau^2}\bigr),
+
+in volts over ice, and its truth are the voxels with :math:`|d| \le` half of :data:`MEMBRANE_THICKNESS_NM`. Where a
+protein reaches into that, the membrane keeps the voxel.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
+
+from cryoscale.simulate.presets import demo_scene, training_scene
+from cryoscale.simulate.scene import Bilayer, Blob, Carbon, Filament, Scene, encloses
+from cryoscale.simulate.shapes import Doubles, Shape
+
+BACKGROUND, PROTEIN, MEMBRANE = 0, 1, 2
+
+#: Voxels this near to both sides of a mid-surface together are membrane in the truth.
+MEMBRANE_THICKNESS_NM = 4.0
+#: Standard deviation of a leaflet's density across the membrane.
+LEAFLET_SD_NM = 0.75
+
+_BLOCK = 16
+#: Far from a surface its distance is of first order only, up to twice too large: blocks are kept as far as this.
+_BLOCK_REACH = 45.0
+
+Slices = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class Membrane:
+    """What the truth knows of one membrane."""
+
+    id: int
+    """Its value in ``instances``."""
+    kind: str
+    """vesicle, tube or sheet."""
+    closed: bool
+    """It encloses a volume and the border does not cut it."""
+    inside: int
+    """Id of the closed membrane around it, 0 for none."""
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A density and its truth; all volumes are (z, y, x)."""
+
+    density: npt.NDArray[np.float32]
+    """Volts in excess of ice."""
+    classes: npt.NDArray[np.uint8]
+    """0 background, 1 protein, 2 membrane."""
+    instances: npt.NDArray[np.uint16]
+    """0, or the id of the membrane."""
+    beam_angle: npt.NDArray[np.float32]
+    """Degrees between the membrane's normal and the beam: 0 a cap, 90 a side wall; NaN outside membranes."""
+    proteins: npt.NDArray[np.float32]
+    """(m, 3) centres z, y, x in voxels."""
+    membranes: tuple[Membrane, ...]
+    voxel_size_angstrom: float
+
+
+def make_phantom(
+    shape: tuple[int, int, int] = (200, 400, 400),
+    *,
+    seed: int,
+    voxel_size_angstrom: float = 10.0,
+    preset: str = "demo",
+) -> Phantom:
+    """Make up a piece of a cell in ice.
+
+    Parameters
+    ----------
+    shape : (z, y, x)
+        At least 32 voxels a side.
+    seed : int
+        Decides everything.
+    voxel_size_angstrom : float
+    preset : {"demo", "training"}
+        See :func:`cryoscale.simulate.presets.demo_scene` and :func:`cryoscale.simulate.presets.training_scene`.
+
+    Raises
+    ------
+    ValueError
+        When an argument is none of the above.
+    """
+    scenes = {"demo": demo_scene, "training": training_scene}
+    if preset not in scenes or len(shape) != 3 or min(shape) < 32 or not voxel_size_angstrom > 0:
+        msg = (
+            f"preset must be one of {sorted(scenes)}, shape three sides of at least 32 and the voxel size above 0, got "
+            f"{preset!r}, {shape}, {voxel_size_angstrom}"
+        )
+        raise ValueError(msg)
+    rng = np.random.default_rng(seed)
+    return draw(scenes[preset](rng, shape, voxel_size_angstrom / 10.0), rng)
+
+
+def draw(scene: Scene, rng: np.random.Generator) -> Phantom:
+    """Draw a scene into volumes; ``rng`` decides the grain of textures alone."""
+    density = np.zeros(scene.shape, np.float32)
+    classes = np.zeros(scene.shape, np.uint8)
+    instances = np.zeros(scene.shape, np.uint16)
+    beam_angle = np.full(scene.shape, np.nan, np.float32)
+    drawn: list[tuple[int, Shape]] = []
+    for bilayer in scene.membranes:
+        new = len(drawn) + 1
+        if _draw_bilayer(bilayer, new, scene.voxel_nm, density, instances, beam_angle):
+            drawn.append((new, bilayer.shape))
+    for filament in scene.filaments:
+        _draw_filament(filament, scene.voxel_nm, density)
+    for blob in scene.blobs:
+        _draw_blob(blob, density, classes)
+    classes[instances > 0] = MEMBRANE
+    for carbon in scene.carbon:
+        _draw_carbon(carbon, density, rng)
+    if scene.texture_volts > 0:
+        grain = gaussian_filter(rng.standard_normal(scene.shape, np.float32), 1.2 / scene.voxel_nm, mode="wrap")
+        density += grain * np.float32(scene.texture_volts / grain.std())
+    proteins = np.array([blob.centre for blob in scene.blobs if blob.protein], np.float32).reshape(-1, 3)
+    membranes = tuple(_record(number, surface, drawn, scene) for number, surface in drawn)
+    return Phantom(density, classes, instances, beam_angle, proteins, membranes, 10.0 * scene.voxel_nm)
+
+
+def _record(number: int, surface: Shape, drawn: list[tuple[int, Shape]], scene: Scene) -> Membrane:
+    whole = bool(scene.holds(surface.samples(1500), 1.0).all())
+    around = [(np.ptp(other.samples(500)), i) for i, other in drawn if i != number and encloses(other, surface)]
+    return Membrane(number, surface.kind, surface.closed and whole, min(around)[1] if around else 0)
+
+
+def _draw_bilayer(
+    bilayer: Bilayer,
+    number: int,
+    voxel_nm: float,
+    density: npt.NDArray[np.float32],
+    instances: npt.NDArray[np.uint16],
+    beam_angle: npt.NDArray[np.float32],
+) -> bool:
+    """Add one membrane and say whether it got a voxel. Voxels of an earlier membrane stay that one's."""
+    half = 0.5 * bilayer.leaflets_nm / voxel_nm
+    # A voxel holds the mean over itself: a box of standard deviation 0.29.
+    spread = np.hypot(LEAFLET_SD_NM / voxel_nm, 0.29)
+    found = False
+    for block, points in _blocks_near(bilayer.shape, density.shape):
+        distance, normal = bilayer.shape.distance(points)
+        distance = distance.reshape(density[block].shape)
+        leaflets = np.exp(-0.5 * ((distance - half) / spread) ** 2) + np.exp(-0.5 * ((distance + half) / spread) ** 2)
+        density[block] += (bilayer.head_volts * leaflets).astype(np.float32)
+        if bilayer.shape.closed and bilayer.lumen_volts:
+            density[block] += (bilayer.lumen_volts * _soft(-distance)).astype(np.float32)
+        own = (np.abs(distance) <= 0.5 * MEMBRANE_THICKNESS_NM / voxel_nm) & (instances[block] == 0)
+        instances[block][own] = number
+        steep = np.abs(normal[:, 0].reshape(own.shape)[own])
+        beam_angle[block][own] = np.degrees(np.arccos(np.clip(steep, 0.0, 1.0)))
+        found = found or bool(own.any())
+    return found
+
+
+def _draw_filament(filament: Filament, voxel_nm: float, density: npt.NDArray[np.float32]) -> None:
+    wall = 1.3 / voxel_nm
+    for block, points in _blocks_near(filament.tube, density.shape):
+        distance = filament.tube.distance(points)[0].reshape(density[block].shape)
+        profile = np.exp(-0.5 * (distance / wall) ** 2) if filament.hollow else _soft(-distance)
+        density[block] += (filament.volts * profile).astype(np.float32)
+
+
+def _draw_blob(blob: Blob, density: npt.NDArray[np.float32], classes: npt.NDArray[np.uint8]) -> None:
+    """Add one globule; its surface is where it has half its density."""
+    low = np.maximum(np.floor(blob.centre - blob.radius_voxels - 3.0).astype(int), 0)
+    high = np.minimum(np.ceil(blob.centre + blob.radius_voxels + 4.0).astype(int), density.shape)
+    block = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+    points = _points(block)
+    depth = np.full(len(points), -np.inf)
+    for *offset, size in blob.balls * blob.radius_voxels:
+        depth = np.maximum(depth, size - np.linalg.norm(points - (blob.centre + offset), axis=1))
+    depth = depth.reshape(density[block].shape)
+    density[block] = np.maximum(density[block], (blob.volts * _soft(depth)).astype(np.float32))
+    if blob.protein:
+        classes[block][depth >= 0] = PROTEIN
+
+
+def _draw_carbon(carbon: Carbon, density: npt.NDArray[np.float32], rng: np.random.Generator) -> None:
+    """Add an amorphous film along the last z planes, outside its hole."""
+    planes = min(int(carbon.thickness_voxels), density.shape[0])
+    y, x = np.ogrid[: density.shape[1], : density.shape[2]]
+    outside = np.hypot(y - carbon.hole_centre[0], x - carbon.hole_centre[1]) - carbon.hole_radius_voxels
+    film = carbon.volts * _soft(outside) * (1.0 + 0.3 * rng.standard_normal((planes, *density.shape[1:])))
+    density[density.shape[0] - planes :] += film.astype(np.float32)
+
+
+def _soft(depth: Doubles) -> Doubles:
+    """Step from 0 to 1 over about 2 voxels; ``depth`` in voxels."""
+    step: Doubles = 0.5 + 0.5 * np.tanh(1.5 * depth)
+    return step
+
+
+def _blocks_near(surface: Shape, shape: tuple[int, ...]) -> Iterator[tuple[Slices, Doubles]]:
+    """Yield blocks that a surface may cross or enclose, with their voxels as points (n, 3)."""
+    corners = np.stack(np.meshgrid(*(np.arange(0, side, _BLOCK) for side in shape), indexing="ij"), -1).reshape(-1, 3)
+    distance = surface.distance(corners + 0.5 * (_BLOCK - 1))[0]
+    # The inside of a closed surface is drawn as well, for its lumen.
+    near = (np.abs(distance) < _BLOCK_REACH) | (surface.closed & (distance < 0))
+    for z, y, x in corners[near].tolist():
+        block = (
+            slice(z, min(z + _BLOCK, shape[0])),
+            slice(y, min(y + _BLOCK, shape[1])),
+            slice(x, min(x + _BLOCK, shape[2])),
+        )
+        yield block, _points(block)
+
+
+def _points(block: Slices) -> Doubles:
+    grid = np.meshgrid(*(np.arange(s.start, s.stop, dtype=np.float64) for s in block), indexing="ij")
+    return np.stack(grid, axis=-1).reshape(-1, 3)

@@ -1,0 +1,196 @@
+"""The two ready-made scenes: one to show and score the whole pipeline, one to train a network on."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from cryoscale.simulate.scene import (
+    Bilayer,
+    Carbon,
+    Filament,
+    Scene,
+    add_balls,
+    add_proteins,
+    beside,
+    encloses,
+    first_that,
+    random_curve,
+    random_direction,
+    random_sheet,
+    random_vesicle,
+)
+from cryoscale.simulate.shapes import EXACT_VOXELS, Shape, Tube
+
+Doubles = npt.NDArray[np.float64]
+
+#: Voxels between the volume's faces and the mid-surface of every membrane of the demo.
+DEMO_MARGIN_VOXELS = 10.0
+#: Least distance between mid-surfaces in the demo, 8 voxels between membranes 4 nm thick at 10 ångström.
+DEMO_GAP_VOXELS = 12.5
+GOLD_VOLTS = 12.0
+
+
+def demo_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: float) -> Scene:
+    """Six to ten vesicles, one of them inside another and two of them close together, and one open sheet.
+
+    All of it lies inside the volume. A volume much smaller than (200, 400, 400) voxels of 10 Å gets what fits.
+    """
+    scene = Scene(shape, voxel_nm)
+    room = 0.5 * shape[0] - DEMO_MARGIN_VOXELS
+    largest = min(60.0 / voxel_nm, room / 1.05, 0.3 * min(shape[1:]))
+    smallest = min(18.0 / voxel_nm, 0.5 * largest)
+
+    def suits(new: Shape) -> bool:
+        apart = not any(encloses(m.shape, new) or encloses(new, m.shape) for m in scene.membranes)
+        inside = bool(scene.holds(new.samples(500), DEMO_MARGIN_VOXELS).all())
+        return inside and apart and scene.clears(new, DEMO_GAP_VOXELS)
+
+    def vesicle(low: float, high: float) -> Callable[[], Shape]:
+        return lambda: random_vesicle(rng, rng.uniform(0.0, shape), rng.uniform(low, high))
+
+    def add(new: Shape | None) -> None:
+        if new is not None:
+            scene.membranes.append(Bilayer(new, rng.uniform(2.5, 3.5)))
+
+    count = int(rng.integers(6, 11))
+    add(first_that(vesicle(0.8 * largest, largest), suits, 400))
+    if scene.membranes:
+        _add_inner(rng, scene, add)
+    add(first_that(lambda: _demo_sheet(rng, scene, largest), suits, 400))
+    fixed = first_that(vesicle(0.4 * largest, 0.65 * largest), suits, 400)
+    add(fixed)
+    if fixed is not None:
+        add(_partner(rng, scene, fixed, (smallest, 0.55 * largest)))
+    for attempt in range(4 * count):
+        if sum(m.shape.kind == "vesicle" for m in scene.membranes) >= count:
+            break
+        add(first_that(vesicle(smallest, max(smallest, largest * 0.75 ** (attempt / 2))), suits, 15))
+    crowd = np.prod(shape) * voxel_nm**3 / (200.0 * 400.0 * 400.0)
+    add_proteins(rng, scene, bound=int(40 * crowd), loose=int(40 * crowd))
+    add_balls(rng, scene, max(1, round(4 * crowd)), (5.0, 6.5), GOLD_VOLTS, lobes=0)
+    return scene
+
+
+def _demo_sheet(rng: np.random.Generator, scene: Scene, largest: float) -> Shape:
+    radius = rng.uniform(0.65, 0.9) * largest
+    return random_sheet(rng, rng.uniform(0.0, scene.shape), radius, random_direction(rng, 0.5), 0.3)
+
+
+def _add_inner(rng: np.random.Generator, scene: Scene, add: Callable[[Shape | None], None]) -> None:
+    """Put a vesicle into the last one placed."""
+    outer = scene.membranes[-1].shape
+    samples = outer.samples(500)
+    middle, reach = samples.mean(axis=0), 0.5 * float(np.ptp(samples, axis=0).min())
+
+    def make() -> Shape:
+        centre = middle + rng.uniform(-0.3, 0.3, 3) * reach
+        return random_vesicle(rng, centre, rng.uniform(0.35, 0.62) * reach, 0.7)
+
+    add(first_that(make, lambda s: encloses(outer, s) and scene.clears(s, DEMO_GAP_VOXELS), 200))
+
+
+def _partner(rng: np.random.Generator, scene: Scene, fixed: Shape, radii: tuple[float, float]) -> Shape | None:
+    """Make a vesicle 6 to 10 voxels from another and clear of all the rest."""
+    others = [m.shape for m in scene.membranes if m.shape is not fixed]
+    rest = Scene(scene.shape, scene.voxel_nm, [Bilayer(other, 3.0) for other in others])
+
+    def make() -> Shape:
+        moving = random_vesicle(rng, fixed.samples(500).mean(axis=0), rng.uniform(*radii))
+        return beside(fixed, moving, random_direction(rng, 0.4), rng.uniform(6.0, 9.5))
+
+    def suits(new: Shape) -> bool:
+        apart = not any(encloses(other, new) or encloses(new, other) for other in others)
+        inside = bool(scene.holds(new.samples(500), DEMO_MARGIN_VOXELS).all())
+        return inside and apart and rest.clears(new, DEMO_GAP_VOXELS)
+
+    return first_that(make, suits, 300)
+
+
+def training_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: float) -> Scene:
+    """Crowded and varied: vesicles, tubes, sheets and double membranes, cut by the borders as they come.
+
+    One scene in sixteen has no membrane at all. Filaments, ribosome-like lumps, gold and carbon belong to no class.
+    """
+    scene = Scene(shape, voxel_nm)
+    crowd = float(np.prod(shape)) * voxel_nm**3 / (112.0 * 256.0 * 256.0)
+    if rng.random() >= 1 / 16:
+        wanted = crowd * rng.uniform(6.0, 22.0)
+        for _ in range(int(min(max(2, 2.0 * wanted), 60))):
+            if len(scene.membranes) < wanted:
+                _add_training_membrane(rng, scene)
+    _add_filaments(rng, scene, int(rng.poisson(1.0)))
+    add_proteins(rng, scene, bound=int(rng.integers(0, 60) * crowd), loose=int(rng.integers(0, 50) * crowd))
+    add_balls(rng, scene, int(rng.poisson(1.5)), (2.5, 6.0), rng.uniform(6.0, GOLD_VOLTS), lobes=0)
+    if rng.random() < 0.4:
+        add_balls(rng, scene, int(rng.integers(1, 12)), (11.0, 13.5), rng.uniform(1.8, 2.6), lobes=9)
+    if rng.random() < 0.1:
+        _add_carbon(rng, scene)
+    if rng.random() < 0.5:
+        scene.texture_volts = rng.uniform(0.05, 0.4)
+    return scene
+
+
+def _add_training_membrane(rng: np.random.Generator, scene: Scene) -> None:
+    """Try one membrane at random: alone, doubled, close to the last one, or wherever it falls."""
+    gap = rng.uniform(6.5, 12.0) / scene.voxel_nm
+    head, leaflets = rng.uniform(1.2, 2.6), rng.uniform(2.5, 3.6)
+    lumen = rng.normal(0.0, 0.15) if rng.random() < 0.4 else 0.0
+    new = _training_shape(rng, scene)
+    last = scene.membranes[-1].shape if scene.membranes else None
+    if new.kind == "vesicle" and last is not None and rng.random() < 0.25:
+        near = random_vesicle(rng, last.samples(500).mean(axis=0), _training_radius(rng, scene))
+        new = beside(last, near, random_direction(rng, 0.6), gap)
+        gap *= 0.9
+    if scene.holds(new.samples(500)).mean() < 0.05 or not scene.clears(new, gap):
+        return
+    scene.membranes.append(Bilayer(new, leaflets, head, lumen))
+    # Feet are exact only so far from the surface; an inset beyond that is a surface of its own.
+    apart = min(rng.uniform(8.0, 25.0) / scene.voxel_nm, 2.0 * EXACT_VOXELS)
+    if rng.random() < 0.25 and (new.kind == "sheet" or 2.5 * apart < _least_radius(new)):
+        inner = new.inset(apart)
+        if scene.clears(inner, 6.5 / scene.voxel_nm) and scene.holds(inner.samples(500)).any():
+            scene.membranes.append(Bilayer(inner, leaflets, head))
+
+
+def _training_radius(rng: np.random.Generator, scene: Scene) -> float:
+    return float(np.exp(rng.uniform(np.log(11.0), np.log(100.0)))) / scene.voxel_nm
+
+
+def _training_shape(rng: np.random.Generator, scene: Scene) -> Shape:
+    size = np.array(scene.shape)
+    kind = rng.random()
+    if kind < 0.6:
+        radius = _training_radius(rng, scene)
+        return random_vesicle(rng, rng.uniform(-0.5 * radius, size + 0.5 * radius), radius, rng.uniform(0.3, 1.5))
+    if kind < 0.75:
+        curve = random_curve(rng, rng.uniform(0.0, size), rng.uniform(40, 250) / scene.voxel_nm, rng.uniform(0, 1), 0.5)
+        return Tube(curve, rng.uniform(8.0, 22.0) / scene.voxel_nm)
+    radius = np.exp(rng.uniform(np.log(25.0), np.log(200.0))) / scene.voxel_nm
+    normal = random_direction(rng, rng.choice([0.3, 1.0]))
+    return random_sheet(rng, rng.uniform(0.0, size), radius, normal, rng.choice([0.0, 0.3]))
+
+
+def _least_radius(shape: Shape) -> float:
+    return 0.5 * float(np.ptp(shape.samples(500), axis=0).min())
+
+
+def _add_filaments(rng: np.random.Generator, scene: Scene, count: int) -> None:
+    for _ in range(count):
+        hollow = bool(rng.random() < 0.5)
+        radius = (10.5 if hollow else 3.0) / scene.voxel_nm
+        length, bend = rng.uniform(100.0, 400.0) / scene.voxel_nm, rng.uniform(0.0, 0.15)
+        for _ in range(10):
+            curve = random_curve(rng, rng.uniform(0.0, scene.shape), length, bend, 0.3)
+            if scene.free(curve, radius + 7.0 / scene.voxel_nm):
+                scene.filaments.append(Filament(Tube(curve, radius, "filament"), rng.uniform(1.5, 2.5), hollow))
+                break
+
+
+def _add_carbon(rng: np.random.Generator, scene: Scene) -> None:
+    radius = rng.uniform(400.0, 1000.0) / scene.voxel_nm
+    turn = rng.uniform(0.0, 2.0 * np.pi)
+    size = np.array(scene.shape[1:])
+    away = radius + rng.uniform(-0.4, 0.1) * size.min()
+    centre = 0.5 * size + away * np.array([np.cos(turn), np.sin(turn)]) * rng.choice([-1.0, 1.0])
+    scene.carbon.append(Carbon(centre, radius, rng.uniform(8.0, 15.0) / scene.voxel_nm, rng.uniform(1.0, 3.0)))

@@ -1,0 +1,54 @@
+"""Pairs of a tomogram and its truth to train a network on, as varied as real data are."""
+
+import numpy as np
+import numpy.typing as npt
+
+from cryoscale.simulate.microscope import image_phantom
+from cryoscale.simulate.phantom import make_phantom
+
+#: Planes imaged above and below what is returned: whole specimens go on beyond what a network is shown.
+SURROUND_VOXELS = 24
+
+
+def training_volume(
+    seed: int, shape: tuple[int, int, int] = (64, 256, 256)
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Simulate one tomogram of a training scene, with the microscope and the noise drawn at random.
+
+    Voxel size 8-16 Å, tilts to 50-66 degrees by 2 or 3, defocus 2-5 um, SNR 0.05-0.6 with equal weight per octave
+    (none in every tenth volume), alignment errors of up to 1 nm, CTF phase-flipped in two of three volumes.
+
+    Parameters
+    ----------
+    seed : int
+    shape : (z, y, x)
+        At least 32 voxels a side.
+
+    Returns
+    -------
+    tomogram : ndarray (z, y, x) float32
+        In volts as from :func:`cryoscale.simulate.microscope.image_phantom`: not normalised.
+    classes : ndarray (z, y, x) uint8
+        0 background, 1 protein, 2 membrane.
+    """
+    rng = np.random.default_rng([seed, 1])
+    voxel_size_angstrom = rng.uniform(8.0, 16.0)
+    deep = (shape[0] + 2 * SURROUND_VOXELS, shape[1], shape[2])
+    phantom = make_phantom(deep, seed=seed, voxel_size_angstrom=voxel_size_angstrom, preset="training")
+    noisy = rng.random() >= 0.1
+    tomogram = image_phantom(
+        phantom.density,
+        seed=seed,
+        snr=float(np.exp(rng.uniform(np.log(0.05), np.log(0.6)))) if noisy else float("inf"),
+        voxel_size_angstrom=voxel_size_angstrom,
+        tilt_range_degrees=rng.uniform(50.0, 66.0),
+        tilt_step_degrees=float(rng.choice([2.0, 3.0])),
+        defocus_um=rng.uniform(2.0, 5.0),
+        amplitude_contrast=rng.uniform(0.07, 0.14),
+        shift_sd_nm=rng.uniform(0.0, 1.0),
+        phase_flip=bool(rng.random() < 2 / 3),
+    )
+    # Anywhere in depth: at times with the face of the ice in view.
+    first = int(rng.integers(0, 2 * SURROUND_VOXELS + 1))
+    kept = slice(first, first + shape[0])
+    return np.ascontiguousarray(tomogram[kept]), np.ascontiguousarray(phantom.classes[kept])
