@@ -1,0 +1,117 @@
+"""The walls: a file imports only what is below it (the layers of the package docstring and pipeline)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1] / "cryoscale"
+LAYER_0 = {"errors", "records", "chunks", "backend", "spec"}
+STAGES = {"ingest", "simulate", "enhance", "segment", "merge", "fit", "surface", "measure", "evaluate", "report"}
+ABOVE_THE_STAGES = {
+    "engine", "cluster", "pipeline", "collection", "cli", "manifest", "lock", "progress", "summary", "doctor",
+    "training", "demo", "scoring", "reporting", "estimate", "__main__",
+}  # fmt: skip
+SCHEDULER = {"dask", "distributed"}
+KERNEL_LIBRARIES = {"numpy", "scipy", "skimage", "numba"}
+NEVER_IN_KERNELS = {"zarr", "mrcfile", "tifffile", "logging", "time", "datetime", "tqdm", "psutil"} | SCHEDULER
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module a file imports, anywhere in it, by its full name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+            if node.module == "cryoscale":
+                yield from (f"cryoscale.{alias.name}" for alias in node.names if alias.name != "__version__")
+
+
+def broken_rules(name: str, modules: list[str]) -> list[str]:
+    """Rules that a file `name` (relative to the package, posix) breaks by importing `modules`."""
+    parts = name.removesuffix(".py").split("/")
+    top, ours = parts[0], {tuple(m.split(".")[1:]) for m in modules if m.startswith("cryoscale.")}
+    theirs = {m.split(".")[0] for m in modules} - {"cryoscale"}
+    own = {module[0] for module in ours if module}
+    broken = []
+    if theirs & SCHEDULER and top not in ("engine", "cluster"):
+        broken.append("only engine and cluster import Dask")
+    if "cupy" in theirs | {m.split(".")[0] for m in modules} and name not in ("backend.py",):
+        broken.append("only backend imports CuPy")
+    if "torch" in theirs and top not in ("segment", "training", "doctor"):
+        broken.append("torch stays in segment")
+    if top in LAYER_0 and len(parts) == 1:
+        allowed = {"scipy"} if top == "backend" else set()
+        if own - LAYER_0 or theirs & (KERNEL_LIBRARIES - {"numpy"} - allowed):
+            broken.append("layer 0 stands alone")
+    if top == "io" and own - LAYER_0 - {"io"}:
+        broken.append("io imports only layer 0")
+    if top == "band" and own - LAYER_0:
+        broken.append("band imports only layer 0")
+    if top in STAGES:
+        if own & (STAGES - {top}):
+            broken.append("stages never import each other")
+        if own & ABOVE_THE_STAGES:
+            broken.append("stages know nothing of what runs them")
+        is_plan = parts[-1] == "plan"
+        if not is_plan and theirs & NEVER_IN_KERNELS:
+            allowed_clock = {"time"} if name == "segment/train.py" else set()
+            if theirs & NEVER_IN_KERNELS - allowed_clock:
+                broken.append("kernels know no files, clock, logger or scheduler")
+    if top == "engine" and own - LAYER_0 - {"io"}:
+        broken.append("engine knows no stage")
+    return broken
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_point_down(path: Path) -> None:
+    assert broken_rules(path.relative_to(ROOT).as_posix(), list(imports(path))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("merge/labels.py", "dask.array"),
+        ("fit/solve.py", "cupy"),
+        ("fit/plan.py", "cryoscale.merge.labels"),
+        ("surface/plan.py", "cryoscale.fit"),
+        ("merge/labels.py", "zarr"),
+        ("merge/labels.py", "cryoscale.engine"),
+        ("fit/solve.py", "time"),
+        ("report/figures.py", "torch"),
+        ("records.py", "scipy"),
+        ("chunks.py", "cryoscale.io.files"),
+        ("io/mrc.py", "cryoscale.band"),
+        ("engine.py", "cryoscale.fit"),
+        ("pipeline.py", "distributed"),
+    ],
+)
+def test_a_broken_wall_is_seen(name: str, module: str) -> None:
+    assert broken_rules(name, [module]) != []
+
+
+def test_every_module_is_somewhere_on_the_map() -> None:
+    known = LAYER_0 | STAGES | ABOVE_THE_STAGES | {"io", "band", "__init__"}
+    found = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in FILES}
+    assert found <= known
+
+
+def test_modules_end_at_400_lines() -> None:
+    long = {path.name: len(path.read_text().splitlines()) for path in FILES}
+    assert {name: lines for name, lines in long.items() if lines > 400} == {}
+
+
+def test_importing_the_package_imports_no_heavy_library() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, cryoscale, cryoscale.cli; print(sorted({'torch', 'cupy', 'matplotlib'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "cupy" not in out.stdout
