@@ -175,7 +175,7 @@ def _judge(pages: list[Any], path: str, identity: Identity, where: str) -> TiffS
     plain = _plain_offsets(pages, shape, identity.size, where)
     if not plain:
         _check_packed(pages, shape, identity.size, where)
-    notes += _voxel_notes(described)
+    notes += described.warnings + _voxel_notes(described)
     found = described.voxel_size_angstrom
     return TiffStack(
         path=path,
@@ -336,13 +336,15 @@ def _read_plain(
 
 
 def _decode(stream: Any, stack: TiffStack, start: Sequence[int], stop: Sequence[int], box: NDArray[Any]) -> None:
-    where = printable(stack.path)
-    for z in range(start[0], stop[0]):
-        try:
-            with tifffile.TiffFile(stream, name=where) as tiff:
+    where, z = printable(stack.path), start[0]
+    try:
+        with tifffile.TiffFile(stream, name=where) as tiff:
+            for z in range(start[0], stop[0]):
                 plane = tiff.pages[z].asarray(maxworkers=1)
-        except Exception as error:  # tifffile and its codecs raise many kinds for damaged pages
-            raise _unreadable(f"{where}: page {z}", error) from error
-        if plane.shape != stack.shape[1:]:
-            raise _bad_pages(f"{where}: page {z}", f"{plane.shape}", f"{stack.shape[1:]}")
-        box[z - start[0]] = plane[start[1] : stop[1], start[2] : stop[2]]
+                if plane.shape != stack.shape[1:]:
+                    raise _bad_pages(f"{where}: page {z}", f"{plane.shape}", f"{stack.shape[1:]}")
+                box[z - start[0]] = plane[start[1] : stop[1], start[2] : stop[2]]
+    except InputError:
+        raise
+    except Exception as error:  # tifffile and its codecs raise many kinds for damaged pages
+        raise _unreadable(f"{where}: page {z}", error) from error

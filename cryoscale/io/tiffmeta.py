@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-from cryoscale.io.inputs import InputError
+from cryoscale.io.inputs import InputError, Notes
 from cryoscale.io.voxelsize import VoxelSize
 
 __all__ = ["DescribedStack", "describe"]
@@ -49,6 +49,8 @@ class DescribedStack:
     """Planes along z, None where nothing is declared."""
     voxel_size_angstrom: VoxelSize | None
     """Edges z, y, x as declared, None where there are none."""
+    warnings: Notes = ()
+    """Each (code, text)."""
 
 
 def describe(page: Any, pages: int, where: str) -> DescribedStack:
@@ -113,18 +115,21 @@ def _refuse_hyperstack(where: str, found: str) -> InputError:
 
 def _imagej(text: str, page: Any, pages: int, where: str) -> DescribedStack:
     entries = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    for name in ("channels", "frames"):
-        if _integer(entries.get(name, "1")) != 1:
-            raise _refuse_hyperstack(where, f"{name}={entries[name]}")
+    along = [name for name in ("channels", "slices", "frames") if _integer(entries.get(name, "1")) != 1]
+    if len(along) > 1:
+        raise _refuse_hyperstack(where, ", ".join(f"{name}={entries[name]}" for name in along)[:200])
+    notes: Notes = ()
+    if along and along != ["slices"]:
+        notes = (("tiff-axis", f"the stack runs along {along[0]}: taken as z"),)
     planes = _require_planes(_integer(entries.get("images", "1")), pages, where, one_page_will_do=True)
     unit = entries.get("unit", "").replace("\\u00B5", "µ").strip().lower()
     factor = _UNITS_ANGSTROM.get(unit)
     resolution = [page.tags.get(name) for name in ("YResolution", "XResolution")]
     if factor is None or any(tag is None for tag in resolution):
-        return DescribedStack(planes, None)
+        return DescribedStack(planes, None, notes)
     edges = [_over(*tag.value) for tag in resolution]
     spacing = _number(entries.get("spacing", "nan"))
-    return DescribedStack(planes, (spacing * factor, edges[0] * factor, edges[1] * factor))
+    return DescribedStack(planes, (spacing * factor, edges[0] * factor, edges[1] * factor), notes)
 
 
 def _over(pixels: int, units: int) -> float:
