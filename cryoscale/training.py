@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cryoscale import __version__
 from cryoscale.errors import UsageError
@@ -21,9 +22,9 @@ from cryoscale.io.files import write_text
 from cryoscale.segment.train import Row, TrainSettings, Volume, log_csv, train
 from cryoscale.segment.unet import UNet
 from cryoscale.segment.weights import save_model
-from cryoscale.simulate import training_volume
+from cryoscale.simulate import image_phantom, make_phantom, training_volume
 
-__all__ = ["TEST_SEED", "VALIDATION_SEED", "simulated_volumes", "train_shipped"]
+__all__ = ["TEST_SEED", "VALIDATION_SEED", "simulated_volumes", "train_shipped", "validation_volumes"]
 
 VALIDATION_SEED = 10_000
 """First seed of the held-out volumes."""
@@ -32,8 +33,8 @@ TEST_SEED = 90_000
 _VALIDATION_SNRS = (0.1, 0.1, 0.1, 0.3, 0.3, 0.3, 0.6, 0.6)
 
 
-def simulated_volumes(seeds: Sequence[int], snrs: Sequence[float | None] | None = None) -> list[Volume]:
-    """Simulate training volumes; `snrs` fixes each one's noise, None draws it.
+def simulated_volumes(seeds: Sequence[int]) -> list[Volume]:
+    """Simulate training volumes with everything drawn at random.
 
     Raises
     ------
@@ -42,12 +43,22 @@ def simulated_volumes(seeds: Sequence[int], snrs: Sequence[float | None] | None 
     """
     if any(seed >= TEST_SEED for seed in seeds):
         raise UsageError("a seed is reserved for tests", where="--seed", found=max(seeds), allowed=f"below {TEST_SEED}")
-    volumes: list[Volume] = []
-    for seed, snr in zip(seeds, snrs or [None] * len(seeds), strict=True):
-        tomogram, classes = training_volume(seed) if snr is None else training_volume(seed, snr=snr)
-        # Half precision holds a noisy grey value to one part in a thousand, in half the memory.
-        volumes.append(((tomogram / tomogram.std()).astype(np.float16), classes))
+    return [_compact(*training_volume(seed)) for seed in seeds]
+
+
+def validation_volumes() -> list[Volume]:
+    """Simulate the held-out volumes, 10 Å a voxel, at known noise."""
+    volumes = []
+    for number, snr in enumerate(_VALIDATION_SNRS):
+        phantom = make_phantom((64, 256, 256), seed=VALIDATION_SEED + number, preset="training")
+        tomogram = image_phantom(phantom.density, seed=VALIDATION_SEED + number, snr=snr)
+        volumes.append(_compact(tomogram, phantom.classes))
     return volumes
+
+
+def _compact(tomogram: NDArray[np.float32], classes: NDArray[np.uint8]) -> Volume:
+    """Half precision holds a noisy grey value to one part in a thousand, in half the memory."""
+    return (tomogram / tomogram.std()).astype(np.float16), classes
 
 
 def train_shipped(
@@ -85,7 +96,6 @@ def train_shipped(
     settings = settings or TrainSettings(seed=seed)
     output.mkdir(parents=True, exist_ok=True)
     training = simulated_volumes(range(seed, seed + volumes))
-    held_out = simulated_volumes(range(VALIDATION_SEED, VALIDATION_SEED + len(_VALIDATION_SNRS)), _VALIDATION_SNRS)
     length = f"--steps {steps}" if steps is not None else f"--minutes {minutes:g}"
     card = {
         "name": "unet2d",
@@ -105,7 +115,7 @@ def train_shipped(
 
     train(
         training,
-        validation=held_out,
+        validation=validation_volumes(),
         settings=settings,
         steps=steps,
         minutes=None if steps is not None else minutes,
