@@ -1,0 +1,116 @@
+r"""An ellipsoid as the prior mean of the field, and its robust fit.
+
+With c the centre and M the symmetric matrix whose eigenvalues are 1 / axis^2, g(x) = sqrt((x - c)^T M (x - c)):
+
+    d(x) = (g - 1) / |grad g| = (g^2 - g) / |M (x - c)|
+
+the first-order (Sampson) signed distance, negative inside, exact on the surface and on spheres. The fit minimises a
+soft-L1 loss of d over the points, with a weak prior that holds the logarithms of the axes together: caps that the
+missing wedge took away leave one axis nearly free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
+
+__all__ = ["Ellipsoid", "fit_ellipsoid"]
+
+Array = NDArray[np.float64]
+FIT_POINTS = 400
+LOG_AXIS_SD = 0.5
+"""Prior standard deviation of an axis' logarithm about the mean of the three."""
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """An ellipsoid: centre (3,), matrix M (3, 3), half axes (3,), in voxels, z, y, x."""
+
+    centre: Array
+    matrix: Array
+    axes: Array
+
+    @property
+    def radius(self) -> float:
+        """Return the geometric mean of the half axes."""
+        return float(np.exp(np.log(self.axes).mean()))
+
+    def distance(self, q: Array) -> Array:
+        """Return the first-order signed distance (m,) at places (m, 3)."""
+        return self.distance_gradient(q)[0]
+
+    def distance_gradient(self, q: Array) -> tuple[Array, Array]:
+        """Return the signed distance (m,) and its gradient (m, 3) at places (m, 3)."""
+        x = q - self.centre
+        x = np.where((x * x).sum(1, keepdims=True) > 1e-18, x, 1e-9)
+        slope = x @ self.matrix
+        p = np.maximum(np.sqrt((slope * slope).sum(1)), 1e-300)
+        g = np.sqrt((x * slope).sum(1))
+        value = (g * g - g) / p
+        curve = slope @ self.matrix
+        gradient = ((2 * g - 1) / (p * g))[:, None] * slope - (value / (p * p))[:, None] * curve
+        return value, gradient
+
+
+def fit_ellipsoid(points: Array, *, weights: Array | None = None) -> tuple[Ellipsoid, float]:
+    """Fit an ellipsoid robustly to points with outliers and gaps.
+
+    Parameters
+    ----------
+    points
+        (n, 3), n >= 10, in voxels.
+    weights
+        (n,) how much each point counts.
+
+    Returns
+    -------
+    tuple
+        The ellipsoid and the robust spread of its residuals (1.4826 times the median absolute distance), in voxels.
+    """
+    if len(points) > FIT_POINTS:
+        step = np.linspace(0, len(points) - 1, FIT_POINTS).round().astype(int)
+        points = points[step]
+        weights = None if weights is None else weights[step]
+    share = np.ones(len(points)) if weights is None else np.sqrt(weights / weights.mean())
+    origin = np.median(points, axis=0)
+    size = float(np.median(np.linalg.norm(points - origin, axis=1))) or 1.0
+    local = (points - origin) / size
+    loss_scale = max(1.0 / size, 0.02)
+
+    def residuals(parameters: Array) -> Array:
+        log_axes = parameters[3:6]
+        d = _build(parameters).distance(local) * share / loss_scale
+        prior = (log_axes - log_axes.mean()) / LOG_AXIS_SD
+        return np.concatenate([np.clip(d, -1e6, 1e6), prior])
+
+    best = None
+    for start in _starts(local):
+        found = least_squares(residuals, start, loss="soft_l1", max_nfev=60, xtol=1e-5, ftol=1e-6)
+        if best is None or found.cost < best.cost:
+            best = found
+    assert best is not None
+    unit = _build(best.x)
+    ellipsoid = Ellipsoid(unit.centre * size + origin, unit.matrix / size**2, unit.axes * size)
+    return ellipsoid, 1.4826 * float(np.median(np.abs(ellipsoid.distance(points))))
+
+
+def _build(parameters: Array) -> Ellipsoid:
+    axes = np.exp(np.clip(parameters[3:6], -6, 6))
+    turn = Rotation.from_rotvec(parameters[6:9]).as_matrix()
+    return Ellipsoid(parameters[:3], (turn / axes**2) @ turn.T, axes)
+
+
+def _starts(local: Array) -> list[Array]:
+    """Return two starts: a sphere, and the ellipsoid with the points' principal axes."""
+    sphere = np.zeros(9)
+    values, vectors = np.linalg.eigh(np.cov((local - local.mean(0)).T))
+    if np.linalg.det(vectors) < 0:
+        vectors = -vectors
+    principal = np.concatenate(
+        [local.mean(0), 0.5 * np.log(np.maximum(3 * values, 0.05)), Rotation.from_matrix(vectors).as_rotvec()]
+    )
+    return [sphere, principal]

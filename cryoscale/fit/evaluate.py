@@ -1,0 +1,137 @@
+r"""Mean, gradient and variance of a Gaussian process at many places, in compiled loops and bounded tiles.
+
+    mu(q) = m(q) + sum_i alpha_i K(q, x_i),     v(q) = K(0) - || L^-1 K(x, q) ||^2,     L L^T = K(x, x) + noise
+
+(paper, section 5.2, equations 3 and 4, the latter with its transposed block put right). These loops know nothing of
+the prior mean m: `ellipsoid` adds it. exp(-a) is computed as (exp(-a / 256))^256 from a polynomial, which compilers
+turn into vector instructions; its relative error stays below 1e-12 for every a that matters.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cryoscale.fit.covariance import Kernel
+
+__all__ = ["field", "field_gradient", "variance"]
+
+Array = NDArray[np.float64]
+TILE = 512
+"""Query points per tile of the variance: TILE x n doubles are held twice."""
+
+
+@njit(cache=True, nogil=True, fastmath=True, inline="always")  # type: ignore[untyped-decorator]
+def _decay(a: float) -> float:
+    """Return exp(-a) for a in [0, 60]; beyond, a value below 1e-26."""
+    x = -min(a, 60.0) / 256.0
+    y = 1.0 + x * (1.0 + x / 2 * (1.0 + x / 3 * (1.0 + x / 4 * (1.0 + x / 5 * (1.0 + x / 6 * (1.0 + x / 7))))))
+    y *= y
+    y *= y
+    y *= y
+    y *= y
+    y *= y
+    y *= y
+    y *= y
+    return y * y
+
+
+@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def _sum_cubic(x: Any, alpha: Any, q: Any, length: float, out: Any, slope: Any) -> None:
+    n = alpha.shape[0]
+    for j in range(q.shape[0]):
+        f = gz = gy = gx = 0.0
+        for i in range(n):
+            dz, dy, dx = q[j, 0] - x[0, i], q[j, 1] - x[1, i], q[j, 2] - x[2, i]
+            t = min(math.sqrt(dz * dz + dy * dy + dx * dx) / length, 1.0)
+            f += alpha[i] * (1.0 - t * t * (3.0 - 2.0 * t))
+            w = alpha[i] * (t - 1.0)
+            gz, gy, gx = gz + w * dz, gy + w * dy, gx + w * dx
+        out[j] = f
+        scale = 6.0 / (length * length)
+        slope[j, 0], slope[j, 1], slope[j, 2] = scale * gz, scale * gy, scale * gx
+
+
+@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def _sum_matern(x: Any, alpha: Any, q: Any, length: float, out: Any, slope: Any) -> None:
+    n = alpha.shape[0]
+    c = math.sqrt(5.0) / length
+    for j in range(q.shape[0]):
+        f = gz = gy = gx = 0.0
+        for i in range(n):
+            dz, dy, dx = q[j, 0] - x[0, i], q[j, 1] - x[1, i], q[j, 2] - x[2, i]
+            a = c * math.sqrt(dz * dz + dy * dy + dx * dx)
+            e = alpha[i] * _decay(a)
+            f += e * (1.0 + a + a * a / 3.0)
+            w = e * (1.0 + a)
+            gz, gy, gx = gz + w * dz, gy + w * dy, gx + w * dx
+        out[j] = f
+        scale = -c * c / 3.0
+        slope[j, 0], slope[j, 1], slope[j, 2] = scale * gz, scale * gy, scale * gx
+
+
+@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def _covariances(x: Any, q: Any, cubic: bool, length: float, out: Any) -> None:
+    c = math.sqrt(5.0) / length
+    for j in range(q.shape[0]):
+        for i in range(x.shape[1]):
+            dz, dy, dx = q[j, 0] - x[0, i], q[j, 1] - x[1, i], q[j, 2] - x[2, i]
+            r = math.sqrt(dz * dz + dy * dy + dx * dx)
+            if cubic:
+                t = min(r / length, 1.0)
+                out[j, i] = 1.0 - t * t * (3.0 - 2.0 * t)
+            else:
+                out[j, i] = (1.0 + c * r + c * r * c * r / 3.0) * _decay(c * r)
+
+
+def field_gradient(kernel: Kernel, points: Array, alpha: Array, q: Array) -> tuple[Array, Array]:
+    """Return sum_i alpha_i K(q, x_i) and its gradient.
+
+    Parameters
+    ----------
+    kernel
+        Covariance function; amplitude^2 multiplies the sums.
+    points, alpha
+        Constraints (n, 3) and their weights (n,).
+    q
+        Places (m, 3), in the unit of ``points``.
+
+    Returns
+    -------
+    tuple
+        Values (m,) and gradients (m, 3).
+    """
+    out = np.empty(len(q))
+    slope = np.empty((len(q), 3))
+    loop = _sum_cubic if kernel.kind == "cubic" else _sum_matern
+    weights = alpha * kernel.amplitude**2
+    loop(np.ascontiguousarray(points.T), weights, np.ascontiguousarray(q, np.float64), kernel.length, out, slope)
+    return out, slope
+
+
+def field(kernel: Kernel, points: Array, alpha: Array, q: Array) -> Array:
+    """Return sum_i alpha_i K(q, x_i), (m,): `field_gradient` without the gradient."""
+    return field_gradient(kernel, points, alpha, q)[0]
+
+
+def variance(kernel: Kernel, points: Array, lower_inverse: Array, q: Array) -> Array:
+    """Return the posterior variance (m,) at places (m, 3), never negative.
+
+    ``lower_inverse`` is L^-1 (n, n), lower triangular. Single precision there gives single-precision products: the
+    error is then about 1e-6 of K(0), which is enough for a standard deviation that is shown.
+    """
+    columns = np.ascontiguousarray(points.T)
+    result = np.empty(len(q))
+    places = np.ascontiguousarray(q, np.float64)
+    for start in range(0, len(q), TILE):
+        tile = places[start : start + TILE]
+        cross = np.empty((len(tile), len(points)), lower_inverse.dtype)
+        _covariances(columns, tile, kernel.kind == "cubic", kernel.length, cross)
+        reach = cross @ lower_inverse.T
+        reach *= kernel.amplitude
+        result[start : start + TILE] = 1.0 - np.einsum("ij,ij->i", reach, reach, dtype=np.float64)
+    return np.maximum(result * kernel.amplitude**2, 0.0)

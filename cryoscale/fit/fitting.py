@@ -1,0 +1,266 @@
+r"""Fit Gaussian-process implicit surfaces to membranes, one or many at a time.
+
+    raw points -> selection -> control points -> normals -> signed pairs -> prior by evidence -> field -> zero set
+
+The paper (Zhou et al., J. Comput. Sci. 66 (2023) 101904, section 5.2) anchors the field by a centroid and by points
+pushed outward from it. Pairs of signed distances along oriented normals serve every shape, open sheets too, and the
+evidence decides between a zero and an ellipsoidal prior mean. After a first solution every control point's noise is
+widened by its residual as a Student-t likelihood would (4 degrees of freedom), and the field is solved once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscale.fit.choose import Hypothesis, Task, choose, problem_of
+from cryoscale.fit.constraints import Constraints
+from cryoscale.fit.covariance import KINDS
+from cryoscale.fit.model import Model, Patch
+from cryoscale.fit.patches import OVERLAP, split
+from cryoscale.fit.prepare import Prepared, prepare
+from cryoscale.fit.solve import Solution, solve_many
+from cryoscale.fit.surface import Surface
+from cryoscale.fit.zero_set import judge, trace
+
+__all__ = ["fit_surface", "fit_surfaces", "projected_bytes"]
+
+Array = NDArray[np.float64]
+Box = tuple[tuple[int, int, int], tuple[int, int, int]]
+STUDENT = 4.0
+MARGIN = 0.75
+"""Reach of the traced region beyond the data, in radii."""
+LEAST_MARGIN = 8.0
+
+
+def fit_surface(
+    points: object,
+    *,
+    weights: object = None,
+    kernel: str = "auto",
+    seed: int = 0,
+    spacing: float | None = None,
+    control_points: int = 500,
+    box: Box | None = None,
+) -> Surface:
+    """Fit one membrane.
+
+    Parameters
+    ----------
+    points
+        (n, 3) raw membrane voxels or sub-voxel ridge points, z, y, x, in voxels or any one unit; outliers are expected.
+    weights
+        (n,) how much each point counts, for instance its score.
+    kernel
+        ``"auto"`` lets the evidence choose; ``"cubic"`` (the paper's) or ``"matern52"`` fixes the function.
+    seed
+        Decides every random draw.
+    spacing
+        Voxel size in the unit of the points. By default the median distance to the nearest neighbour.
+    control_points
+        Most control points of a fit in one piece.
+    box
+        Corners of the volume, in the unit of the points: what would lie outside does not speak against closing.
+
+    Returns
+    -------
+    Surface
+        The fitted surface.
+
+    Raises
+    ------
+    ValueError
+        If the points cannot carry a surface; the message names what was found.
+    """
+    result = fit_surfaces(
+        [points],
+        weights=None if weights is None else [weights],
+        kernel=kernel,
+        seed=seed,
+        spacing=spacing,
+        control_points=control_points,
+        box=box,
+    )[0]
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def fit_surfaces(
+    points: Sequence[object],
+    *,
+    weights: Sequence[object] | None = None,
+    kernel: str = "auto",
+    seed: int = 0,
+    spacing: float | None = None,
+    control_points: int = 500,
+    box: Box | None = None,
+    xp: ModuleType = np,
+) -> list[Surface | ValueError]:
+    """Fit many membranes, their linear algebra in common batches.
+
+    Parameters are those of `fit_surface`, with one array of points per membrane; ``xp`` is the module (numpy or cupy)
+    that the batches are solved with. A membrane that cannot be fitted gives its error in its place; the others are
+    not affected.
+
+    Returns
+    -------
+    list
+        A surface, or the ValueError that `fit_surface` would raise, per membrane.
+    """
+    kinds = _kinds(kernel)
+    shares = [None] * len(points) if weights is None else list(weights)
+    prepared: list[Prepared | ValueError] = []
+    for cloud, share in zip(points, shares, strict=True):
+        try:
+            prepared.append(prepare(cloud, weights=share, spacing=spacing, cap=control_points, seed=seed))
+        except ValueError as error:
+            prepared.append(error)
+    fine = [p for p in prepared if not isinstance(p, ValueError)]
+    pieces = [split(p) for p in fine]
+    choices = choose(
+        [_task(p, parts[_middle(parts)][0], kinds) for p, parts in zip(fine, pieces, strict=True)], seed=seed, xp=xp
+    )
+    models = _solve(pieces, choices, xp)
+    made = iter([_finish(p, c, m, box) for p, c, m in zip(fine, choices, models, strict=True)])
+    return [p if isinstance(p, ValueError) else next(made) for p in prepared]
+
+
+def projected_bytes(n_points: int, *, control_points: int = 500) -> int:
+    """Return the most memory one fit needs, in bytes, from its number of raw points.
+
+    Raw points with neighbour lists, the largest batch of matrices, the tiles of the band.
+    """
+    raw = n_points * 8 * 120
+    constraints = 2 * max(control_points, 100)
+    matrices = max(192 * 2**20, 5 * 8 * constraints**2)
+    band = min(n_points, 40_000_000) * 3 * 160
+    return raw + matrices + band + 64 * 2**20
+
+
+def _kinds(kernel: str) -> tuple[str, ...]:
+    if kernel == "auto":
+        return KINDS
+    if kernel not in KINDS:
+        msg = f"kernel must be 'auto' or one of {KINDS}, found {kernel!r}"
+        raise ValueError(msg)
+    return (kernel,)
+
+
+def _middle(parts: Sequence[tuple[Constraints, Array, Array]]) -> int:
+    """Return which patch chooses the prior for all: the one with most constraints."""
+    return int(np.argmax([len(part[0].points) for part in parts]))
+
+
+def _task(prepared: Prepared, constraints: Constraints, kinds: tuple[str, ...]) -> Task:
+    extent = np.ptp(constraints.points, axis=0)
+    radius = prepared.radius if not prepared.large else 0.35 * float(np.linalg.norm(extent))
+    margin = max(LEAST_MARGIN, MARGIN * radius)
+    return Task(constraints, radius, float(np.linalg.norm(extent + 2 * margin)), prepared.ellipsoid, kinds)
+
+
+def _solve(
+    pieces: Sequence[Sequence[tuple[Constraints, Array, Array]]],
+    choices: Sequence[tuple[Hypothesis, float] | np.linalg.LinAlgError],
+    xp: ModuleType,
+) -> list[Model | np.linalg.LinAlgError]:
+    """Solve every patch of every membrane twice: plainly, and with the noise its residuals ask for."""
+    flat = [
+        (number, part, choice[0])
+        for number, (parts, choice) in enumerate(zip(pieces, choices, strict=True))
+        if not isinstance(choice, np.linalg.LinAlgError)
+        for part in parts
+    ]
+    first = solve_many([problem_of(part[0], h) for _, part, h in flat], inverse=False, xp=xp)
+    robust = [
+        _student(part[0], h, s) if isinstance(s, Solution) else part[0]
+        for (_, part, h), s in zip(flat, first, strict=True)
+    ]
+    single = [len(pieces[number]) == 1 for number, _, _ in flat]
+    second: list[Solution | np.linalg.LinAlgError] = [np.linalg.LinAlgError()] * len(flat)
+    for keep in (True, False):
+        rows = [i for i, alone in enumerate(single) if alone == keep]
+        solved = solve_many([problem_of(robust[i], flat[i][2]) for i in rows], inverse=keep, xp=xp)
+        for row, solution in zip(rows, solved, strict=True):
+            second[row] = solution
+    models: list[Model | np.linalg.LinAlgError] = []
+    for number, choice in enumerate(choices):
+        rows = [i for i, item in enumerate(flat) if item[0] == number]
+        failed = [s for s in (second[i] for i in rows) if isinstance(s, np.linalg.LinAlgError)]
+        if isinstance(choice, np.linalg.LinAlgError) or failed:
+            models.append(choice if isinstance(choice, np.linalg.LinAlgError) else failed[0])
+            continue
+        models.append(Model(tuple(_patch(robust[i], choice[0], second[i], flat[i][1]) for i in rows), OVERLAP))
+    return models
+
+
+def _patch(
+    constraints: Constraints, hypothesis: Hypothesis, solution: Any, part: tuple[Constraints, Array, Array]
+) -> Patch:
+    return Patch(constraints, hypothesis, solution.alpha, part[1], part[2], solution.lower_inverse)
+
+
+def _student(constraints: Constraints, hypothesis: Hypothesis, solution: Solution) -> Constraints:
+    """Return the constraints with each noise widened by its residual: D alpha = y - m - f at the constraints."""
+    noise = constraints.noise * hypothesis.noise_scale
+    residual = solution.alpha * noise
+    return replace(constraints, noise=constraints.noise * np.sqrt((STUDENT + residual**2) / (STUDENT + 1)))
+
+
+def _finish(
+    prepared: Prepared,
+    choice: tuple[Hypothesis, float] | np.linalg.LinAlgError,
+    model: Model | np.linalg.LinAlgError,
+    box: Box | None,
+) -> Surface | ValueError:
+    """Trace and judge the zero set of a solved model."""
+    if isinstance(model, np.linalg.LinAlgError) or isinstance(choice, np.linalg.LinAlgError):
+        return ValueError(
+            f"no covariance of {len(prepared.constraints.points)} constraints could be factorised: {model}"
+        )
+    control = prepared.constraints.points[: prepared.constraints.surface]
+    data = prepared.selection.points
+    step = float(np.clip(prepared.radius / 8, 1.5, 4.0))
+    margin = OVERLAP if prepared.large else max(LEAST_MARGIN, MARGIN * prepared.radius)
+    near = control if prepared.large else None
+    samples = trace(model.value_gradient, data.min(0) - margin, data.max(0) + margin, step, near=near, reach=margin)
+    corners = None if box is None else (np.array(box[0]) / prepared.unit, np.array(box[1]) / prepared.unit)
+    verdict = judge(samples, data, limit=prepared.limit, box=corners)
+    if not verdict.keep.any():
+        return ValueError(f"the fitted surface passes none of the {len(data)} selected points")
+    return Surface(
+        model,
+        prepared.unit,
+        samples,
+        verdict,
+        data,
+        prepared.limit,
+        prepared.radius,
+        _summary(prepared, choice, model, verdict),
+    )
+
+
+def _summary(prepared: Prepared, choice: tuple[Hypothesis, float], model: Model, verdict: Any) -> dict[str, Any]:
+    hypothesis, evidence = choice
+    kernel = hypothesis.kernel
+    return {
+        "kernel": kernel.kind,
+        "amplitude": kernel.amplitude * prepared.unit,
+        "length": kernel.length * prepared.unit,
+        "noise": hypothesis.noise_scale * prepared.unit,
+        "noise_at_bound": hypothesis.noise_scale in (0.5, 2.0),
+        "log_evidence": evidence,
+        "ellipsoid": hypothesis.ellipsoid is not None,
+        "control_points": prepared.constraints.surface,
+        "constraints": len(prepared.constraints.points),
+        "patches": len(model.patches),
+        "dropped": dict(prepared.selection.dropped),
+        "inferred_share": verdict.inferred,
+        "components_dropped": verdict.components,
+        "unit": prepared.unit,
+    }

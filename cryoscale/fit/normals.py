@@ -1,0 +1,132 @@
+r"""Normals of a cloud of control points: directions by local PCA, signs by a minimum spanning tree.
+
+The sign travels along the tree from point i to point j by reflection: with e the unit vector from i to j,
+
+    n_i' = n_i - 2 (n_i . e) e,     n_j <- sign(n_j . n_i') n_j
+
+On a circle n_i' is exactly n_j for any two points, in a plane it is n_i, and across a gap between two facing sheets
+it is -n_i, which is right for consecutive sheets of one surface. So the rule also bridges missing caps. The cost of an
+edge is 1 - |n_j . n_i'| plus terms that prefer short edges which run along the surface.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
+from scipy.spatial import cKDTree
+
+__all__ = ["centre_line", "local_planes", "orient"]
+
+Array = NDArray[np.float64]
+GRAPH_NEIGHBOURS = 10
+PLANE_POINTS = 64
+CLOUD_SHARE = 10
+QUADRATIC_PRIOR = 1e-3
+"""Ridge on the paraboloid's terms, of lengths over the radius: decides only where the points do not."""
+
+
+def local_planes(centres: Array, points: Array, weights: Array, *, radius: float, seed: int = 0) -> tuple[Array, Array]:
+    """Fit planes, then paraboloids, around control points.
+
+    Parameters
+    ----------
+    centres
+        (m, 3) control points.
+    points, weights
+        (n, 3), (n,) the cloud they stand for; about 10 of them per control point are used, drawn by ``seed``.
+    radius
+        Reach of a neighbourhood, in the unit of the points; wider where it would hold fewer than 8 points.
+
+    Returns
+    -------
+    tuple
+        Unit normals (m, 3), of arbitrary sign, and the heights (m,) of the cloud's middle along them, above the control
+        points: where the paraboloid crosses the normal. A mean would lie inside a curved surface, by radius^2 / 8 R.
+    """
+    most = max(CLOUD_SHARE * len(centres), 4 * PLANE_POINTS)
+    if len(points) > most:
+        rows = np.random.default_rng(seed).permutation(len(points))[:most]
+        points, weights = points[rows], weights[rows]
+    k = min(PLANE_POINTS, len(points))
+    distance, near = cKDTree(points).query(centres, k=k)
+    distance, near = distance.reshape(len(centres), k), near.reshape(len(centres), k)
+    reach = np.maximum(radius, 1.1 * distance[:, min(k, 8) - 1])[:, None]
+    taper = np.clip(1 - (distance / reach) ** 2, 0, None) ** 2 * weights[near] + 1e-12
+    taper /= taper.sum(1, keepdims=True)
+    local = points[near] - centres[:, None]
+    spread = local - (taper[..., None] * local).sum(1)[:, None]
+    frames = np.linalg.eigh(np.einsum("mk,mki,mkj->mij", taper, spread, spread))[1]
+    u, v, height = (np.einsum("mki,mi->mk", local, frames[:, :, axis]) / reach for axis in (2, 1, 0))
+    terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], -1)
+    normal_matrix = np.einsum("mk,mki,mkj->mij", taper, terms, terms) + np.diag([0, *[QUADRATIC_PRIOR] * 5])
+    fitted = np.linalg.solve(normal_matrix, np.einsum("mk,mki,mk->mi", taper, terms, height)[..., None])
+    heights = np.clip(fitted[:, 0, 0] * reach[:, 0], -0.5 * radius, 0.5 * radius)
+    return frames[:, :, 0], heights
+
+
+def centre_line(centres: Array, points: Array, weights: Array, *, radius: float, seed: int = 0) -> tuple[Array, Array]:
+    """Return control points moved along their normals to the middle of the cloud around them, and their normals."""
+    normals, height = local_planes(centres, points, weights, radius=radius, seed=seed)
+    return centres + height[:, None] * normals, normals
+
+
+def orient(points: Array, normals: Array) -> Array:
+    """Return normals (n, 3) with consistent signs, pointing outward where the points enclose something.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two points.
+    """
+    if len(points) < 2:
+        msg = f"normals are oriented by their neighbours; found {len(points)} point"
+        raise ValueError(msg)
+    left, right = _edges(points)
+    step = points[right] - points[left]
+    length = np.linalg.norm(step, axis=1)
+    e = step / np.maximum(length, 1e-12)[:, None]
+    across = (normals[left] * e).sum(1)
+    agreement = (normals[right] * normals[left]).sum(1) - 2 * across * (normals[right] * e).sum(1)
+    lean = 0.5 * (np.abs(across) + np.abs((normals[right] * e).sum(1)))
+    typical = float(np.median(length))
+    cost = 1 - np.abs(agreement) + 0.3 * lean + 0.05 * (length / typical) ** 2 + 1e-6
+    n = len(points)
+    tree = minimum_spanning_tree(coo_matrix((cost, (left, right)), (n, n)).tocsr())
+    order, parent = breadth_first_order(tree, 0, directed=False)
+    signs = _walk(points, normals, order, parent)
+    oriented = normals * signs[:, None]
+    flux = ((points - points.mean(0)) * oriented).sum()
+    return oriented if flux >= 0 else -oriented
+
+
+def _walk(points: Array, normals: Array, order: NDArray[np.int32], parent: NDArray[np.int32]) -> Array:
+    signs = np.ones(len(points))
+    for child in order[1:]:
+        i = parent[child]
+        e = points[child] - points[i]
+        e = e / max(float(np.sqrt(e @ e)), 1e-12)
+        mirrored = normals[i] - 2 * (normals[i] @ e) * e
+        signs[child] = signs[i] * (1.0 if mirrored @ normals[child] >= 0 else -1.0)
+    return signs
+
+
+def _edges(points: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the edges of the neighbour graph, its components joined by their shortest links."""
+    n = len(points)
+    k = min(GRAPH_NEIGHBOURS, n - 1)
+    near = cKDTree(points).query(points, k=k + 1)[1].reshape(n, k + 1)[:, 1:]
+    left, right = np.repeat(np.arange(n), k), near.ravel()
+    while True:
+        count, labels = connected_components(coo_matrix((np.ones(len(left)), (left, right)), (n, n)), directed=False)
+        if count == 1:
+            break
+        inside = labels == np.argmin(np.bincount(labels))
+        distance, other = cKDTree(points[~inside]).query(points[inside])
+        shortest = np.argsort(distance)[:3]
+        left = np.concatenate([left, np.flatnonzero(inside)[shortest]])
+        right = np.concatenate([right, np.flatnonzero(~inside)[other[shortest]]])
+    low, high = np.minimum(left, right), np.maximum(left, right)
+    unique = np.unique(np.stack([low, high], 1)[low != high], axis=0)
+    return unique[:, 0], unique[:, 1]

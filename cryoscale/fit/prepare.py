@@ -1,0 +1,95 @@
+r"""From raw points to the task of choosing a prior: selection, control points, normals, pairs, ellipsoid.
+
+The number of control points follows the area: about one per 35 square voxels, at least 150 where the points allow it,
+at most the cap; more does not make caps better. Areas worth more than `LARGE` control points are kept at that density
+and fitted in patches instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from cryoscale.fit.constraints import Constraints, signed_pairs
+from cryoscale.fit.ellipsoid import Ellipsoid, fit_ellipsoid
+from cryoscale.fit.normals import centre_line, orient
+from cryoscale.fit.select import Selection, check_points, infer_spacing, merge_cells, select_points, thin
+
+__all__ = ["LARGE", "Prepared", "prepare"]
+
+Array = NDArray[np.float64]
+CELL = 7.0
+FINEST_CELL = 2.5
+LEAST_POINTS = 150
+LARGE = 1500
+PLANE_REACH = 1.2
+"""Radius of a plane's neighbourhood over the distance of control points."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One membrane ready to be fitted; lengths in voxels."""
+
+    unit: float
+    selection: Selection
+    constraints: Constraints
+    normals: Array
+    """(surface points, 3) oriented."""
+    cell: float
+    """Distance of control points."""
+    radius: float
+    ellipsoid: Ellipsoid | None
+    limit: float
+    """Distance to the raw points within which the surface counts as seen."""
+    large: bool
+
+
+def prepare(
+    points: object, *, weights: object = None, spacing: float | None = None, cap: int = 500, seed: int = 0
+) -> Prepared:
+    """Select, thin and orient; arguments and errors as in `fit_surface`."""
+    array, share = check_points(points, weights)
+    unit = infer_spacing(array) if spacing is None else float(spacing)
+    if not (np.isfinite(unit) and unit > 0):
+        msg = f"spacing must be a positive length, found {spacing}"
+        raise ValueError(msg)
+    raw = select_points(array / unit, share)
+    step = float(np.median(cKDTree(raw.points).query(raw.points[:: max(1, len(raw.points) // 2000)], k=2)[0][:, 1]))
+    control, merged, cell, large = _control_points(raw, cap)
+    control, normals = centre_line(control, raw.points, raw.weights, radius=PLANE_REACH * cell, seed=seed)
+    control, normals, merged = _distinct(control, normals, merged)
+    normals = orient(control, normals)
+    middle = np.average(control, axis=0, weights=np.minimum(merged, 9))
+    radius = float(np.median(np.linalg.norm(control - middle, axis=1)))
+    constraints = signed_pairs(control, merged, normals, radius=radius, spacing=cell)
+    ellipsoid = None
+    if not large and len(control) >= 12:
+        ellipsoid = fit_ellipsoid(control, weights=np.minimum(merged, 9))[0]
+    limit = max(3.0, 2.5 * step)
+    return Prepared(unit, raw, constraints, normals, cell, radius, ellipsoid, limit, large)
+
+
+def _control_points(raw: Selection, cap: int) -> tuple[Array, Array, float, bool]:
+    cell = CELL
+    means, merged = merge_cells(raw.points, raw.weights, cell)
+    if len(means) > LARGE:
+        return means, merged, cell, True
+    if len(means) > cap:
+        return *thin(raw.points, raw.weights, cap=cap, cell=cell), False
+    while len(means) < min(LEAST_POINTS, len(raw.points)) and cell > FINEST_CELL:
+        cell = max(FINEST_CELL, cell * 0.85)
+        means, merged = merge_cells(raw.points, raw.weights, cell)
+    return means, merged, cell, False
+
+
+def _distinct(points: Array, normals: Array, merged: Array) -> tuple[Array, Array, Array]:
+    """Merge control points that came to lie within half a voxel of each other: they would say the same twice."""
+    pairs = cKDTree(points).query_pairs(0.5, output_type="ndarray")
+    keep = np.ones(len(points), bool)
+    for first, second in pairs:
+        if keep[first] and keep[second]:
+            keep[second] = False
+    return points[keep], normals[keep], merged[keep]

@@ -1,0 +1,202 @@
+r"""From raw membrane voxels to control points: prune what is not membrane, then thin.
+
+1. *Spacing*: the unit ("voxel") of every length below is the median distance of a point to its nearest neighbour,
+   which is exactly the voxel size for voxels of a mask. Give it where points are sparser than voxels.
+2. *Outliers*: mean distance to the k nearest neighbours above twice its median (and above 5 robust standard
+   deviations); small islands; twigs, where the neighbourhood is a line and not a sheet.
+3. *Ellipsoid*: only where a robust ellipsoid fits all points well, points farther from it than
+   max(3 voxels, 3.5 robust standard deviations, 0.12 radius) are dropped.
+4. *Thinning*: a voxel grid of about one cell per 35 square voxels of membrane, coarser when that gives more than the
+   cap. A control point is the mean of its cell's points, moved along the normal to the middle of the points around it,
+   so that a cell which holds one face of a thick membrane does not pull the surface there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label as label_grid
+from scipy.spatial import cKDTree
+
+from cryoscale.fit.ellipsoid import fit_ellipsoid
+
+__all__ = ["Selection", "check_points", "infer_spacing", "select_points", "thin"]
+
+Array = NDArray[np.float64]
+NEIGHBOURS = 10
+MOST_POINTS = 60_000
+"""More raw points than this are first merged in cells of 2 voxels."""
+ISLAND_CELL = 4.0
+ISLAND_SHARE = 0.02
+TWIG_RADIUS = 5.0
+MOST_FLAT = 3.0
+"""Ratio of axes, or of the ellipsoid's radius to the points' own, beyond which an ellipsoid says nothing."""
+TWIG_RATIO = 0.06
+"""Second over first principal variance below which a neighbourhood is a line."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The points kept, how much each counts, and how many were dropped by which rule."""
+
+    points: Array
+    """(n, 3) in voxels."""
+    weights: Array
+    """(n,) number of raw points (times their weights) that each stands for."""
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+def check_points(points: object, weights: object = None) -> tuple[Array, Array]:
+    """Return points (n, 3) and weights (n,) as doubles without repeated points.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not (n, 3), a value is not finite, fewer than 4 distinct points remain or they lie on a line.
+    """
+    array = np.asarray(points, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 3:
+        msg = f"points must have shape (n, 3), z, y, x; found {array.shape}"
+        raise ValueError(msg)
+    share = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if share.shape != (len(array),):
+        msg = f"weights must have shape ({len(array)},), one per point; found {share.shape}"
+        raise ValueError(msg)
+    bad = ~np.isfinite(array).all(1)
+    if bad.any():
+        count, first = int(bad.sum()), int(bad.argmax())
+        msg = f"{count} of {len(array)} points have a coordinate that is not finite; the first is row {first}"
+        raise ValueError(msg)
+    if not (np.isfinite(share).all() and (share >= 0).all()):
+        msg = f"weights must be finite and not negative; found {share.min()} to {share.max()}"
+        raise ValueError(msg)
+    array, share = array[share > 0], share[share > 0]
+    array, where = np.unique(array, axis=0, return_inverse=True)
+    share = np.bincount(where.ravel(), share, len(array)).astype(np.float64)
+    if len(array) < 4:
+        msg = f"a surface needs at least 4 distinct points; found {len(array)}"
+        raise ValueError(msg)
+    spread = np.linalg.svd(array - array.mean(0), compute_uv=False)
+    if spread[1] <= 1e-6 * spread[0]:
+        msg = f"the {len(array)} points lie on one line; a surface needs points beside it"
+        raise ValueError(msg)
+    return array, share
+
+
+def infer_spacing(points: Array) -> float:
+    """Return the median distance from a point to its nearest neighbour, in the unit of the points (n, 3)."""
+    sample = points[:: max(1, len(points) // 5000)]
+    return float(np.median(cKDTree(points).query(sample, k=2)[0][:, 1]))
+
+
+def select_points(points: Array, weights: Array, *, size: float = 1.0) -> Selection:
+    """Drop the points that are not membrane.
+
+    Parameters
+    ----------
+    points, weights
+        (n, 3) and (n,), distinct, in voxels.
+    size
+        Typical distance between neighbouring raw points; voxels that were merged beforehand are farther apart.
+    """
+    dropped: dict[str, int] = {}
+
+    def drop(name: str, keep: NDArray[np.bool_], least: float = 0.5) -> None:
+        nonlocal points, weights
+        lost = int(weights[~keep].size)
+        if lost and keep.mean() >= least:
+            dropped[name] = lost
+            points, weights = points[keep], weights[keep]
+
+    if len(points) > MOST_POINTS:
+        points, weights = merge_cells(points, weights, 2.0)
+    if len(points) > 3 * NEIGHBOURS:
+        drop("sparse", ~_sparse(points))
+        drop("island", ~_islands(points, max(ISLAND_CELL, 3 * size)))
+        drop("twig", ~_twigs(points, TWIG_RADIUS * size))
+        drop("ellipsoid", ~_off_ellipsoid(points), least=0.8)
+    return Selection(points, weights, dropped)
+
+
+def _sparse(points: Array) -> NDArray[np.bool_]:
+    mean = cKDTree(points).query(points, k=NEIGHBOURS + 1)[0][:, 1:].mean(1)
+    middle = np.median(mean)
+    spread = 1.4826 * np.median(np.abs(mean - middle))
+    return np.asarray(mean > max(2 * middle, middle + 5 * spread))
+
+
+def _islands(points: Array, cell: float) -> NDArray[np.bool_]:
+    index = np.floor((points - points.min(0)) / cell).astype(np.int64)
+    shape = tuple(index.max(0) + 1)
+    if np.prod(shape) > 50_000_000:
+        return np.zeros(len(points), bool)
+    grid = np.zeros(shape, bool)
+    grid[tuple(index.T)] = True
+    labels, count = label_grid(grid, np.ones((3, 3, 3), int))
+    sizes = np.bincount(labels[tuple(index.T)], minlength=count + 1)
+    return np.asarray(sizes[labels[tuple(index.T)]] < ISLAND_SHARE * len(points))
+
+
+def _twigs(points: Array, radius: float) -> NDArray[np.bool_]:
+    """Mark points whose surroundings are a line; judged on a thinned cloud, for every point of a thinned cell."""
+    cells, where = _cells(points, radius / 2.5)
+    count = np.bincount(where)
+    centres = np.stack([np.bincount(where, points[:, a]) / count for a in range(3)], 1)
+    tree = cKDTree(points)
+    line = np.zeros(len(cells), bool)
+    for number, near in enumerate(tree.query_ball_point(centres, radius)):
+        if len(near) > 12:
+            near = near[:: max(1, len(near) // 80)]
+            values = np.linalg.eigvalsh(np.cov(points[near].T))
+            line[number] = values[1] < TWIG_RATIO * values[2]
+    return np.asarray(line[where])
+
+
+def _off_ellipsoid(points: Array) -> NDArray[np.bool_]:
+    ellipsoid, spread = fit_ellipsoid(points)
+    distance = np.abs(ellipsoid.distance(points))
+    radius = min(ellipsoid.radius, float(np.median(np.linalg.norm(points - points.mean(0), axis=1))))
+    flat = ellipsoid.axes.max() > MOST_FLAT * ellipsoid.axes.min() or ellipsoid.radius > MOST_FLAT * radius
+    if flat or spread > max(1.5, 0.05 * radius):
+        return np.zeros(len(points), bool)
+    return np.asarray(distance > max(3.0, 3.5 * spread, 0.12 * radius))
+
+
+def _cells(points: Array, cell: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    index = np.floor((points - points.min(0)) / cell + 0.5).astype(np.int64)
+    shape = index.max(0) + 1
+    flat = np.ravel_multi_index(tuple(index.T), tuple(shape)) if np.prod(shape.astype(float)) < 2e18 else None
+    key = index if flat is None else flat
+    unique, where = np.unique(key, axis=0, return_inverse=True)
+    return unique, where.ravel()
+
+
+def merge_cells(points: Array, weights: Array, cell: float) -> tuple[Array, Array]:
+    """Return the weighted means (m, 3) of the points in each cell of a grid, and the sums of their weights (m,)."""
+    _, where = _cells(points, cell)
+    total = np.bincount(where, weights).astype(np.float64)
+    means = np.stack([np.bincount(where, points[:, axis] * weights) for axis in range(3)], 1) / total[:, None]
+    return means, total
+
+
+def thin(points: Array, weights: Array, *, cap: int, cell: float = 6.0) -> tuple[Array, Array, float]:
+    """Thin to about one control point per cell^2 of membrane, and to ``cap`` at most.
+
+    Returns
+    -------
+    tuple
+        Control points (m, 3), the number of points each stands for (m,), and the cell that was used, in voxels.
+    """
+    low = cell
+    means, total = merge_cells(points, weights, low)
+    if len(means) <= cap:
+        return means, total, low
+    for _ in range(12):
+        high = low * max(1.03, (len(means) / cap) ** 0.5)
+        means, total = merge_cells(points, weights, high)
+        low = high
+        if len(means) <= cap:
+            break
+    return means, total, low

@@ -1,0 +1,182 @@
+r"""Many Gaussian processes at once: padded to one size, factorised in one batched Cholesky.
+
+For each member, with noise variances D and targets y (the values less the prior mean):
+
+    L L^T = K + D,   alpha = L^-T L^-1 y,   log p(y) = -1/2 ||L^-1 y||^2 - sum log L_ii - n/2 log 2 pi
+
+Members shorter than the batch are padded with rows of the identity and targets of zero, which changes neither alpha
+nor the evidence. The arrays in hand decide where this runs: NumPy arrays here, CuPy arrays on their GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dtrtri
+
+from cryoscale.backend import array_namespace, solve_triangular, to_numpy
+from cryoscale.fit.covariance import Kernel, correlation, squared_distances
+
+__all__ = ["Problem", "Solution", "padded_size", "solve_batch", "solve_many"]
+
+Array = NDArray[np.float64]
+BATCH_BYTES = 192 * 2**20
+"""A batch holds four matrices per member at its peak; this bounds them all together."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One Gaussian process to be solved; lengths in voxels."""
+
+    points: Array
+    """(n, 3) constraints."""
+    targets: Array
+    """(n,) values less the prior mean."""
+    noise: Array
+    """(n,) standard deviations of the values."""
+    kernel: Kernel
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What is needed to evaluate one Gaussian process."""
+
+    alpha: Array
+    """(n,) weights of the constraints."""
+    lower_inverse: Array | None
+    """(n, n) L^-1, or None where only the evidence was asked for."""
+    log_evidence: float
+    """log p(y)."""
+
+
+def padded_size(n: int) -> int:
+    """Return the batch size that n constraints are padded to: the next multiple of 64."""
+    return 64 * math.ceil(n / 64)
+
+
+def solve_batch(
+    points: Any, targets: Any, noise: Any, counts: Any, kernels: Sequence[Kernel], *, inverse: bool = True
+) -> tuple[Any, Any, Any]:
+    """Factorise and solve a batch of one kind of kernel.
+
+    Parameters
+    ----------
+    points, targets, noise
+        (b, n, 3), (b, n), (b, n) constraints, padded; NumPy or CuPy arrays.
+    counts
+        (b,) members' true numbers of constraints; what lies beyond is padding.
+    kernels
+        b kernels of one kind; their lengths and amplitudes may differ.
+    inverse
+        Whether L^-1 is wanted as well.
+
+    Returns
+    -------
+    tuple
+        alpha (b, n), L^-1 (b, n, n) or None, log evidence (b,): arrays of the module that was given.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a covariance is not positive definite.
+    """
+    xp = array_namespace(points)
+    lengths = xp.asarray([k.length for k in kernels])[:, None, None]
+    amplitudes = xp.asarray([k.amplitude for k in kernels])[:, None, None]
+    n = points.shape[1]
+    live = xp.arange(n)[None, :] < counts[:, None]
+    centred = points - (points * live[..., None]).sum(1, keepdims=True) / counts[:, None, None]
+    matrix = correlation(kernels[0].kind, xp.sqrt(squared_distances(centred, centred, xp)) / lengths, xp)
+    matrix *= amplitudes**2
+    matrix *= live[:, :, None] & live[:, None, :]
+    diagonal = xp.arange(n)
+    matrix[:, diagonal, diagonal] = xp.where(live, amplitudes[:, 0] ** 2 + noise**2, 1.0)
+    lower = xp.linalg.cholesky(matrix)
+    log_det = xp.log(lower[:, diagonal, diagonal]).sum(1)
+    right = xp.where(live, targets, 0.0)
+    white = xp.stack([solve_triangular(lower[i], right[i]) for i in range(len(lower))])
+    alpha = xp.stack([solve_triangular(lower[i], white[i], transpose=True) for i in range(len(lower))])
+    evidence = -0.5 * (white * white).sum(1) - log_det - 0.5 * math.log(2 * math.pi) * counts
+    return alpha, _triangular_inverse(lower, xp) if inverse else None, evidence
+
+
+def _triangular_inverse(lower: Any, xp: ModuleType) -> Any:
+    if xp is not np:
+        return xp.tril(xp.linalg.inv(lower))
+    out = np.empty_like(lower)
+    for member, matrix in enumerate(lower):
+        out[member] = dtrtri(matrix.T, lower=0)[0].T
+    return out
+
+
+def _pad(rows: Sequence[Array], size: int) -> Array:
+    out = np.zeros((len(rows), size, *rows[0].shape[1:]))
+    for member, row in enumerate(rows):
+        out[member, : len(row)] = row
+    return out
+
+
+def solve_many(
+    problems: Sequence[Problem], *, inverse: bool = True, xp: ModuleType = np
+) -> list[Solution | np.linalg.LinAlgError]:
+    """Solve problems of any sizes and kernels: sorted into batches of equal padded size and kind.
+
+    A member whose covariance cannot be factorised gives its error; the others of its batch are solved all the same.
+
+    Parameters
+    ----------
+    problems
+        What to solve.
+    inverse
+        Whether L^-1 is kept (n x n doubles each).
+    xp
+        Module the batches are computed with: numpy or cupy.
+
+    Returns
+    -------
+    list
+        Solutions in the order of the problems, as NumPy arrays.
+    """
+    groups: dict[tuple[int, str], list[int]] = {}
+    for number, problem in enumerate(problems):
+        groups.setdefault((padded_size(len(problem.points)), problem.kernel.kind), []).append(number)
+    results: list[Solution | np.linalg.LinAlgError] = [np.linalg.LinAlgError("not solved")] * len(problems)
+    for (size, _), members in sorted(groups.items()):
+        room = max(1, BATCH_BYTES // (4 * 8 * size * size))
+        for start in range(0, len(members), room):
+            batch = members[start : start + room]
+            for number, outcome in zip(
+                batch, _solve_group([problems[i] for i in batch], size, inverse, xp), strict=True
+            ):
+                results[number] = outcome
+    return results
+
+
+def _solve_group(
+    problems: Sequence[Problem], size: int, inverse: bool, xp: ModuleType
+) -> list[Solution | np.linalg.LinAlgError]:
+    try:
+        alpha, lower, evidence = solve_batch(
+            xp.asarray(_pad([p.points for p in problems], size)),
+            xp.asarray(_pad([p.targets for p in problems], size)),
+            xp.asarray(_pad([p.noise for p in problems], size)),
+            xp.asarray([len(p.points) for p in problems]),
+            [p.kernel for p in problems],
+            inverse=inverse,
+        )
+    except np.linalg.LinAlgError as error:
+        if len(problems) == 1:
+            return [error]
+        return [_solve_group([p], size, inverse, xp)[0] for p in problems]
+    out: list[Solution | np.linalg.LinAlgError] = []
+    for member, problem in enumerate(problems):
+        n = len(problem.points)
+        triangle = to_numpy(lower[member, :n, :n]).copy() if inverse else None
+        out.append(Solution(to_numpy(alpha[member, :n]).copy(), triangle, float(evidence[member])))
+    return out

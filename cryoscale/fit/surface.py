@@ -1,0 +1,207 @@
+r"""A fitted surface: the zero set of a Gaussian process, with its uncertainty.
+
+    distance(q) = mean(q) / |grad mean(q)|,     distance_sd(q) = sqrt(variance(q)) / |grad mean(q)|
+
+The paper (section 5.2, equation 5) thickens a surface by thinning and dilation of the voxels where the density of
+f = 0 is high; a distance gives a uniform thickness by construction. All arguments and results are in the unit of the
+points that were fitted; inside, everything is in voxels (see `select` for what that means).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from cryoscale.band import Band, band_mesh
+from cryoscale.fit.model import Model
+from cryoscale.fit.narrow import COARSE_VOXELS, narrow_band
+from cryoscale.fit.zero_set import Samples, Verdict
+
+__all__ = ["Surface"]
+
+Array = NDArray[np.float64]
+Box = tuple[tuple[int, int, int], tuple[int, int, int]]
+MESH_REACH = 2.5
+"""Half width in grid steps of the band that is meshed."""
+SD_SAMPLES = 1500
+LARGEST_SD = 1e3
+
+
+@dataclass(frozen=True)
+class Surface:
+    """One membrane's surface; made by `fit_surface`."""
+
+    model: Model
+    unit: float
+    """Length of a voxel in the unit of the points."""
+    samples: Samples
+    verdict: Verdict
+    data: Array
+    """(n, 3) selected raw points, in voxels."""
+    limit: float
+    """Distance within which a place counts as seen, in voxels."""
+    size: float
+    """Radius of the object, in voxels."""
+    choice: dict[str, Any]
+    """What was chosen and dropped: kernel, amplitude, noise, log evidence, .."""
+
+    @property
+    def closed(self) -> bool:
+        """Return whether the surface is believed to be closed."""
+        return self.verdict.closed
+
+    @property
+    def radius(self) -> float:
+        """Return the size of the object: the median distance of its points to their middle."""
+        return self.size * self.unit
+
+    def mean(self, q: object) -> Array:
+        """Return the field (m,) at places (m, 3): about the signed distance, negative inside."""
+        return self.model.value(self._places(q)) * self.unit
+
+    def gradient(self, q: object) -> Array:
+        """Return the gradient of the mean (m, 3), a pure number."""
+        return self.model.value_gradient(self._places(q))[1]
+
+    def variance(self, q: object) -> Array:
+        """Return the variance of the field (m,), in squared units of length."""
+        return self.model.variance(self._places(q)) * self.unit**2
+
+    def distance(self, q: object) -> Array:
+        """Return the signed distance (m,) to the surface, first order: exact near it."""
+        value, slope = self.model.value_gradient(self._places(q))
+        return value / _length(slope) * self.unit
+
+    def distance_sd(self, q: object) -> Array:
+        """Return the standard deviation (m,) of the position of the surface near places (m, 3)."""
+        places = self._places(q)
+        return np.sqrt(self.model.variance(places)) / _length(self.model.value_gradient(places)[1]) * self.unit
+
+    def band(self, width: float, *, box: Box | None = None) -> Band:
+        """Return the points of the integer grid within ``width`` of the surface.
+
+        Parameters
+        ----------
+        width
+            Largest |distance|, in the unit of the points, which is the step of the grid.
+        box
+            Corners (z, y, x) of the volume: grid points outside [low, high) are left out.
+
+        Raises
+        ------
+        ValueError
+            If the width is not positive, or the grid is coarser than the voxels the surface was fitted to allow.
+        """
+        return self._grid_band(width, 1.0, box)
+
+    def mesh(self, spacing: float = 1.0) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Return triangles of the surface.
+
+        Parameters
+        ----------
+        spacing
+            Step of the marching cubes' grid, in the unit of the points.
+
+        Returns
+        -------
+        tuple
+            Vertices (n, 3) float32, z, y, x, in the unit of the points, and faces (m, 3) int32.
+        """
+        if not spacing > 0:
+            msg = f"mesh spacing must be positive, found {spacing}"
+            raise ValueError(msg)
+        mesh = band_mesh(self._grid_band(MESH_REACH, spacing, None))
+        return (mesh.vertices * np.float32(spacing)).astype(np.float32), mesh.faces
+
+    def _grid_band(self, width: float, spacing: float, box: Box | None) -> Band:
+        if not width > 0:
+            msg = f"band width must be positive, found {width}"
+            raise ValueError(msg)
+        step = spacing / self.unit
+        if step > 2 * COARSE_VOXELS:
+            most = 2 * COARSE_VOXELS * self.unit
+            msg = f"grid step {spacing} is coarser than {most:g}, {2 * COARSE_VOXELS:g} voxels of the points"
+            raise ValueError(msg)
+        kept = self.samples.points[self.verdict.keep]
+        parts = []
+        for index, distance, normal in narrow_band(
+            self.model.value, kept, 1.5 * self.samples.step, step=step, width=width * step
+        ):
+            if box is not None:
+                inside = ((index >= box[0]) & (index < np.array(box[1]))).all(1)
+                index, distance, normal = index[inside], distance[inside], normal[inside]
+            if len(index):
+                parts.append(self._describe(index, distance, normal, step))
+        return _assemble(parts, self.closed)
+
+    def _describe(self, index: NDArray[np.int64], distance: Array, normal: Array, step: float) -> tuple[Any, ...]:
+        """Return index, distance, sd and support of the points that belong to the membrane, in grid steps."""
+        foot = index * step - distance[:, None] * normal
+        far, near = self._sample_tree.query(foot, k=min(4, len(self.samples.points)), workers=1)
+        far, near = far.reshape(len(foot), -1), near.reshape(len(foot), -1)
+        keep = self.verdict.keep[near[:, 0]]
+        support = self._data_tree.query(foot)[0]
+        if not self.closed:
+            keep = self._member[near[:, 0]] & (self.verdict.hole[near[:, 0]] | (support <= self.limit))
+        share = 1 / (far + 1e-3) ** 2
+        sd = (share * self._sample_sd[near]).sum(1) / share.sum(1)
+        return index[keep], distance[keep] / step, sd[keep] / step, support[keep] / step
+
+    @cached_property
+    def _sample_tree(self) -> cKDTree:
+        return cKDTree(self.samples.points)
+
+    @cached_property
+    def _data_tree(self) -> cKDTree:
+        return cKDTree(self.data)
+
+    @cached_property
+    def _member(self) -> NDArray[np.bool_]:
+        """Samples next to the membrane: near the rim the nearest sample may lie just beyond it."""
+        kept = cKDTree(self.samples.points[self.verdict.keep])
+        return np.asarray(kept.query(self.samples.points)[0] <= 1.8 * self.samples.step)
+
+    @cached_property
+    def _sample_sd(self) -> Array:
+        """(n,) standard deviation of the position at the samples, computed at a part of them."""
+        points = self.samples.points
+        chosen = np.arange(0, len(points), max(1, len(points) // SD_SAMPLES))
+        sd = np.sqrt(self.model.variance(points[chosen])) / self.samples.slopes[chosen]
+        sd = np.minimum(sd, LARGEST_SD)
+        if len(chosen) == len(points):
+            return sd
+        far, near = cKDTree(points[chosen]).query(points, k=min(3, len(chosen)))
+        share = 1 / (far.reshape(len(points), -1) + 1e-3) ** 2
+        return np.asarray((share * sd[near.reshape(len(points), -1)]).sum(1) / share.sum(1))
+
+    def _places(self, q: object) -> Array:
+        places = np.asarray(q, np.float64)
+        if places.ndim != 2 or places.shape[1] != 3:
+            msg = f"places must have shape (m, 3), z, y, x; found {places.shape}"
+            raise ValueError(msg)
+        return np.asarray(places / self.unit)
+
+
+def _length(slope: Array) -> Array:
+    return np.asarray(np.maximum(np.linalg.norm(slope, axis=1), 1e-12))
+
+
+def _assemble(parts: list[tuple[Any, ...]], closed: bool) -> Band:
+    """Return one band in raster order."""
+    if not parts:
+        nothing = np.zeros(0, np.float32)
+        return Band(np.zeros((0, 3), np.int32), nothing, nothing, nothing, closed)
+    index, distance, sd, support = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.lexsort(index.T[::-1])
+    return Band(
+        index[order].astype(np.int32),
+        distance[order].astype(np.float32),
+        sd[order].astype(np.float32),
+        support[order].astype(np.float32),
+        closed,
+    )

@@ -1,0 +1,239 @@
+r"""Where the fitted field is zero, which part of that the data support, and whether it closes.
+
+A field known near its data has zeros elsewhere too. So the zero set is traced on a sparse grid, coarse to fine (nodes
+whose distance |f| / |grad f| exceeds their cell are not refined), sampled where grid edges change sign, and judged:
+
+- *component*: samples joined through common cells; the one with most supported area is the membrane, others are kept
+  only where at least half of them is supported;
+- *supported*: within ``limit`` voxels of a selected raw point;
+- *closed*: the component does not touch the border of the traced region, at least `LEAST_SEEN` of it is supported, and
+  the normals of what is supported cancel: |sum n dA| / sum dA <= `MOST_OPEN`. That ratio is 0 for a whole sphere and
+  for a belt without both polar caps, 0.25 without one cap of 60 degrees, 0.5 for half a sphere and 1 for a flat sheet;
+- *hole* (of an open surface): a connected unsupported patch that does not reach the border of the traced region and
+  has less than `HOLE_SHARE` of its component's supported area: it is bridged (inferred);
+- *outside*: any other unsupported patch: an open surface is cut there.
+
+A closed surface is kept whole: the caps that the missing wedge hides are inferred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+__all__ = ["Samples", "judge", "trace"]
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+Field = Callable[[Array], tuple[Array, Array]]
+HOLE_SHARE = 0.25
+MOST_OPEN = 0.38
+LEAST_SEEN = 0.25
+SECOND_SHARE = 0.1
+SLACK = 1.3
+CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(8, 3)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Points on the zero set, about 1.5 per step^2."""
+
+    points: Array
+    """(n, 3) in voxels."""
+    normals: Array
+    """(n, 3) unit gradients."""
+    slopes: Array
+    """(n,) lengths of the gradients."""
+    areas: Array
+    """(n,) area each stands for."""
+    cells: Index
+    """(n, 4) numbers of the cells around its edge."""
+    border: NDArray[np.bool_]
+    """(n,) whether one of those cells is incomplete: the traced region ends there."""
+    step: float
+
+
+def trace(
+    field: Field, low: Array, high: Array, step: float, *, near: Array | None = None, reach: float = 0
+) -> Samples:
+    """Sample the zero set of a field in a box.
+
+    Parameters
+    ----------
+    field
+        Returns value (m,) and gradient (m, 3) at places (m, 3).
+    low, high
+        Corners (3,) of the box, in voxels.
+    step
+        Final distance of grid nodes; tracing starts at 1, 2, 4 .. times it.
+    near, reach
+        Where given, only nodes within ``reach`` of these points (n, 3) are looked at.
+    """
+    factor = 1
+    while factor < 4 and np.prod((high - low) / (step * factor)) > 12_000:
+        factor *= 2
+    count = np.ceil((high - low) / (step * factor)).astype(np.int64) + 1
+    nodes = np.stack(np.meshgrid(*[np.arange(c) for c in count], indexing="ij"), -1).reshape(-1, 3) * factor
+    tree = None if near is None else cKDTree(near)
+    limit = (count - 1) * factor
+    while True:
+        places = low + nodes * step
+        if tree is not None:
+            fine = np.isfinite(tree.query(places, distance_upper_bound=reach + factor * step)[0])
+            nodes, places = nodes[fine], places[fine]
+        value, slope = field(places)
+        if factor == 1:
+            return _crossings(field, nodes, value, low, step)
+        distance = np.abs(value) / np.maximum(np.linalg.norm(slope, axis=1), 1e-12)
+        nodes = _children(nodes[distance < SLACK * 3**0.5 * factor * step], factor // 2, limit)
+        factor //= 2
+
+
+def _children(nodes: Index, step: int, limit: Index) -> Index:
+    around = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 3) * step
+    shape = limit + 1
+    seen = np.zeros(0, np.int64)
+    for start in range(0, len(nodes), 20_000):
+        child = (nodes[start : start + 20_000, None] + around).reshape(-1, 3)
+        child = child[((child >= 0) & (child <= limit)).all(1)]
+        seen = np.union1d(seen, np.ravel_multi_index(tuple(child.T), tuple(shape)))
+    return np.stack(np.unravel_index(seen, tuple(shape)), 1)
+
+
+def _crossings(field: Field, nodes: Index, value: Array, low: Array, step: float) -> Samples:
+    shape = nodes.max(0) + 3 if len(nodes) else np.ones(3, np.int64)
+    strides = np.array([shape[1] * shape[2], shape[2], 1])
+    keys = (nodes + 1) @ strides
+    order = np.argsort(keys)
+    keys, nodes, value = keys[order], nodes[order], value[order]
+    known = np.concatenate([keys, [np.iinfo(np.int64).max]])
+
+    def has(wanted: Index) -> NDArray[np.bool_]:
+        return np.asarray(known[np.searchsorted(keys, wanted)] == wanted)
+
+    points, cells = [], []
+    for axis in range(3):
+        other = np.searchsorted(keys, keys + strides[axis])
+        here = np.flatnonzero(has(keys + strides[axis]))
+        there = other[here]
+        cross = (value[here] < 0) != (value[there] < 0)
+        here, there = here[cross], there[cross]
+        t = value[here] / (value[here] - value[there])
+        points.append(low + step * (nodes[here] + t[:, None] * np.eye(3)[axis]))
+        a, b = strides[(axis + 1) % 3], strides[(axis + 2) % 3]
+        cells.append(keys[here][:, None] - np.array([0, a, b, a + b]))
+    place, cell = np.concatenate(points), np.concatenate(cells)
+    corners = CORNERS @ strides
+    unique, where = np.unique(cell, return_inverse=True)
+    complete = np.ones(len(unique), bool)
+    for corner in corners:
+        complete &= has(unique + corner)
+    border = np.logical_not(complete[where.reshape(cell.shape)].all(1))
+    f, g = field(place)
+    size = np.maximum(np.linalg.norm(g, axis=1), 1e-12)
+    normal = g / size[:, None]
+    place = place - np.clip(f / size, -step, step)[:, None] * normal
+    area = step**2 / np.maximum(np.abs(normal).sum(1), 1e-12)
+    return Samples(place, normal, size, area, where.reshape(cell.shape), border, step)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `judge` found."""
+
+    keep: NDArray[np.bool_]
+    """(n,) samples that belong to the membrane."""
+    hole: NDArray[np.bool_]
+    """(n,) samples kept though nothing was seen near them."""
+    support: Array
+    """(n,) distance to the nearest selected raw point."""
+    closed: bool
+    inferred: float
+    """Share of the kept area without support."""
+    components: int
+    """Components of the zero set that were dropped."""
+
+
+def judge(samples: Samples, data: Array, *, limit: float, box: tuple[Array, Array] | None = None) -> Verdict:
+    """Decide which part of a zero set is the membrane.
+
+    Parameters
+    ----------
+    samples
+        The zero set.
+    data
+        (m, 3) selected raw points.
+    limit
+        Distance within which a sample counts as supported.
+    box
+        Corners of the volume, where it is known: what lies outside cannot have been seen and does not count.
+    """
+    n = len(samples.points)
+    if not n:
+        none = np.zeros(0, bool)
+        return Verdict(none, none, np.zeros(0), False, 0.0, 0)
+    support = cKDTree(data).query(samples.points)[0]
+    seen = support <= limit
+    if box is not None:
+        seen |= ((samples.points < box[0]) | (samples.points > box[1])).any(1)
+    label, count = _join(samples.cells, np.ones(n, bool))
+    supported = np.bincount(label, samples.areas * seen, count).astype(np.float64)
+    total = np.bincount(label, samples.areas, count).astype(np.float64)
+    keep = (supported >= SECOND_SHARE * supported.max()) & (supported > 0.5 * total)
+    keep[supported.argmax()] = True
+    closes = _closes(samples, seen, label, supported, total)
+    cut = _outside(samples, seen, label, supported) & ~closes[label]
+    kept = keep[label] & ~cut
+    area = samples.areas * kept
+    inferred = float((area * ~seen).sum() / max(area.sum(), 1e-12))
+    closed = bool(closes[keep].all())
+    return Verdict(kept, kept & ~seen, support, closed, inferred, int(count - keep.sum()))
+
+
+def _closes(
+    samples: Samples, seen: NDArray[np.bool_], label: Index, supported: Array, total: Array
+) -> NDArray[np.bool_]:
+    """Return which components are closed surfaces."""
+    count = len(total)
+    area = samples.areas * seen
+    net = np.stack([np.bincount(label, area * samples.normals[:, axis], count) for axis in range(3)], 1)
+    border = np.bincount(label, samples.border, count) > 0
+    balanced = np.linalg.norm(net, axis=1) <= MOST_OPEN * supported
+    return np.asarray(~border & balanced & (supported >= LEAST_SEEN * total))
+
+
+def _outside(samples: Samples, seen: NDArray[np.bool_], label: Index, supported: Array) -> NDArray[np.bool_]:
+    """Return which samples lie in an unsupported patch that is not a hole."""
+    cut = np.zeros(len(seen), bool)
+    if seen.all():
+        return cut
+    blind = np.flatnonzero(~seen)
+    patch, count = _join(samples.cells, ~seen)
+    patch = patch[blind]
+    area = np.bincount(patch, samples.areas[blind], count)
+    border = np.bincount(patch, samples.border[blind], count) > 0
+    owner = np.zeros(count, np.int64)
+    owner[patch] = label[blind]
+    cut[blind] = (border | (area > HOLE_SHARE * supported[owner]))[patch]
+    return cut
+
+
+def _join(cells: Index, live: NDArray[np.bool_]) -> tuple[Index, int]:
+    """Return component numbers (n,) of live samples joined through common cells (0 for the others), and the count."""
+    rows = np.flatnonzero(live)
+    label = np.zeros(len(live), np.int64)
+    if not len(rows):
+        return label, 0
+    used, where = np.unique(cells[rows], return_inverse=True)
+    left = np.repeat(np.arange(len(rows)), cells.shape[1])
+    size = len(rows) + len(used)
+    graph = coo_matrix((np.ones(len(left), np.int8), (left, len(rows) + where.ravel())), (size, size))
+    count, labels = connected_components(graph, directed=False)
+    label[rows] = labels[: len(rows)]
+    return label, int(count)
