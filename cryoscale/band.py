@@ -25,6 +25,7 @@ from skimage.measure import marching_cubes
 __all__ = [
     "Band",
     "Mesh",
+    "band_file",
     "band_mesh",
     "euler_number",
     "face_areas",
@@ -74,6 +75,11 @@ class Mesh:
     """(n,) standard deviation of the position of the surface."""
     support: NDArray[np.float32]
     """(n,) distance to the nearest voxel that was seen."""
+
+
+def band_file(number: int) -> str:
+    """Return where a membrane's band is kept, relative to its tomogram's folder: an npz of `Band`'s fields."""
+    return f"fits/{number:05d}.npz"
 
 
 def band_mesh(band: Band, *, tile: int = 96) -> Mesh:

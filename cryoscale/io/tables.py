@@ -2,7 +2,8 @@
 
 CSV is UTF-8 with a header row, ``.`` decimals and the unit in each column's name. A text cell that a spreadsheet would
 run as a formula (it starts with ``= + - @``, tab or carriage return) gets a ``'`` in front, which `read_csv` takes off
-again; numbers are never touched. STAR holds only numbers and safe names: RELION breaks on anything else.
+again; numbers are never touched, not even as text. STAR holds only numbers and safe names: RELION breaks on anything
+else.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cryoscale.io.files import atomic_write
 __all__ = ["particle_columns", "read_csv", "read_star", "write_csv", "write_star"]
 
 _FORMULA = frozenset("=+-@\t\r")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _SAFE = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._/-]*")
 _SPECIAL = re.compile(r'[,"\r\n]')
 _LABEL = re.compile(r"rln[A-Za-z0-9]+")
@@ -80,9 +82,14 @@ def _cell(value: Cell) -> str:
     return "" if math.isnan(value) else f"{float(value):.7g}"
 
 
-def _guard(text: str) -> str:
+def _is_formula(text: str) -> bool:
     # Quotes in front count as part of the formula: taking one off must give back the text whatever it was.
-    return f"'{text}" if text.lstrip("'")[:1] in _FORMULA and text.lstrip("'") else text
+    bare = text.lstrip("'")
+    return bare[:1] != "" and bare[0] in _FORMULA and not _NUMBER.fullmatch(bare)
+
+
+def _guard(text: str) -> str:
+    return f"'{text}" if _is_formula(text) else text
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
@@ -109,7 +116,7 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
 
 
 def _unguard(text: str) -> str:
-    return text[1:] if text[:1] == "'" and text.lstrip("'")[:1] in _FORMULA and text.lstrip("'") else text
+    return text[1:] if text[:1] == "'" and _is_formula(text) else text
 
 
 def particle_columns(name: str, centres_voxels: NDArray[np.floating]) -> dict[str, Sequence[str | float]]:

@@ -4,12 +4,14 @@ Phase 1, one unit per group of membranes: each band becomes a mesh (``meshes/mem
 membrane of uniform thickness; the group's voxels go into one file, one array per output block.
 Phase 2, one unit per block of whole chunks: the voxels of all groups that touch the block are painted into
 ``membranes.ome.zarr`` (labels, the numbers of the merge) and ``position_sd_nm.ome.zarr`` (0 where no membrane is).
+Phase 3, one unit: what was made of each membrane goes into ``surface/membranes.json``, for the stages after this.
 
-Neither phase holds more than one band or one block at a time, whatever the size of the tomogram.
+No phase holds more than one group of voxels or one block at a time, whatever the size of the tomogram.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.band import Band, Mesh, band_mesh
+from cryoscale.band import Band, Mesh, band_file, band_mesh
 from cryoscale.chunks import Region, blocks
-from cryoscale.io.files import load_npz, save_npz
+from cryoscale.io.files import load_npz, save_npz, write_text
 from cryoscale.io.meshes import PlyMesh, write_ply
 from cryoscale.io.omezarr import create_image, write_region
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
@@ -28,17 +30,20 @@ from cryoscale.spec import SurfaceSpec
 from cryoscale.surface.mesh import vertex_angstrom, vertex_properties
 from cryoscale.surface.voxels import VOXEL, paint_block, split_by_block, voxel_records
 
-__all__ = ["LABELS", "POSITION_SD", "build_group", "mesh_bytes", "paint", "paint_bytes", "plan"]
+__all__ = ["LABELS", "POSITION_SD", "TABLE", "build_group", "mesh_bytes", "paint", "paint_bytes", "plan", "write_table"]
 
 LABELS = "membranes.ome.zarr"
 POSITION_SD = "position_sd_nm.ome.zarr"
+TABLE = "surface/membranes.json"
 _GROUP_BYTES = 64 << 20
 _GROUP_MEMBRANES = 32
 _BLOCK_CHUNKS = (1, 2, 2)
 _BASE_BYTES = 48 << 20
 
 
-def plan(tomogram: Tomogram, spec: SurfaceSpec, chunk_voxels: tuple[int, int, int], bands: Mapping[int, str]) -> Plan:
+def plan(
+    tomogram: Tomogram, spec: SurfaceSpec, chunk_voxels: tuple[int, int, int], *, fitted: Sequence[Mapping[str, Any]]
+) -> Plan:
     """Plan the stage for one tomogram.
 
     Parameters
@@ -49,40 +54,39 @@ def plan(tomogram: Tomogram, spec: SurfaceSpec, chunk_voxels: tuple[int, int, in
         Options.
     chunk_voxels
         Chunk of the output volumes, z, y, x.
-    bands
-        Number of each membrane and the path of its band, relative to the tomogram's folder: an npz file with the
-        arrays ``index``, ``distance``, ``sd``, ``support`` and ``closed`` of `Band`. Membranes without a surface are
-        left out.
+    fitted
+        Of each membrane its ``number``, and a ``reason`` where there is no surface. The others have a band in
+        ``fits/<number>.npz`` (`band_file`): the arrays ``index``, ``distance``, ``sd``, ``support``, ``closed``.
 
     Returns
     -------
     dict
-        ``labels`` and ``position_sd`` (the volumes' names), ``count`` (largest number), and ``membranes``: for each
-        number, as text, ``mesh`` (path, or empty where the band holds no surface), ``vertices``, ``faces``,
-        ``band_closed`` and ``voxels`` (in the painted volume).
+        ``labels`` and ``position_sd`` (the volumes' names), ``count`` (largest number), ``table`` (path), and its
+        content ``membranes``: for each number, as text, ``mesh`` (path, or empty where the band holds no surface),
+        ``vertices``, ``faces``, ``band_closed`` and ``voxels`` (in the painted volume).
     """
     geometry = tomogram.known_geometry
-    shape = geometry.shape
-    block = _block(shape, chunk_voxels)
-    groups = _groups(tomogram, bands)
+    block = _block(geometry.shape, chunk_voxels)
+    numbers = sorted(int(entry["number"]) for entry in fitted if "reason" not in entry)
     receipts = yield [
         Unit(
-            ("surface-mesh", tomogram.id, number),
+            ("surface-mesh", tomogram.id, index),
             build_group,
-            (tomogram.folder, number, tuple((k, bands[k]) for k in group), geometry, block, spec),
-            mesh_bytes([tomogram.path(bands[k]).stat().st_size for k in group]),
+            (tomogram.folder, index, group, geometry, block, spec),
+            mesh_bytes([tomogram.path(band_file(number)).stat().st_size for number in group]),
         )
-        for number, group in enumerate(groups)
+        for index, group in enumerate(_groups(tomogram, numbers))
     ]
-    membranes = {number: entry for receipt in receipts for number, entry in receipt.numbers["membranes"].items()}
-    count = max((int(number) for number in membranes), default=0)
+    membranes = {number: dict(entry) for receipt in receipts for number, entry in receipt.numbers["membranes"].items()}
+    count = max(numbers, default=0)
     dtype = "uint16" if count <= np.iinfo(np.uint16).max else "uint32"
     create_image(tomogram.path(LABELS), geometry, dtype, chunk_voxels, labels=True)
     create_image(tomogram.path(POSITION_SD), geometry, np.float32, chunk_voxels)
-    painted = yield _paint_units(tomogram, shape, block, dtype, receipts)
+    painted = yield _paint_units(tomogram, geometry.shape, block, dtype, receipts)
     for number, entry in membranes.items():
         entry["voxels"] = sum(receipt.numbers["voxels"].get(number, 0) for receipt in painted)
-    return {"labels": LABELS, "position_sd": POSITION_SD, "count": count, "membranes": membranes}
+    yield [Unit(("surface-table", tomogram.id, 0), write_table, (tomogram.folder, membranes), _BASE_BYTES)]
+    return {"labels": LABELS, "position_sd": POSITION_SD, "count": count, "table": TABLE, "membranes": membranes}
 
 
 def _block(shape: tuple[int, int, int], chunk: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -90,18 +94,18 @@ def _block(shape: tuple[int, int, int], chunk: tuple[int, int, int]) -> tuple[in
     return z, y, x
 
 
-def _groups(tomogram: Tomogram, bands: Mapping[int, str]) -> list[list[int]]:
+def _groups(tomogram: Tomogram, numbers: Sequence[int]) -> list[tuple[int, ...]]:
     """Membranes in order, cut into groups of bounded number and size."""
     groups: list[list[int]] = []
     held = 0
-    for number in sorted(bands):
-        size = tomogram.path(bands[number]).stat().st_size
+    for number in numbers:
+        size = tomogram.path(band_file(number)).stat().st_size
         if not groups or len(groups[-1]) == _GROUP_MEMBRANES or held + size > _GROUP_BYTES:
             groups.append([])
             held = 0
         groups[-1].append(number)
         held += size
-    return groups
+    return [tuple(group) for group in groups]
 
 
 def mesh_bytes(band_files_bytes: Sequence[int]) -> int:
@@ -136,7 +140,7 @@ def _paint_units(
 def build_group(
     folder: str,
     group: int,
-    bands: tuple[tuple[int, str], ...],
+    numbers: tuple[int, ...],
     geometry: Geometry,
     block: tuple[int, int, int],
     spec: SurfaceSpec,
@@ -146,8 +150,8 @@ def build_group(
     files: list[str] = []
     membranes: dict[str, Any] = {}
     pieces: dict[int, list[NDArray[np.void]]] = {}
-    for number, name in bands:
-        band = _load_band(root / name)
+    for number in numbers:
+        band = _load_band(root / band_file(number))
         records = voxel_records(band, spec.thickness_nm / voxel_size_nm, voxel_size_nm, number)
         for home, piece in split_by_block(records, geometry.shape, block):
             pieces.setdefault(home, []).append(piece)
@@ -165,8 +169,8 @@ def build_group(
     voxel_file = f"surface/voxels_{group:04d}.npz"
     joined = {str(home): np.concatenate(parts) for home, parts in sorted(pieces.items())}
     save_npz(root / voxel_file, **joined)
-    numbers = {"membranes": membranes, "voxel_file": voxel_file, "blocks": {k: len(v) for k, v in joined.items()}}
-    return Receipt((*files, voxel_file), numbers)
+    sizes = {home: len(voxels) for home, voxels in joined.items()}
+    return Receipt((*files, voxel_file), {"membranes": membranes, "voxel_file": voxel_file, "blocks": sizes})
 
 
 def _load_band(path: Path) -> Band:
@@ -201,3 +205,9 @@ def paint(folder: str, number: int, region: Region, dtype: str, voxel_files: tup
     voxels = {str(k): int(n) for k, n in zip(found.tolist(), counts.tolist(), strict=True) if k}
     relative = tuple(Path(name).relative_to(root.absolute()).as_posix() for name in files)
     return Receipt(relative, {"voxels": voxels})
+
+
+def write_table(folder: str, membranes: dict[str, Any]) -> Receipt:
+    """Write what was made of each membrane."""
+    write_text(Path(folder) / TABLE, json.dumps(membranes, indent=1))
+    return Receipt((TABLE,))

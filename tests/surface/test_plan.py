@@ -1,11 +1,13 @@
 """The stage end to end on analytic spheres: meshes, labels, sd; any chunking, any order."""
 
+import json
 import tracemalloc
 
 import numpy as np
 import pytest
 import trimesh
 
+from cryoscale.band import band_file
 from cryoscale.chunks import Region
 from cryoscale.io.meshes import read_ply
 from cryoscale.io.omezarr import image_geometry, read_region
@@ -21,11 +23,11 @@ SPEC = SurfaceSpec(thickness_nm=3.0, inferred_beyond_nm=4.0)
 
 
 def prepare(folder):
-    bands = {}
+    fitted = [{"number": 3, "reason": "too few points"}]
     for number, (centre, radius) in SPHERES.items():
-        bands[number] = f"fits/{number:04d}.npz"
-        save_band(folder / bands[number], band_of(distance_to_sphere(SHAPE, centre, radius), sd=0.1 * number))
-    return Tomogram("TS_001", "TS_001.mrc", str(folder), GEOMETRY), bands
+        fitted.append({"number": number, "closed": True})
+        save_band(folder / band_file(number), band_of(distance_to_sphere(SHAPE, centre, radius), sd=0.1 * number))
+    return Tomogram("TS_001", "TS_001.mrc", str(folder), GEOMETRY), fitted
 
 
 def dense_oracle():
@@ -38,8 +40,8 @@ def dense_oracle():
 
 @pytest.mark.parametrize("chunk", [(8, 16, 16), (40, 50, 60), (16, 8, 32)])
 def test_labels_and_sd_equal_the_dense_oracle(tmp_path, chunk):
-    tomogram, bands = prepare(tmp_path)
-    summary, receipts = run_plan(stage.plan(tomogram, SPEC, chunk, bands), backwards=True)
+    tomogram, fitted = prepare(tmp_path)
+    summary, receipts = run_plan(stage.plan(tomogram, SPEC, chunk, fitted=fitted), backwards=True)
     labels, sd = read_region(tmp_path / summary["labels"]), read_region(tmp_path / summary["position_sd"])
     wanted, wanted_sd = dense_oracle()
     np.testing.assert_array_equal(labels, wanted)
@@ -52,11 +54,12 @@ def test_labels_and_sd_equal_the_dense_oracle(tmp_path, chunk):
     written = [name for receipt in receipts for name in receipt.files]
     assert len(set(written)) == len(written), "two units wrote one file"
     assert all((tmp_path / name).is_file() for name in written)
+    assert json.loads((tmp_path / summary["table"]).read_text()) == summary["membranes"]
 
 
 def test_meshes_lie_on_the_spheres_in_angstrom(tmp_path):
-    tomogram, bands = prepare(tmp_path)
-    summary, _ = run_plan(stage.plan(tomogram, SPEC, (16, 16, 16), bands))
+    tomogram, fitted = prepare(tmp_path)
+    summary, _ = run_plan(stage.plan(tomogram, SPEC, (16, 16, 16), fitted=fitted))
     for number, (centre, radius) in SPHERES.items():
         path = tmp_path / summary["membranes"][str(number)]["mesh"]
         assert path.name == f"membrane_{number:04d}.ply"
@@ -73,12 +76,12 @@ def test_meshes_lie_on_the_spheres_in_angstrom(tmp_path):
 
 
 def test_groups_do_not_change_the_result(tmp_path, monkeypatch):
-    tomogram, bands = prepare(tmp_path)
-    first, _ = run_plan(stage.plan(tomogram, SPEC, (16, 16, 16), bands))
+    tomogram, fitted = prepare(tmp_path)
+    first, _ = run_plan(stage.plan(tomogram, SPEC, (16, 16, 16), fitted=fitted))
     labels = read_region(tmp_path / stage.LABELS)
     meshes = {path.name: path.read_bytes() for path in (tmp_path / "meshes").iterdir()}
     monkeypatch.setattr(stage, "_GROUP_MEMBRANES", 1)
-    second, receipts = run_plan(stage.plan(tomogram, SPEC, (16, 16, 16), bands))
+    second, receipts = run_plan(stage.plan(tomogram, SPEC, (16, 16, 16), fitted=fitted))
     assert first == second
     assert sum("voxel_file" in receipt.numbers for receipt in receipts) == 3
     np.testing.assert_array_equal(read_region(tmp_path / stage.LABELS), labels)
@@ -86,23 +89,23 @@ def test_groups_do_not_change_the_result(tmp_path, monkeypatch):
 
 
 def test_a_second_run_clears_what_the_first_left(tmp_path):
-    tomogram, bands = prepare(tmp_path)
-    run_plan(stage.plan(tomogram, SPEC, (8, 8, 8), bands))
-    run_plan(stage.plan(tomogram, SPEC, (8, 8, 8), {5: bands[5]}))
+    tomogram, fitted = prepare(tmp_path)
+    run_plan(stage.plan(tomogram, SPEC, (8, 8, 8), fitted=fitted))
+    run_plan(stage.plan(tomogram, SPEC, (8, 8, 8), fitted=[{"number": 5}]))
     assert set(np.unique(read_region(tmp_path / stage.LABELS))) == {0, 5}
 
 
 def test_no_membranes_give_empty_volumes(tmp_path):
     tomogram, _ = prepare(tmp_path)
-    summary, _ = run_plan(stage.plan(tomogram, SPEC, (16, 16, 16), {}))
+    summary, _ = run_plan(stage.plan(tomogram, SPEC, (16, 16, 16), fitted=[]))
     assert summary["count"] == 0 and summary["membranes"] == {}
     assert not read_region(tmp_path / stage.LABELS).any()
 
 
 def test_a_band_without_surface_gives_no_mesh_but_its_voxels(tmp_path):
     tomogram, _ = prepare(tmp_path)
-    save_band(tmp_path / "fits/0003.npz", band_of(distance_to_sphere(SHAPE, (20, 20, 20), -1.0), closed=False))
-    summary, _ = run_plan(stage.plan(tomogram, SPEC, (16, 16, 16), {3: "fits/0003.npz"}))
+    save_band(tmp_path / band_file(3), band_of(distance_to_sphere(SHAPE, (20, 20, 20), -1.0), closed=False))
+    summary, _ = run_plan(stage.plan(tomogram, SPEC, (16, 16, 16), fitted=[{"number": 3}]))
     entry = summary["membranes"]["3"]
     assert entry["mesh"] == "" and entry["faces"] == 0 and entry["voxels"] == 1 and not entry["band_closed"]
     assert not (tmp_path / "meshes").exists()
@@ -110,8 +113,8 @@ def test_a_band_without_surface_gives_no_mesh_but_its_voxels(tmp_path):
 
 def test_wrong_offset_is_seen(tmp_path):
     """Mutant: painting a block at its neighbour's place does not give the oracle."""
-    tomogram, bands = prepare(tmp_path)
-    run_plan(stage.plan(tomogram, SPEC, (40, 25, 30), bands))
+    tomogram, fitted = prepare(tmp_path)
+    run_plan(stage.plan(tomogram, SPEC, (40, 25, 30), fitted=fitted))
     labels = read_region(tmp_path / stage.LABELS)
     assert not np.array_equal(np.roll(labels, 1, axis=2), dense_oracle()[0])
 
@@ -119,11 +122,11 @@ def test_wrong_offset_is_seen(tmp_path):
 def test_memory_stays_within_the_projection(tmp_path):
     """Python's own allocations, without the base of libraries that the projection has on top."""
     shape = (110, 110, 110)
-    save_band(tmp_path / "fits/1.npz", band_of(distance_to_sphere(shape, (55, 55, 55), 45)))
+    save_band(tmp_path / band_file(1), band_of(distance_to_sphere(shape, (55, 55, 55), 45)))
     geometry = Geometry(shape, (10.0, 10.0, 10.0))
-    projected = stage.mesh_bytes([(tmp_path / "fits/1.npz").stat().st_size]) - stage._BASE_BYTES
+    projected = stage.mesh_bytes([(tmp_path / band_file(1)).stat().st_size]) - stage._BASE_BYTES
     tracemalloc.start()
-    receipt = stage.build_group(str(tmp_path), 0, ((1, "fits/1.npz"),), geometry, (64, 64, 64), SPEC)
+    receipt = stage.build_group(str(tmp_path), 0, (1,), geometry, (64, 64, 64), SPEC)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < projected
