@@ -1,0 +1,146 @@
+"""Units of the fit stage: a few membranes each, sorted by size, solved in one batch.
+
+A unit reads its membranes' voxels (or the ridge of the score inside them, where there is a score) slab by slab from
+the membranes' boxes, fits the surfaces, and writes each one's narrow band to ``fits/<number>.npz``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscale.band import Band
+from cryoscale.chunks import Region, blocks
+from cryoscale.fit import Surface, fit_surfaces, projected_bytes, ridge_points
+from cryoscale.fit.ridge import RIDGE_HALO
+from cryoscale.io.files import load_npz, save_npz
+from cryoscale.io.omezarr import read_region
+from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
+from cryoscale.spec import FitSpec
+
+__all__ = ["band_file", "fit_batch", "plan"]
+
+_SLAB_VOXELS = 64
+_BATCH_VOXELS = 400_000
+"""A unit takes no further membrane once it has this many voxels, so that large ones run alone."""
+
+Member = tuple[int, Region, int]
+"""A membrane's number, bounding box and voxel count."""
+
+
+def band_file(number: int) -> str:
+    """Return the name of a membrane's band, relative to the tomogram's folder."""
+    return f"fits/{number:05d}.npz"
+
+
+def plan(tomogram: Tomogram, spec: FitSpec, *, instances: str, regions: str, scores: str = "") -> Plan:
+    """Plan one fit per region.
+
+    Parameters
+    ----------
+    tomogram
+        With its geometry.
+    spec
+        Options of the stage.
+    instances, regions
+        The volume of region numbers and the table of regions (.npz), in the tomogram's folder.
+    scores
+        The volume of membrane scores, empty where there is none.
+
+    Returns
+    -------
+    Summary with ``membranes``: for each number what was chosen, or the reason why there is no surface.
+    """
+    table = load_npz(tomogram.path(regions))
+    members = [
+        (row + 1, Region(tuple(map(int, box[:3])), tuple(map(int, box[3:]))), int(count))
+        for row, (box, count) in enumerate(zip(table["box"], table["voxels"], strict=True))
+    ]
+    scores_path = str(tomogram.path(scores)) if scores else ""
+    receipts = yield [
+        Unit(
+            ("fit", tomogram.id, index),
+            fit_batch,
+            (tomogram.folder, str(tomogram.path(instances)), scores_path, batch, tomogram.known_geometry, spec),
+            max(projected_bytes(count) + _slab_bytes(box) for _, box, count in batch),
+        )
+        for index, batch in enumerate(_batches(members, spec.batch_membranes))
+    ]
+    fitted = [entry for receipt in receipts for entry in receipt.numbers["membranes"]]
+    return {"membranes": sorted(fitted, key=lambda entry: int(entry["number"]))}
+
+
+def _batches(members: list[Member], most: int) -> list[tuple[Member, ...]]:
+    """Group membranes of similar size, largest first: the long units start early."""
+    batches: list[list[Member]] = []
+    for member in sorted(members, key=lambda member: (-member[2], member[0])):
+        last = batches[-1] if batches else []
+        if not last or len(last) == most or sum(count for _, _, count in last) + member[2] > _BATCH_VOXELS:
+            batches.append([member])
+        else:
+            last.append(member)
+    return [tuple(batch) for batch in batches]
+
+
+def _slab_bytes(box: Region) -> int:
+    """Memory for one slab of a membrane's box: numbers, scores, and the ridge filter's float32 temporaries."""
+    depth = min(box.shape[0], _SLAB_VOXELS) + 2 * RIDGE_HALO
+    return depth * box.shape[1] * box.shape[2] * (4 + 1 + 12 * 4)
+
+
+def fit_batch(
+    folder: str, instances: str, scores: str, members: tuple[Member, ...], geometry: Geometry, spec: FitSpec
+) -> Receipt:
+    """Fit the membranes of one unit and write their bands."""
+    clouds = [_points(instances, scores, number, box, geometry.shape) for number, box, _ in members]
+    corners = ((0.0, 0.0, 0.0), tuple(float(n) for n in geometry.shape))
+    surfaces = fit_surfaces(clouds, kernel=spec.kernel, spacing=1.0, box=corners)
+    files, entries = [], []
+    for (number, _, _), surface in zip(members, surfaces, strict=True):
+        entry: dict[str, Any] = {"number": number}
+        if isinstance(surface, Surface):
+            band = surface.band(spec.reach_nm / geometry.voxel_size_nm, box=((0, 0, 0), geometry.shape))
+            entry |= {"closed": surface.closed, **surface.choice}
+            if len(band.index):
+                files.append(band_file(number))
+                save_band(Path(folder) / files[-1], band)
+            else:
+                entry["reason"] = "the surface lies outside the volume"
+        else:
+            entry["reason"] = str(surface)
+        entries.append(entry)
+    return Receipt(tuple(files), {"membranes": entries})
+
+
+def save_band(path: Path, band: Band) -> None:
+    """Write a band."""
+    save_npz(
+        path,
+        index=band.index,
+        distance=band.distance,
+        sd=band.sd,
+        support=band.support,
+        closed=np.array(band.closed),
+    )
+
+
+def _points(instances: str, scores: str, number: int, box: Region, shape: tuple[int, int, int]) -> NDArray[np.float64]:
+    """Gather one membrane's points, slab by slab: ridge of the score where there is one, else its voxels."""
+    found = []
+    for slab in blocks(box.shape, (_SLAB_VOXELS, *box.shape[1:])):
+        core = Region(
+            tuple(a + o for a, o in zip(slab.start, box.start, strict=True)),
+            tuple(b + o for b, o in zip(slab.stop, box.start, strict=True)),
+        )
+        region = core.grow((RIDGE_HALO,) * 3, shape) if scores else core
+        mask = read_region(instances, region) == number
+        if scores:
+            points = ridge_points(read_region(scores, region) / np.float32(255), mask, threshold=0.0) + region.start
+            inside = (points[:, 0] >= core.start[0] - 0.5) & (points[:, 0] < core.stop[0] - 0.5)
+            found.append(points[inside])
+        else:
+            found.append(np.argwhere(mask).astype(np.float64) + region.start)
+    return np.concatenate(found)
