@@ -18,6 +18,7 @@ from cryoscale.simulate.optics import contrast_transfer, interaction_per_volt_an
 from cryoscale.simulate.tilt import back_project, project
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 #: Inelastic mean free path in ice at 300 kV: what is left of the beam after the slab.
 MEAN_FREE_PATH_NM = 300.0
@@ -97,7 +98,9 @@ def image_phantom(
         phase_flip=phase_flip,
     )
     for image, shift in zip(images, shifts_voxels, strict=True):
-        image[:] = _filtered(image, transfer * np.exp(-2j * np.pi * (frequency[0] * shift[0] + frequency[1] * shift[1])))
+        image[:] = _filtered(
+            image, transfer * np.exp(-2j * np.pi * (frequency[0] * shift[0] + frequency[1] * shift[1]))
+        )
     signal = reconstruct(images, tilts, shape) / np.float32(volts)
     if math.isinf(snr):
         return signal
@@ -113,10 +116,10 @@ def image_phantom(
     return signal
 
 
-def tilt_angles(tilt_range_degrees: float, tilt_step_degrees: float) -> npt.NDArray[np.float64]:
+def tilt_angles(tilt_range_degrees: float, tilt_step_degrees: float) -> Doubles:
     """Tilts of a symmetric series in degrees, always with 0 among them."""
     steps = math.floor(tilt_range_degrees / tilt_step_degrees + 1e-9)
-    return np.arange(-steps, steps + 1) * tilt_step_degrees
+    return np.arange(-steps, steps + 1, dtype=np.float64) * tilt_step_degrees
 
 
 def reconstruct(images: Floats, tilts_degrees: npt.NDArray[np.float64], shape: tuple[int, int, int]) -> Floats:
@@ -164,9 +167,11 @@ def _project_slab(density: Floats, tilts: npt.NDArray[np.float64]) -> Floats:
     return np.pad(images, ((0, 0), (fringe, fringe), (0, 0)), mode="reflect")
 
 
-def _frequencies(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _frequencies(shape: tuple[int, ...]) -> tuple[Doubles, Doubles]:
     """Frequencies in cycles per voxel for a real FFT of images (y, x), ready to broadcast."""
-    return np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :]
+    y: Doubles = np.fft.fftfreq(shape[0]).astype(np.float64)
+    x: Doubles = np.fft.rfftfreq(shape[1]).astype(np.float64)
+    return y[:, None], x[None, :]
 
 
 def _filtered(image: Floats, transfer: npt.NDArray[np.complex128]) -> Floats:

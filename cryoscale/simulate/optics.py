@@ -44,7 +44,7 @@ def contrast_transfer(
     wavelength = wavelength_angstrom(voltage_kv)
     k2 = frequency_per_angstrom**2
     chi = np.pi * wavelength * defocus_um * 1e4 * k2 - 0.5 * np.pi * cs_mm * 1e7 * wavelength**3 * k2**2
-    transfer = -np.sin(chi + np.arcsin(amplitude_contrast))
+    transfer: npt.NDArray[np.float64] = -np.sin(chi + np.arcsin(amplitude_contrast))
     return -np.abs(transfer) if phase_flip else transfer
 
 

@@ -26,11 +26,11 @@ MEMBRANE_THICKNESS_NM = 4.0
 #: Standard deviation of a leaflet's density across the membrane.
 LEAFLET_SD_NM = 0.75
 
-_BLOCK = 16
-#: Far from a surface its distance is of first order only, up to twice too large: blocks are kept as far as this.
-_BLOCK_REACH = 45.0
+#: No membrane has density or truth farther than this from its mid-surface, down to voxels of 8 ångström.
+REACH_VOXELS = 6.0
+_BLOCK = 8
 
-Slices = tuple[slice, slice, slice]
+Voxels = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ def draw(scene: Scene, rng: np.random.Generator) -> Phantom:
 
 
 def _record(number: int, surface: Shape, drawn: list[tuple[int, Shape]], scene: Scene) -> Membrane:
-    whole = bool(scene.holds(surface.samples(1500), 1.0).all())
-    around = [(np.ptp(other.samples(500)), i) for i, other in drawn if i != number and encloses(other, surface)]
+    whole = bool(scene.holds(surface.samples, 1.0).all())
+    around = [(np.ptp(other.samples), i) for i, other in drawn if i != number and encloses(other, surface)]
     return Membrane(number, surface.kind, surface.closed and whole, min(around)[1] if around else 0)
 
 
@@ -144,28 +144,29 @@ def _draw_bilayer(
     half = 0.5 * bilayer.leaflets_nm / voxel_nm
     # A voxel holds the mean over itself: a box of standard deviation 0.29.
     spread = np.hypot(LEAFLET_SD_NM / voxel_nm, 0.29)
+    filled = bilayer.shape.closed and bilayer.lumen_volts != 0.0
     found = False
-    for block, points in _blocks_near(bilayer.shape, density.shape):
+    for voxels, points in _voxels_near(bilayer.shape, density.shape, filled):
         distance, normal = bilayer.shape.distance(points)
-        distance = distance.reshape(density[block].shape)
         leaflets = np.exp(-0.5 * ((distance - half) / spread) ** 2) + np.exp(-0.5 * ((distance + half) / spread) ** 2)
-        density[block] += (bilayer.head_volts * leaflets).astype(np.float32)
-        if bilayer.shape.closed and bilayer.lumen_volts:
-            density[block] += (bilayer.lumen_volts * _soft(-distance)).astype(np.float32)
-        own = (np.abs(distance) <= 0.5 * MEMBRANE_THICKNESS_NM / voxel_nm) & (instances[block] == 0)
-        instances[block][own] = number
-        steep = np.abs(normal[:, 0].reshape(own.shape)[own])
-        beam_angle[block][own] = np.degrees(np.arccos(np.clip(steep, 0.0, 1.0)))
+        volts = bilayer.head_volts * leaflets
+        if filled:
+            volts += bilayer.lumen_volts * _soft(-distance)
+        density[voxels] += volts.astype(np.float32)
+        own = (np.abs(distance) <= 0.5 * MEMBRANE_THICKNESS_NM / voxel_nm) & (instances[voxels] == 0)
+        taken = (voxels[0][own], voxels[1][own], voxels[2][own])
+        instances[taken] = number
+        beam_angle[taken] = np.degrees(np.arccos(np.minimum(np.abs(normal[own, 0]), 1.0)))
         found = found or bool(own.any())
     return found
 
 
 def _draw_filament(filament: Filament, voxel_nm: float, density: npt.NDArray[np.float32]) -> None:
     wall = 1.3 / voxel_nm
-    for block, points in _blocks_near(filament.tube, density.shape):
-        distance = filament.tube.distance(points)[0].reshape(density[block].shape)
+    for voxels, points in _voxels_near(filament.tube, density.shape, not filament.hollow):
+        distance = filament.tube.distance(points)[0]
         profile = np.exp(-0.5 * (distance / wall) ** 2) if filament.hollow else _soft(-distance)
-        density[block] += (filament.volts * profile).astype(np.float32)
+        density[voxels] += (filament.volts * profile).astype(np.float32)
 
 
 def _draw_blob(blob: Blob, density: npt.NDArray[np.float32], classes: npt.NDArray[np.uint8]) -> None:
@@ -177,10 +178,10 @@ def _draw_blob(blob: Blob, density: npt.NDArray[np.float32], classes: npt.NDArra
     depth = np.full(len(points), -np.inf)
     for *offset, size in blob.balls * blob.radius_voxels:
         depth = np.maximum(depth, size - np.linalg.norm(points - (blob.centre + offset), axis=1))
-    depth = depth.reshape(density[block].shape)
-    density[block] = np.maximum(density[block], (blob.volts * _soft(depth)).astype(np.float32))
+    solid = depth.reshape(density[block].shape)
+    density[block] = np.maximum(density[block], (blob.volts * _soft(solid)).astype(np.float32))
     if blob.protein:
-        classes[block][depth >= 0] = PROTEIN
+        classes[block][solid >= 0] = PROTEIN
 
 
 def _draw_carbon(carbon: Carbon, density: npt.NDArray[np.float32], rng: np.random.Generator) -> None:
@@ -198,21 +199,19 @@ def _soft(depth: Doubles) -> Doubles:
     return step
 
 
-def _blocks_near(surface: Shape, shape: tuple[int, ...]) -> Iterator[tuple[Slices, Doubles]]:
-    """Yield blocks that a surface may cross or enclose, with their voxels as points (n, 3)."""
+def _voxels_near(surface: Shape, shape: tuple[int, ...], filled: bool) -> Iterator[tuple[Voxels, Doubles]]:
+    """Yield, some thousands at a time, the voxels near a surface (or inside it too), as indices and points (n, 3)."""
     corners = np.stack(np.meshgrid(*(np.arange(0, side, _BLOCK) for side in shape), indexing="ij"), -1).reshape(-1, 3)
-    distance = surface.distance(corners + 0.5 * (_BLOCK - 1))[0]
-    # The inside of a closed surface is drawn as well, for its lumen.
-    near = (np.abs(distance) < _BLOCK_REACH) | (surface.closed & (distance < 0))
-    for z, y, x in corners[near].tolist():
-        block = (
-            slice(z, min(z + _BLOCK, shape[0])),
-            slice(y, min(y + _BLOCK, shape[1])),
-            slice(x, min(x + _BLOCK, shape[2])),
-        )
-        yield block, _points(block)
+    distance = surface.distance((corners + 0.5 * (_BLOCK - 1)).astype(np.float64))[0]
+    reach = (REACH_VOXELS + 0.5 * np.sqrt(3.0) * _BLOCK) * surface.stretch
+    corners = corners[(np.abs(distance) < reach) | (filled & (distance < 0))]
+    within = np.indices((_BLOCK, _BLOCK, _BLOCK)).reshape(3, -1).T
+    for first in range(0, len(corners), 64):
+        index = (corners[first : first + 64, None] + within).reshape(-1, 3)
+        index = index[(index < shape).all(axis=1)]
+        yield (index[:, 0], index[:, 1], index[:, 2]), index.astype(np.float64)
 
 
-def _points(block: Slices) -> Doubles:
+def _points(block: tuple[slice, slice, slice]) -> Doubles:
     grid = np.meshgrid(*(np.arange(s.start, s.stop, dtype=np.float64) for s in block), indexing="ij")
     return np.stack(grid, axis=-1).reshape(-1, 3)

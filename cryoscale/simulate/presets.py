@@ -43,7 +43,7 @@ def demo_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: 
 
     def suits(new: Shape) -> bool:
         apart = not any(encloses(m.shape, new) or encloses(new, m.shape) for m in scene.membranes)
-        inside = bool(scene.holds(new.samples(500), DEMO_MARGIN_VOXELS).all())
+        inside = bool(scene.holds(new.samples, DEMO_MARGIN_VOXELS).all())
         return inside and apart and scene.clears(new, DEMO_GAP_VOXELS)
 
     def vesicle(low: float, high: float) -> Callable[[], Shape]:
@@ -80,7 +80,7 @@ def _demo_sheet(rng: np.random.Generator, scene: Scene, largest: float) -> Shape
 def _add_inner(rng: np.random.Generator, scene: Scene, add: Callable[[Shape | None], None]) -> None:
     """Put a vesicle into the last one placed."""
     outer = scene.membranes[-1].shape
-    samples = outer.samples(500)
+    samples = outer.samples
     middle, reach = samples.mean(axis=0), 0.5 * float(np.ptp(samples, axis=0).min())
 
     def make() -> Shape:
@@ -96,12 +96,12 @@ def _partner(rng: np.random.Generator, scene: Scene, fixed: Shape, radii: tuple[
     rest = Scene(scene.shape, scene.voxel_nm, [Bilayer(other, 3.0) for other in others])
 
     def make() -> Shape:
-        moving = random_vesicle(rng, fixed.samples(500).mean(axis=0), rng.uniform(*radii))
+        moving = random_vesicle(rng, fixed.samples.mean(axis=0), rng.uniform(*radii))
         return beside(fixed, moving, random_direction(rng, 0.4), rng.uniform(6.0, 9.5))
 
     def suits(new: Shape) -> bool:
         apart = not any(encloses(other, new) or encloses(new, other) for other in others)
-        inside = bool(scene.holds(new.samples(500), DEMO_MARGIN_VOXELS).all())
+        inside = bool(scene.holds(new.samples, DEMO_MARGIN_VOXELS).all())
         return inside and apart and rest.clears(new, DEMO_GAP_VOXELS)
 
     return first_that(make, suits, 300)
@@ -120,7 +120,7 @@ def training_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_
             if len(scene.membranes) < wanted:
                 _add_training_membrane(rng, scene)
     _add_filaments(rng, scene, int(rng.poisson(1.0)))
-    add_proteins(rng, scene, bound=int(rng.integers(0, 60) * crowd), loose=int(rng.integers(0, 50) * crowd))
+    add_proteins(rng, scene, bound=int(rng.integers(0, 120) * crowd), loose=int(rng.integers(0, 80) * crowd))
     add_balls(rng, scene, int(rng.poisson(1.5)), (2.5, 6.0), rng.uniform(6.0, GOLD_VOLTS), lobes=0)
     if rng.random() < 0.4:
         add_balls(rng, scene, int(rng.integers(1, 12)), (11.0, 13.5), rng.uniform(1.8, 2.6), lobes=9)
@@ -139,17 +139,17 @@ def _add_training_membrane(rng: np.random.Generator, scene: Scene) -> None:
     new = _training_shape(rng, scene)
     last = scene.membranes[-1].shape if scene.membranes else None
     if new.kind == "vesicle" and last is not None and rng.random() < 0.25:
-        near = random_vesicle(rng, last.samples(500).mean(axis=0), _training_radius(rng, scene))
+        near = random_vesicle(rng, last.samples.mean(axis=0), _training_radius(rng, scene))
         new = beside(last, near, random_direction(rng, 0.6), gap)
         gap *= 0.9
-    if scene.holds(new.samples(500)).mean() < 0.05 or not scene.clears(new, gap):
+    if scene.holds(new.samples).mean() < 0.05 or not scene.clears(new, gap):
         return
     scene.membranes.append(Bilayer(new, leaflets, head, lumen))
     # Feet are exact only so far from the surface; an inset beyond that is a surface of its own.
     apart = min(rng.uniform(8.0, 25.0) / scene.voxel_nm, 2.0 * EXACT_VOXELS)
     if rng.random() < 0.25 and (new.kind == "sheet" or 2.5 * apart < _least_radius(new)):
         inner = new.inset(apart)
-        if scene.clears(inner, 6.5 / scene.voxel_nm) and scene.holds(inner.samples(500)).any():
+        if scene.clears(inner, 6.5 / scene.voxel_nm) and scene.holds(inner.samples).any():
             scene.membranes.append(Bilayer(inner, leaflets, head))
 
 
@@ -172,7 +172,7 @@ def _training_shape(rng: np.random.Generator, scene: Scene) -> Shape:
 
 
 def _least_radius(shape: Shape) -> float:
-    return 0.5 * float(np.ptp(shape.samples(500), axis=0).min())
+    return 0.5 * float(np.ptp(shape.samples, axis=0).min())
 
 
 def _add_filaments(rng: np.random.Generator, scene: Scene, count: int) -> None:

@@ -14,9 +14,6 @@ from cryoscale.simulate.shapes import Shape, Sheet, Tube, Vesicle
 
 Doubles = npt.NDArray[np.float64]
 
-#: Samples per surface when clearances are measured.
-SAMPLES = 1500
-
 
 @dataclass(frozen=True)
 class Bilayer:
@@ -76,8 +73,8 @@ class Scene:
 
     def holds(self, points: Doubles, margin: float = 0.0) -> npt.NDArray[np.bool_]:
         """Which points lie inside the volume, ``margin`` voxels from its faces or more."""
-        inside: npt.NDArray[np.bool_] = ((points >= margin) & (points <= np.array(self.shape) - 1 - margin)).all(axis=1)
-        return inside
+        within = (points >= margin) & (points <= np.array(self.shape) - 1 - margin)
+        return np.asarray(within.all(axis=1))
 
     def clears(self, shape: Shape, gap_voxels: float) -> bool:
         """Whether a new surface keeps the gap to every membrane there is."""
@@ -96,14 +93,14 @@ class Scene:
 
 def clearance(one: Shape, other: Shape) -> float:
     """Least distance between two surfaces in voxels, about 1 voxel too large at worst; 0 where they cross."""
-    forth = one.distance(other.samples(SAMPLES))[0]
-    back = other.distance(one.samples(SAMPLES))[0]
+    forth = one.distance(other.samples)[0]
+    back = other.distance(one.samples)[0]
     return float(min(np.abs(forth).min(), np.abs(back).min()))
 
 
 def encloses(outer: Shape, inner: Shape) -> bool:
     """Whether a closed surface has (the first sample of) another inside it."""
-    return outer.closed and float(outer.distance(inner.samples(SAMPLES)[:1])[0][0]) < 0
+    return outer.closed and float(outer.distance(inner.samples[:1])[0][0]) < 0
 
 
 def first_that(make: Callable[[], Shape], suits: Callable[[Shape], bool], attempts: int) -> Shape | None:
@@ -117,8 +114,8 @@ def first_that(make: Callable[[], Shape], suits: Callable[[Shape], bool], attemp
 
 def beside(fixed: Shape, moving: Vesicle, direction: Doubles, gap_voxels: float) -> Vesicle:
     """Move a vesicle along a direction from the origin it stands at, until it comes as near as the gap."""
-    low, high = 0.0, 4.0 * float(moving.semi_axes.max()) + 2.0 * float(np.ptp(fixed.samples(SAMPLES), axis=0).max())
-    samples = moving.samples(SAMPLES)
+    low, high = 0.0, 4.0 * float(moving.semi_axes.max()) + 2.0 * float(np.ptp(fixed.samples, axis=0).max())
+    samples = moving.samples
     for _ in range(20):
         middle = 0.5 * (low + high)
         near = float(fixed.distance(samples + middle * direction)[0].min())
@@ -134,7 +131,7 @@ def beside(fixed: Shape, moving: Vesicle, direction: Doubles, gap_voxels: float)
 
 
 def random_rotation(rng: np.random.Generator) -> Doubles:
-    """A rotation matrix, all equally likely."""
+    """Draw a rotation matrix, all equally likely."""
     q, r = np.linalg.qr(rng.normal(size=(3, 3)))
     q *= np.sign(np.diag(r))
     q[:, 0] *= np.linalg.det(q)
@@ -143,23 +140,23 @@ def random_rotation(rng: np.random.Generator) -> Doubles:
 
 
 def random_direction(rng: np.random.Generator, steepness: float = 1.0) -> Doubles:
-    """A unit vector, its z part flattened by ``steepness`` below 1."""
+    """Draw a unit vector, its z part flattened by ``steepness`` below 1."""
     direction: Doubles = rng.normal(size=3) * [steepness, 1.0, 1.0]
     return direction / float(np.linalg.norm(direction))
 
 
 def random_vesicle(rng: np.random.Generator, centre: Doubles, radius: float, roughness: float = 1.0) -> Vesicle:
-    """An ellipsoid of axis ratios up to about 1.6 with three to six low bumps; ``roughness`` scales both."""
+    """Draw an ellipsoid of axis ratios up to about 1.6 with three to six low bumps; ``roughness`` scales both."""
     axes = np.clip(np.exp(rng.normal(0.0, 0.14 * roughness, 3)), 0.7, 1.4)
     bumps = int(rng.integers(3, 7))
     directions = rng.normal(size=(bumps, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    heights = rng.uniform(-0.09, 0.09, bumps) * roughness
+    heights = rng.uniform(-0.12, 0.12, bumps) * roughness
     return Vesicle(centre, radius * axes, random_rotation(rng), directions, rng.integers(2, 5, bumps), heights)
 
 
 def random_sheet(rng: np.random.Generator, centre: Doubles, radius: float, normal: Doubles, curve: float) -> Sheet:
-    """A disc bent by up to ``curve`` times its radius, with a wave upon it."""
+    """Draw a disc bent by up to ``curve`` times its radius, with a wave upon it."""
     across = np.cross(normal, random_direction(rng))
     across /= np.linalg.norm(across)
     rotation = np.stack([normal, across, np.cross(normal, across)], axis=1)
@@ -172,7 +169,7 @@ def random_sheet(rng: np.random.Generator, centre: Doubles, radius: float, norma
 
 
 def random_curve(rng: np.random.Generator, centre: Doubles, length: float, bend: float, steepness: float) -> Doubles:
-    """A parabola of about the given length through the centre: 17 points."""
+    """Draw a parabola of about the given length through the centre: 17 points."""
     along = random_direction(rng, steepness)
     across = np.cross(along, random_direction(rng))
     across /= np.linalg.norm(across)
@@ -184,7 +181,7 @@ def random_curve(rng: np.random.Generator, centre: Doubles, length: float, bend:
 def random_blob(
     rng: np.random.Generator, centre: Doubles, radius_voxels: float, volts: float, *, protein: bool, lobes: int = 4
 ) -> Blob:
-    """A core ball with lobes around it, all within the radius."""
+    """Draw a core ball with lobes around it, all within the radius."""
     outward = rng.normal(size=(lobes, 3))
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     size = rng.uniform(0.35, 0.55, lobes)
@@ -199,7 +196,7 @@ def add_proteins(rng: np.random.Generator, scene: Scene, bound: int, loose: int)
         centre = rng.uniform(0.0, np.array(scene.shape) - 1.0)
         if i < bound and scene.membranes:
             shape = scene.membranes[int(rng.integers(len(scene.membranes)))].shape
-            foot = shape.samples(SAMPLES)[int(rng.integers(SAMPLES)), None]
+            foot = shape.samples[int(rng.integers(len(shape.samples))), None]
             side = rng.choice([-1.0, 1.0])
             centre = (foot + side * (radius + rng.uniform(-1.0, 1.5) / scene.voxel_nm) * shape.distance(foot)[1])[0]
             near = 0.5 * radius

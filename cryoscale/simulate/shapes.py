@@ -13,6 +13,7 @@ is :math:`|p - x|`, negative inside. Lengths are in voxels, points are z, y, x.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -23,7 +24,12 @@ Doubles = npt.NDArray[np.float64]
 
 #: Feet are refined up to this distance; farther away the first-order distance is only a bound for clearances.
 EXACT_VOXELS = 14.0
+#: Points spread over a surface to measure clearances by.
+SAMPLES = 1500
 _ITERATIONS = 4
+_STILL = 0.01
+"""A foot that would move less than this, in voxels, along its tangent plane changes the distance by far less."""
+_GOLDEN_TURN = np.pi * (1.0 + np.sqrt(5.0))
 
 
 class Shape(Protocol):
@@ -43,12 +49,18 @@ class Shape(Protocol):
         """Signed distance (n,) to the surface and its unit normal (n, 3) at the foot, for points (n, 3)."""
         ...
 
-    def samples(self, count: int) -> Doubles:
-        """About ``count`` points (n, 3) spread over the surface, the same every time."""
+    @property
+    def stretch(self) -> float:
+        """How many times too large the distance may come out far from the surface."""
+        ...
+
+    @property
+    def samples(self) -> Doubles:
+        """Points (n, 3), about :data:`SAMPLES` of them, spread over the surface."""
         ...
 
     def inset(self, gap: float) -> "Shape":
-        """The surface at about ``gap`` voxels further inside, or on the negative side."""
+        """Return the surface at about ``gap`` voxels further inside, or on the negative side."""
         ...
 
 
@@ -64,6 +76,7 @@ class Vesicle:
     heights: Doubles
     kind: str = "vesicle"
     closed: bool = True
+    stretch: float = 2.0
 
     def distance(self, points: Doubles) -> tuple[Doubles, Doubles]:
         """See :class:`Shape`."""
@@ -71,11 +84,12 @@ class Vesicle:
         exact = min(EXACT_VOXELS, 0.6 * float(self.semi_axes.min()))
         return _vesicle_distance(points, self.centre, matrix, self.directions, self.powers, self.heights, exact)  # type: ignore[no-any-return]
 
-    def samples(self, count: int) -> Doubles:
+    @cached_property
+    def samples(self) -> Doubles:
         """See :class:`Shape`."""
         # Fibonacci sphere.
-        k = np.arange(count) + 0.5
-        height, turn = 1.0 - 2.0 * k / count, np.pi * (1.0 + np.sqrt(5.0)) * k
+        k = np.arange(SAMPLES) + 0.5
+        height, turn = 1.0 - 2.0 * k / SAMPLES, _GOLDEN_TURN * k
         ring = np.sqrt(1.0 - height**2)
         u = np.stack([height, ring * np.cos(turn), ring * np.sin(turn)], axis=1)
         radius = 1.0 + ((u @ self.directions.T) ** self.powers) @ self.heights
@@ -102,6 +116,7 @@ class Sheet:
     """Height of the disc over its centre in voxels."""
     kind: str = "sheet"
     closed: bool = False
+    stretch: float = 1.0
 
     def distance(self, points: Doubles) -> tuple[Doubles, Doubles]:
         """See :class:`Shape`."""
@@ -109,11 +124,12 @@ class Sheet:
         distance, normal = _sheet_distance(local, self.radius, self.quadric, self.wave, self.lift)
         return distance, normal @ self.rotation.T
 
-    def samples(self, count: int) -> Doubles:
+    @cached_property
+    def samples(self) -> Doubles:
         """See :class:`Shape`."""
         # Sunflower, its outermost seeds on the rim.
-        k = np.arange(count) + 0.5
-        radius, turn = self.radius * np.sqrt(k / (count - 0.5)), np.pi * (1.0 + np.sqrt(5.0)) * k
+        k = np.arange(SAMPLES) + 0.5
+        radius, turn = self.radius * np.sqrt(k / (SAMPLES - 0.5)), _GOLDEN_TURN * k
         u, v = radius * np.cos(turn), radius * np.sin(turn)
         a, b, c = self.quadric
         height, ku, kv, phase = self.wave
@@ -134,21 +150,23 @@ class Tube:
     radius: float
     kind: str = "tube"
     closed: bool = True
+    stretch: float = 1.0
 
     def distance(self, points: Doubles) -> tuple[Doubles, Doubles]:
         """See :class:`Shape`."""
         return _tube_distance(points, self.curve, self.radius)  # type: ignore[no-any-return]
 
-    def samples(self, count: int) -> Doubles:
+    @cached_property
+    def samples(self) -> Doubles:
         """See :class:`Shape`."""
-        k = np.arange(count) + 0.5
-        along = k / count * (len(self.curve) - 1)
+        k = np.arange(SAMPLES) + 0.5
+        along = k / SAMPLES * (len(self.curve) - 1)
         segment = np.minimum(along.astype(int), len(self.curve) - 2)
         start, step = self.curve[segment], self.curve[segment + 1] - self.curve[segment]
         tangent = step / np.linalg.norm(step, axis=1, keepdims=True)
         across = np.cross(tangent, np.eye(3)[np.abs(tangent).argmin(axis=1)])
         across /= np.linalg.norm(across, axis=1, keepdims=True)
-        turn = (np.pi * (1.0 + np.sqrt(5.0)) * k)[:, None]
+        turn = (_GOLDEN_TURN * k)[:, None]
         spoke = np.cos(turn) * across + np.sin(turn) * np.cross(tangent, across)
         sides = start + (along - segment)[:, None] * step + self.radius * spoke
         ends = self.curve[[0, -1]] + self.radius * np.stack([-tangent[0], tangent[-1]])
@@ -159,7 +177,7 @@ class Tube:
         return replace(self, radius=self.radius - gap)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _star(q, directions, powers, heights, gradient):  # type: ignore[no-untyped-def]
     """Value of f at q; its gradient with respect to q goes into ``gradient``."""
     r = max(np.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2]), 1e-9)
@@ -175,7 +193,7 @@ def _star(q, directions, powers, heights, gradient):  # type: ignore[no-untyped-
     return value
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _vesicle_distance(points, centre, matrix, directions, powers, heights, exact):  # type: ignore[no-untyped-def]
     count = len(points)
     distance, normal = np.empty(count), np.empty((count, 3))
@@ -202,11 +220,15 @@ def _vesicle_distance(points, centre, matrix, directions, powers, heights, exact
                 for j in range(3):
                     foot[j] -= value * g[j] / square
             else:
-                along = 0.0
+                along, move = 0.0, 0.0
                 for j in range(3):
                     along += (points[n, j] - foot[j]) * g[j]
                 for j in range(3):
-                    foot[j] = points[n, j] - along * g[j] / square
+                    q[j] = points[n, j] - along * g[j] / square
+                    move += (q[j] - foot[j]) ** 2
+                if move < _STILL * _STILL:
+                    break
+                foot[:] = q
         length = np.sqrt(square)
         for j in range(3):
             normal[n, j] = g[j] / length
@@ -220,7 +242,7 @@ def _vesicle_distance(points, centre, matrix, directions, powers, heights, exact
     return distance, normal
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _sheet_distance(local, radius, quadric, wave, lift):  # type: ignore[no-untyped-def]
     count = len(local)
     distance, normal = np.empty(count), np.empty((count, 3))
@@ -249,7 +271,7 @@ def _sheet_distance(local, radius, quadric, wave, lift):  # type: ignore[no-unty
     return distance, normal
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _tube_distance(points, curve, radius):  # type: ignore[no-untyped-def]
     count = len(points)
     distance, normal = np.empty(count), np.empty((count, 3))

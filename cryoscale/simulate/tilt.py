@@ -69,7 +69,7 @@ def _directions(tilts_degrees: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], 
     return np.cos(tilts), np.sin(tilts)
 
 
-@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, fastmath=True)
 def _project(rows, cosines, sines, width):  # type: ignore[no-untyped-def]
     depth, breadth, height = rows.shape
     out = np.zeros((len(cosines), width, height), np.float32)
@@ -87,7 +87,7 @@ def _project(rows, cosines, sines, width):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, fastmath=True)
 def _back_project(columns, cosines, sines, depth, breadth):  # type: ignore[no-untyped-def]
     _, width, height = columns.shape
     out = np.zeros((depth, breadth, height), np.float32)
