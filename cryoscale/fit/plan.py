@@ -96,13 +96,13 @@ def fit_batch(
 ) -> Receipt:
     """Fit the membranes of one unit and write their bands."""
     clouds = [_points(instances, scores, number, box, geometry.shape) for number, box, _ in members]
-    corners = ((0.0, 0.0, 0.0), tuple(float(n) for n in geometry.shape))
+    corners = ((0, 0, 0), geometry.shape)
     surfaces = fit_surfaces(clouds, kernel=spec.kernel, spacing=1.0, box=corners)
     files, entries = [], []
     for (number, _, _), surface in zip(members, surfaces, strict=True):
         entry: dict[str, Any] = {"number": number}
         if isinstance(surface, Surface):
-            band = surface.band(spec.reach_nm / geometry.voxel_size_nm, box=((0, 0, 0), geometry.shape))
+            band = surface.band(spec.reach_nm / geometry.voxel_size_nm, box=corners)
             entry |= {"closed": surface.closed, **surface.choice}
             if len(band.index):
                 files.append(band_file(number))
