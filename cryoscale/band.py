@@ -289,18 +289,20 @@ def _mesh(values: NDArray[np.float64], faces: NDArray[np.int32]) -> Mesh:
     return Mesh(single[0], faces, *single[1:])
 
 
+def _directed_edges(faces: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Each corner's edge to the next one as smaller vertex x 2^32 + larger vertex, and whether it runs that way."""
+    start, end = faces.astype(np.int64).ravel(), np.roll(faces, -1, axis=1).astype(np.int64).ravel()
+    return (np.minimum(start, end) << 32) + np.maximum(start, end), start < end
+
+
 def mesh_boundary_edges(faces: NDArray[np.int32]) -> NDArray[np.int32]:
     """(k, 2) edges, smaller vertex first, that do not join exactly two faces running it in opposite directions."""
-    if not len(faces):
-        return np.zeros((0, 2), np.int32)
-    directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    forward = directed[:, 0] < directed[:, 1]
-    edges, number = np.unique(np.sort(directed, axis=1), axis=0, return_inverse=True)
-    number = number.reshape(-1)
+    keys, forward = _directed_edges(faces)
+    edges, number = np.unique(keys, return_inverse=True)
     ahead = np.bincount(number[forward], minlength=len(edges))
     back = np.bincount(number[~forward], minlength=len(edges))
-    open_edges: NDArray[np.int32] = edges[(ahead != 1) | (back != 1)].astype(np.int32)
-    return open_edges
+    loose = edges[(ahead != 1) | (back != 1)]
+    return np.column_stack([loose >> 32, loose & 0xFFFFFFFF]).astype(np.int32)
 
 
 def is_closed(mesh: Mesh) -> bool:
@@ -310,10 +312,8 @@ def is_closed(mesh: Mesh) -> bool:
 
 def euler_number(mesh: Mesh) -> int:
     """Vertices - edges + faces, over the vertices in use: 2 for a sphere, 0 for a torus, 1 for a disc."""
-    if not len(mesh.faces):
-        return 0
-    edges = np.sort(np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]]), axis=1)
-    return len(np.unique(mesh.faces)) - len(np.unique(edges, axis=0)) + len(mesh.faces)
+    edges, _ = _directed_edges(mesh.faces)
+    return len(np.unique(mesh.faces)) - len(np.unique(edges)) + len(mesh.faces)
 
 
 def face_areas(mesh: Mesh) -> NDArray[np.float64]:

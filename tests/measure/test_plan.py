@@ -1,0 +1,144 @@
+"""Surface and measure together on spheres of known size: tables read by the csv module."""
+
+import csv
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from cryoscale.band import band_file
+from cryoscale.io.files import save_npz
+from cryoscale.io.tables import read_star
+from cryoscale.measure import plan as stage
+from cryoscale.records import Geometry, Tomogram
+from cryoscale.spec import MeasureSpec, SurfaceSpec
+from cryoscale.surface import plan as surface
+from tests.surface.shapes import band_of, distance_to_sphere, run_plan, save_band
+
+SHAPE = (60, 50, 80)
+GEOMETRY = Geometry(SHAPE, (10.0, 10.0, 10.0), (-500.0, 0.0, 250.0))
+SPHERES = {1: ((28.0, 24.0, 20.0), 15.0), 2: ((28.0, 24.0, 57.0), 14.0), 4: ((28.0, 24.0, 20.0), 6.0)}
+PROTEINS = np.array([[28, 24, 38], [28, 24, 20], [2, 2, 79]], float)
+FITTED = [{"number": 1}, {"number": 2}, {"number": 3, "reason": "too few points"}, {"number": 4}]
+
+
+@pytest.fixture
+def tomogram(tmp_path):
+    made = Tomogram("TS_001", "TS_001.mrc", str(tmp_path), GEOMETRY)
+    for number, (centre, radius) in SPHERES.items():
+        save_band(tmp_path / band_file(number), band_of(distance_to_sphere(SHAPE, centre, radius)))
+    save_npz(tmp_path / "merge/regions.npz", voxels=np.array([1000, 900, 50, 200]))
+    voxels = np.array([10, 20, 30])
+    sums = (PROTEINS * voxels[:, None]).astype(np.int64)
+    save_npz(tmp_path / "locate/regions.npz", voxels=voxels, coordinate_sum=sums)
+    run_plan(surface.plan(made, SurfaceSpec(), (60, 50, 80), fitted=FITTED))
+    return made
+
+
+def run(tomogram, *, proteins=True, limit=20.0, backwards=False):
+    located = {"regions": "locate/regions.npz"} if proteins else {}
+    merged = {"regions": "merge/regions.npz"}
+    planned = stage.plan(tomogram, MeasureSpec(limit), SurfaceSpec(), merged=merged, proteins=located, fitted=FITTED)
+    return run_plan(planned, backwards=backwards)
+
+
+def rows(tomogram, name):
+    with tomogram.path(name).open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_tables(tomogram):
+    summary, receipts = run(tomogram)
+    assert {k: summary[k] for k in ("membranes", "closed", "without_surface", "neighbours", "proteins")} == {
+        "membranes": 4,
+        "closed": 3,
+        "without_surface": 1,
+        "neighbours": 3,
+        "proteins": 3,
+    }
+    table = rows(tomogram, "membranes.csv")
+    assert [row["number"] for row in table] == ["1", "2", "3", "4"]
+    for row in table:
+        if row["number"] == "3":
+            continue
+        radius = SPHERES[int(row["number"])][1]
+        assert float(row["area_nm2"]) == pytest.approx(4 * np.pi * radius**2, rel=0.03)
+        assert float(row["enclosed_volume_nm3"]) == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.03)
+        assert int(row["voxels"]) == pytest.approx(4 * np.pi * radius**2 * 4, rel=0.05)
+        assert row["closed"] == "closed" and float(row["fraction_inferred"]) == 0
+        assert float(row["mean_sd_nm"]) == pytest.approx(0.5)
+        assert tomogram.path(row["mesh"]).is_file()
+    assert table[2]["closed"] == "no surface"
+    assert table[2]["not_closed_reason"] == "no surface: too few points"
+    assert table[2]["voxels"] == "0" and table[2]["segmented_voxels"] == "50" and table[2]["area_nm2"] == ""
+    assert float(table[0]["z_low_angstrom"]) == pytest.approx(-500 + 130, abs=1)
+    assert float(table[0]["x_high_angstrom"]) == pytest.approx(250 + 350, abs=1)
+    written = [name for receipt in receipts for name in receipt.files]
+    assert len(set(written)) == len(written) and all(tomogram.path(name).is_file() for name in written)
+
+
+def test_neighbours_are_symmetric_and_right(tomogram):
+    run(tomogram)
+    found = {(r["membrane"], r["neighbour"]): float(r["distance_nm"]) for r in rows(tomogram, "neighbours.csv")}
+    assert set(found) == {("1", "2"), ("1", "4"), ("2", "4")}
+    assert found["2", "4"] == pytest.approx(17, abs=0.3)
+    assert found["1", "2"] == pytest.approx(37 - 29, abs=0.3)
+    assert found["1", "4"] == pytest.approx(9, abs=0.3)
+    table = rows(tomogram, "membranes.csv")
+    assert table[0]["neighbours"].startswith("2 at 8.") and "4 at 9." in table[0]["neighbours"]
+    assert table[1]["neighbours"].startswith("1 at 8.")
+    run(tomogram, limit=8.5)
+    assert [r["neighbour"] for r in rows(tomogram, "neighbours.csv")] == ["2"]
+
+
+def test_proteins(tomogram):
+    run(tomogram)
+    table = rows(tomogram, "proteins.csv")
+    np.testing.assert_allclose([[float(r[f"{a}_voxel"]) for a in "zyx"] for r in table], PROTEINS)
+    angstrom = [[float(r[f"{a}_angstrom"]) for a in "zyx"] for r in table]
+    np.testing.assert_allclose(angstrom, PROTEINS * 10 + GEOMETRY.origin_angstrom)
+    assert [r["nearest_membrane"] for r in table] == ["1", "4", "2"]
+    distances = [3.0, 6.0, np.linalg.norm(PROTEINS[2] - SPHERES[2][0]) - 14]
+    np.testing.assert_allclose([float(r["distance_nm"]) for r in table], distances, atol=0.3)
+    assert [r["voxels"] for r in table] == ["10", "20", "30"]
+    star = read_star(tomogram.path("proteins.star"))
+    assert star["rlnMicrographName"] == ["TS_001"] * 3
+    np.testing.assert_allclose([float(v) for v in star["rlnCoordinateX"]], PROTEINS[:, 2])
+
+
+def test_groups_and_order_do_not_change_the_tables(tomogram, monkeypatch):
+    run(tomogram)
+    names = ("membranes.csv", "neighbours.csv", "proteins.csv", "proteins.star")
+    before = [tomogram.path(name).read_bytes() for name in names]
+    monkeypatch.setattr(stage, "_GROUP_MEMBRANES", 1)
+    monkeypatch.setattr(stage, "_GROUP_PAIRS", 1)
+    run(tomogram, backwards=True)
+    assert [tomogram.path(name).read_bytes() for name in names] == before
+
+
+def test_without_proteins(tomogram):
+    summary, _ = run(tomogram, proteins=False)
+    assert summary["proteins"] == 0 and summary["tables"] == ["membranes.csv", "neighbours.csv"]
+    assert not tomogram.path("proteins.csv").exists()
+
+
+def test_no_surfaces_at_all(tomogram):
+    tomogram.path("surface/membranes.json").write_text("{}")
+    summary, _ = run(tomogram)
+    assert summary["closed"] == 0 and summary["without_surface"] == 4
+    assert {r["nearest_membrane"] for r in rows(tomogram, "proteins.csv")} == {""}
+
+
+def test_memory_stays_within_the_projection(tmp_path):
+    shape = (110, 110, 110)
+    geometry = Geometry(shape, (10.0, 10.0, 10.0))
+    save_band(tmp_path / band_file(1), band_of(distance_to_sphere(shape, (55, 55, 55), 50)))
+    surface.build_group(str(tmp_path), 0, (1,), geometry, (110, 110, 110), SurfaceSpec())
+    mesh = "meshes/membrane_0001.ply"
+    projected = stage.mesh_bytes([(tmp_path / mesh).stat().st_size]) - stage._BASE_BYTES
+    tracemalloc.start()
+    stage.measure_group(str(tmp_path), 0, ((1, mesh, True),), geometry, 4.0, "")
+    stage.neighbour_group(str(tmp_path), ((1, mesh, 1, mesh),), 20.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert projected / 4 < peak < projected
