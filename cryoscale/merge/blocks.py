@@ -22,14 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscale.merge.labels import check_mask, label_runs
-from cryoscale.merge.near import check_distance, reach_voxels
+from cryoscale.merge.near import check_distance
 from cryoscale.merge.regions import Regions, concatenate_regions, number_regions, region_statistics
 from cryoscale.merge.runs import Runs, find_runs, paint_runs
-from cryoscale.merge.shell import Shell, block_shell, join_shells, unpack_piece
+from cryoscale.merge.shell import Shell, block_shell, join_shells, near_block_faces, unpack_piece
 
 __all__ = ["BlockPieces", "label_block", "links_to_rows", "merge_regions_in_blocks", "relabel_block"]
 
 Triple = tuple[int, int, int]
+
+_NO_LINKS = np.empty((0, 2), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +44,25 @@ class BlockPieces:
     """Its runs near the faces it shares with other blocks."""
 
 
-def _pieces_of_block(
+def _label_pieces(
     mask: NDArray[Any],
     origin: Triple,
     shape: Triple,
     distance_voxels: float,
     minimum_voxels: int,
     separate_values: bool,
-) -> tuple[Runs, NDArray[np.int32], Regions]:
-    """Return the runs of a block, the piece of each (0: dropped), and the table of the pieces."""
+) -> tuple[Runs, NDArray[np.int32], int]:
+    """Return the runs of a block, the piece of each run (0: dropped), and the number of pieces."""
     runs = find_runs(check_mask(mask, (3,)), separate_values)
     label, count = label_runs(runs, distance_voxels)
-    pieces = region_statistics(runs, label, count, origin, shape)
-    reach = reach_voxels(distance_voxels)
-    can_grow = np.zeros(count, np.bool_)
-    for axis in range(3):
-        past = origin[axis] + mask.shape[axis]
-        if origin[axis] > 0:
-            can_grow |= pieces.box[:, axis] < origin[axis] + reach
-        if past < shape[axis]:
-            can_grow |= pieces.box[:, axis + 3] > past - reach
-    kept = can_grow | (pieces.voxels >= minimum_voxels)
-    number = np.concatenate((np.zeros(1, np.int32), np.cumsum(kept, dtype=np.int32) * kept))
-    return runs, number[label], pieces.take(kept)
+    if minimum_voxels <= 1:
+        return runs, label, count
+    voxels = np.bincount(label, weights=runs.stop - runs.start, minlength=count + 1)
+    kept = voxels >= minimum_voxels
+    kept[label[near_block_faces(runs, origin, shape, distance_voxels)]] = True
+    kept[0] = False
+    number = np.where(kept, np.cumsum(kept, dtype=np.int32), np.int32(0))
+    return runs, number[label], int(kept.sum())
 
 
 def label_block(
@@ -101,7 +99,8 @@ def label_block(
     BlockPieces
         Table and shell.
     """
-    runs, label, pieces = _pieces_of_block(mask, origin, shape, distance_voxels, minimum_voxels, separate_values)
+    runs, label, count = _label_pieces(mask, origin, shape, distance_voxels, minimum_voxels, separate_values)
+    pieces = region_statistics(runs, label, count, origin, shape)
     return BlockPieces(pieces, block_shell(runs, label, block, origin, shape, distance_voxels))
 
 
@@ -134,9 +133,9 @@ def relabel_block(
     ValueError
         If the block has another number of pieces than `final`: the mask or a setting changed in between.
     """
-    runs, label, pieces = _pieces_of_block(mask, origin, shape, distance_voxels, minimum_voxels, separate_values)
-    if len(pieces) != final.size:
-        msg = f"the block at {origin} has {len(pieces)} pieces, and final numbers came for {final.size}"
+    runs, label, count = _label_pieces(mask, origin, shape, distance_voxels, minimum_voxels, separate_values)
+    if count != final.size:
+        msg = f"the block at {origin} has {count} pieces, and final numbers came for {final.size}"
         raise ValueError(msg)
     return paint_runs(runs, np.concatenate((np.zeros(1, np.int32), final))[label])
 
@@ -211,33 +210,17 @@ def merge_regions_in_blocks(
         raise ValueError(msg)
     shape: Triple = (array.shape[0], array.shape[1], array.shape[2])
     blocks = list(_grid(shape, chunks))
+    options: dict[str, Any] = {"minimum_voxels": minimum_voxels, "separate_values": separate_values}
     found = [
-        label_block(
-            array[where],
-            k,
-            origin,
-            shape,
-            distance_voxels,
-            minimum_voxels=minimum_voxels,
-            separate_values=separate_values,
-        )
+        label_block(array[where], k, origin, shape, distance_voxels, **options)
         for k, (origin, where) in enumerate(blocks)
     ]
     offset = np.cumsum([0, *(len(block.pieces) for block in found)], dtype=np.int64)
-    links = join_shells([block.shell for block in found], shape, distance_voxels)[1] if found else np.empty((0, 2), int)
-    final, regions = number_regions(
-        concatenate_regions([block.pieces for block in found]), links_to_rows(links, offset), minimum_voxels
-    )
+    links = join_shells([block.shell for block in found], shape, distance_voxels)[1] if found else _NO_LINKS
+    pieces = concatenate_regions([block.pieces for block in found])
+    final, regions = number_regions(pieces, links_to_rows(links, offset), minimum_voxels)
     labels = np.zeros(shape, np.int32)
     for k, (origin, where) in enumerate(blocks):
         part = final[offset[k] : offset[k + 1]]
-        labels[where] = relabel_block(
-            array[where],
-            origin,
-            shape,
-            distance_voxels,
-            part,
-            minimum_voxels=minimum_voxels,
-            separate_values=separate_values,
-        )
+        labels[where] = relabel_block(array[where], origin, shape, distance_voxels, part, **options)
     return labels, regions

@@ -30,7 +30,17 @@ from numpy.typing import NDArray
 from cryoscale.merge.near import join_near_runs, reach_voxels
 from cryoscale.merge.runs import Runs
 
-__all__ = ["Box", "Shell", "block_shell", "join_pair", "join_shells", "pack_piece", "unpack_piece"]
+__all__ = [
+    "Box",
+    "Shell",
+    "block_shell",
+    "join_pair",
+    "join_shells",
+    "near_block_faces",
+    "near_faces",
+    "pack_piece",
+    "unpack_piece",
+]
 
 Box = tuple[int, int, int, int, int, int]
 """z0, y0, x0, z1, y1, x1 in voxels, half-open."""
@@ -60,21 +70,70 @@ def unpack_piece(piece: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[n
     return piece >> 32, piece & np.int64(2**32 - 1)
 
 
-def _near_faces(runs: NDArray[np.int32], box: Box, shape: Sequence[int], reach: int) -> NDArray[np.bool_]:
-    """Tell which runs hold voxels within `reach` of a face that is not the volume's own."""
-    near = np.zeros(len(runs), np.bool_)
-    ends = ((runs[:, 0], runs[:, 0] + 1), (runs[:, 1], runs[:, 1] + 1), (runs[:, 2], runs[:, 3]))
-    for axis, (first, past) in enumerate(ends):
+def near_faces(
+    z: NDArray[np.int32],
+    y: NDArray[np.int32],
+    start: NDArray[np.int32],
+    stop: NDArray[np.int32],
+    box: Box,
+    shape: Sequence[int],
+    reach: int,
+) -> NDArray[np.bool_]:
+    """Tell which runs of a box hold voxels near a face that is not the volume's own.
+
+    Parameters
+    ----------
+    z, y, start, stop : (n,) int32 array
+        The runs, in voxels of the whole volume.
+    box : Box
+        The box.
+    shape : sequence of int
+        Shape of the whole volume in voxels.
+    reach : int
+        Voxels from a face that count as near.
+
+    Returns
+    -------
+    (n,) bool array
+        Whether any voxel of the run is within reach of such a face.
+    """
+    near = np.zeros(z.size, np.bool_)
+    for axis, (first, last) in enumerate(((z, z), (y, y), (start, stop - 1))):
         if box[axis] > 0:
             near |= first < box[axis] + reach
         if box[axis + 3] < shape[axis]:
-            near |= past > box[axis + 3] - reach
+            near |= last >= box[axis + 3] - reach
     return near
 
 
 def _select(shell: Shell, rows: NDArray[np.bool_] | NDArray[np.intp], box: Box | None = None) -> Shell:
     value = shell.value[rows] if shell.value.size else shell.value
     return Shell(box or shell.box, shell.runs[rows], shell.piece[rows], value)
+
+
+def _block_box(runs: Runs, origin: tuple[int, int, int]) -> Box:
+    (z, y, x), (nz, ny, nx) = origin, runs.shape
+    return (z, y, x, z + nz, y + ny, x + nx)
+
+
+def near_block_faces(
+    runs: Runs, origin: tuple[int, int, int], shape: tuple[int, int, int], distance_voxels: float
+) -> NDArray[np.bool_]:
+    """Tell which runs of a block belong to its shell: a region that has none of them cannot grow.
+
+    Parameters
+    ----------
+    runs, origin, shape, distance_voxels
+        As for `block_shell`.
+
+    Returns
+    -------
+    (n,) bool array
+        One truth a run.
+    """
+    (z, y), (z0, y0, x0) = runs.rows(), np.array(origin, np.int32)
+    box = _block_box(runs, origin)
+    return near_faces(z + z0, y + y0, runs.start + x0, runs.stop + x0, box, shape, reach_voxels(distance_voxels))
 
 
 def block_shell(
@@ -107,12 +166,11 @@ def block_shell(
     Shell
         The runs within reach of the faces that the block shares with others.
     """
-    z, y = runs.rows()
-    table = np.stack((z + origin[0], y + origin[1], runs.start + origin[2], runs.stop + origin[2]), axis=1)
-    z0, y0, x0 = origin
-    box = (z0, y0, x0, z0 + runs.shape[0], y0 + runs.shape[1], x0 + runs.shape[2])
-    shell = Shell(box, table.astype(np.int32, copy=False), pack_piece(block, label), runs.value)
-    return _select(shell, _near_faces(shell.runs, box, shape, reach_voxels(distance_voxels)) & (label > 0))
+    kept = np.flatnonzero(near_block_faces(runs, origin, shape, distance_voxels) & (label > 0))
+    (z, y), (z0, y0, x0) = runs.rows(), np.array(origin, np.int32)
+    table = np.stack((z[kept] + z0, y[kept] + y0, runs.start[kept] + x0, runs.stop[kept] + x0), axis=1)
+    value = runs.value[kept] if runs.value.size else runs.value
+    return Shell(_block_box(runs, origin), table, pack_piece(block, label[kept]), value)
 
 
 def _common_axis(a: Box, b: Box) -> int:
@@ -157,8 +215,9 @@ def _links_beside_plane(slab: Shell, distance_voxels: float) -> NDArray[np.int64
     piece, first, inverse = np.unique(slab.piece, return_index=True, return_inverse=True)
     # Runs of one piece are joined beforehand: what made them one may lie outside the slab.
     parent = join_near_runs(runs, distance_voxels, first[inverse].astype(np.int32))
-    links: NDArray[np.int64] = np.stack((piece, slab.piece[parent[first]]), axis=1)
-    return links[links[:, 0] != links[:, 1]]
+    other = slab.piece[parent[first]]
+    links: NDArray[np.int64] = np.stack((piece, other), axis=1)[piece != other]
+    return links
 
 
 def join_pair(
@@ -191,7 +250,8 @@ def join_pair(
     reach = reach_voxels(distance_voxels)
     links = _links_beside_plane(_beside_plane(a, b, axis, reach), distance_voxels)
     both = _concatenate((a, b), (*a.box[:3], *b.box[3:]))
-    both = _select(both, _near_faces(both.runs, both.box, shape, reach))
+    z, y, start, stop = both.runs.T
+    both = _select(both, near_faces(z, y, start, stop, both.box, shape, reach))
     piece = both.piece
     if len(links):
         at = np.minimum(np.searchsorted(links[:, 0], piece), len(links) - 1)
