@@ -26,8 +26,6 @@ MEMBRANE_THICKNESS_NM = 4.0
 #: Standard deviation of a leaflet's density across the membrane.
 LEAFLET_SD_NM = 0.75
 
-#: No membrane has density or truth farther than this from its mid-surface, down to voxels of 8 ångström.
-REACH_VOXELS = 6.0
 _BLOCK = 8
 
 Voxels = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]
@@ -146,7 +144,7 @@ def _draw_bilayer(
     spread = np.hypot(LEAFLET_SD_NM / voxel_nm, 0.29)
     filled = bilayer.shape.closed and bilayer.lumen_volts != 0.0
     found = False
-    for voxels, points in _voxels_near(bilayer.shape, density.shape, filled):
+    for voxels, points in _voxels_near(bilayer.shape, density.shape, half + 3.5 * spread, filled):
         distance, normal = bilayer.shape.distance(points)
         leaflets = np.exp(-0.5 * ((distance - half) / spread) ** 2) + np.exp(-0.5 * ((distance + half) / spread) ** 2)
         volts = bilayer.head_volts * leaflets
@@ -163,7 +161,7 @@ def _draw_bilayer(
 
 def _draw_filament(filament: Filament, voxel_nm: float, density: npt.NDArray[np.float32]) -> None:
     wall = 1.3 / voxel_nm
-    for voxels, points in _voxels_near(filament.tube, density.shape, not filament.hollow):
+    for voxels, points in _voxels_near(filament.tube, density.shape, 3.5 * wall, not filament.hollow):
         distance = filament.tube.distance(points)[0]
         profile = np.exp(-0.5 * (distance / wall) ** 2) if filament.hollow else _soft(-distance)
         density[voxels] += (filament.volts * profile).astype(np.float32)
@@ -199,11 +197,13 @@ def _soft(depth: Doubles) -> Doubles:
     return step
 
 
-def _voxels_near(surface: Shape, shape: tuple[int, ...], filled: bool) -> Iterator[tuple[Voxels, Doubles]]:
+def _voxels_near(
+    surface: Shape, shape: tuple[int, ...], reach: float, filled: bool
+) -> Iterator[tuple[Voxels, Doubles]]:
     """Yield, some thousands at a time, the voxels near a surface (or inside it too), as indices and points (n, 3)."""
     corners = np.stack(np.meshgrid(*(np.arange(0, side, _BLOCK) for side in shape), indexing="ij"), -1).reshape(-1, 3)
     distance = surface.distance((corners + 0.5 * (_BLOCK - 1)).astype(np.float64))[0]
-    reach = (REACH_VOXELS + 0.5 * np.sqrt(3.0) * _BLOCK) * surface.stretch
+    reach += 0.5 * np.sqrt(3.0) * _BLOCK
     corners = corners[(np.abs(distance) < reach) | (filled & (distance < 0))]
     within = np.indices((_BLOCK, _BLOCK, _BLOCK)).reshape(3, -1).T
     for first in range(0, len(corners), 64):

@@ -20,7 +20,7 @@ from cryoscale.simulate.scene import (
     random_sheet,
     random_vesicle,
 )
-from cryoscale.simulate.shapes import EXACT_VOXELS, Shape, Tube
+from cryoscale.simulate.shapes import Shape, Tube
 
 Doubles = npt.NDArray[np.float64]
 
@@ -145,8 +145,7 @@ def _add_training_membrane(rng: np.random.Generator, scene: Scene) -> None:
     if scene.holds(new.samples).mean() < 0.05 or not scene.clears(new, gap):
         return
     scene.membranes.append(Bilayer(new, leaflets, head, lumen))
-    # Feet are exact only so far from the surface; an inset beyond that is a surface of its own.
-    apart = min(rng.uniform(8.0, 25.0) / scene.voxel_nm, 2.0 * EXACT_VOXELS)
+    apart = rng.uniform(8.0, 25.0) / scene.voxel_nm
     if rng.random() < 0.25 and (new.kind == "sheet" or 2.5 * apart < _least_radius(new)):
         inner = new.inset(apart)
         if scene.clears(inner, 6.5 / scene.voxel_nm) and scene.holds(inner.samples).any():

@@ -22,8 +22,8 @@ from numba import njit
 
 Doubles = npt.NDArray[np.float64]
 
-#: Feet are refined up to this distance; farther away the first-order distance is only a bound for clearances.
-EXACT_VOXELS = 14.0
+#: Up to this distance (less within small bodies) feet are refined; farther away the distance is a lower bound.
+EXACT_VOXELS = 26.0
 #: Points spread over a surface to measure clearances by.
 SAMPLES = 1500
 _ITERATIONS = 4
@@ -50,11 +50,6 @@ class Shape(Protocol):
         ...
 
     @property
-    def stretch(self) -> float:
-        """How many times too large the distance may come out far from the surface."""
-        ...
-
-    @property
     def samples(self) -> Doubles:
         """Points (n, 3), about :data:`SAMPLES` of them, spread over the surface."""
         ...
@@ -76,7 +71,6 @@ class Vesicle:
     heights: Doubles
     kind: str = "vesicle"
     closed: bool = True
-    stretch: float = 2.0
 
     def distance(self, points: Doubles) -> tuple[Doubles, Doubles]:
         """See :class:`Shape`."""
@@ -116,7 +110,6 @@ class Sheet:
     """Height of the disc over its centre in voxels."""
     kind: str = "sheet"
     closed: bool = False
-    stretch: float = 1.0
 
     def distance(self, points: Doubles) -> tuple[Doubles, Doubles]:
         """See :class:`Shape`."""
@@ -150,7 +143,6 @@ class Tube:
     radius: float
     kind: str = "tube"
     closed: bool = True
-    stretch: float = 1.0
 
     def distance(self, points: Doubles) -> tuple[Doubles, Doubles]:
         """See :class:`Shape`."""
@@ -177,23 +169,27 @@ class Tube:
         return replace(self, radius=self.radius - gap)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _star(q, directions, powers, heights, gradient):  # type: ignore[no-untyped-def]
     """Value of f at q; its gradient with respect to q goes into ``gradient``."""
     r = max(np.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2]), 1e-9)
+    inverse = 1.0 / r
     for i in range(3):
-        gradient[i] = q[i] / r
+        gradient[i] = q[i] * inverse
     value = r - 1.0
     for k in range(len(heights)):
-        s = (q[0] * directions[k, 0] + q[1] * directions[k, 1] + q[2] * directions[k, 2]) / r
-        power = s ** (powers[k] - 1)
-        value -= heights[k] * power * s
+        s = (q[0] * directions[k, 0] + q[1] * directions[k, 1] + q[2] * directions[k, 2]) * inverse
+        power = heights[k]
+        for _ in range(powers[k] - 1):
+            power *= s
+        value -= power * s
+        power *= powers[k] * inverse
         for i in range(3):
-            gradient[i] -= heights[k] * powers[k] * power * (directions[k, i] - s * q[i] / r) / r
+            gradient[i] -= power * (directions[k, i] - s * q[i] * inverse)
     return value
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _vesicle_distance(points, centre, matrix, directions, powers, heights, exact):  # type: ignore[no-untyped-def]
     count = len(points)
     distance, normal = np.empty(count), np.empty((count, 3))
@@ -233,7 +229,8 @@ def _vesicle_distance(points, centre, matrix, directions, powers, heights, exact
         for j in range(3):
             normal[n, j] = g[j] / length
         if abs(first) > exact:
-            distance[n] = first
+            # Along the long axes of a flat body this may be up to twice the true distance.
+            distance[n] = 0.5 * first
         else:
             away = 0.0
             for j in range(3):
