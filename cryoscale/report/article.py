@@ -1,0 +1,193 @@
+"""One tomogram's part of the page: pictures, distributions, table, why surfaces are open, scores, times, warnings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from cryoscale.report.charts import distribution_chart, score_chart, times_chart
+from cryoscale.report.colours import colour_of, hex_of
+from cryoscale.report.run import TomogramReport
+from cryoscale.report.tables import picture, table
+from cryoscale.report.text import amount, cell, clean, column_head, duration, size_of
+
+__all__ = ["area_nm2", "article", "is_closed", "number_of"]
+
+_MOST_ROWS = 60
+_NUMBER_COLUMNS = ("membrane", "id", "number", "label")
+_CHARTS = (
+    ("area_nm2", "Area", "nm²", 1.0),
+    ("mean_sd_nm", "Standard deviation of the position", "nm", 1.0),
+    ("fraction_inferred", "Inferred rather than seen", "% of the area", 100.0),
+)
+_ANGLE_SCORES = ("angle_edges_degrees", "dice_raw_by_angle", "dice_final_by_angle")
+
+
+def article(tomogram: TomogramReport) -> str:
+    """Write everything about one tomogram."""
+    name = clean(tomogram.id)
+    parts = [
+        f'<article id="t-{name}"><h2>{name}</h2>{_facts(tomogram)}',
+        _warnings(tomogram),
+        _pictures(tomogram),
+        _distributions(tomogram),
+        _membranes(tomogram),
+        _not_closed(tomogram),
+        _scores(tomogram),
+        _cost(tomogram),
+        "</article>",
+    ]
+    return "".join(parts)
+
+
+def number_of(row: Mapping[str, str]) -> int | None:
+    """Return a membrane's number, which gives it its colour; None where no column has it."""
+    for name in _NUMBER_COLUMNS:
+        text = row.get(name, "")
+        if text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0:
+            return int(text)
+    return None
+
+
+def is_closed(row: Mapping[str, str]) -> bool:
+    """Whether a membrane's surface is closed."""
+    return row.get("closed", "").strip().lower() in ("yes", "true", "1", "closed")
+
+
+def area_nm2(row: Mapping[str, str]) -> float:
+    """Return a membrane's area in nm2, 0 where it is not known."""
+    value = _number(row.get("area_nm2", ""))
+    return value if math.isfinite(value) else 0.0
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _facts(tomogram: TomogramReport) -> str:
+    words = []
+    if tomogram.geometry is not None:
+        shape, voxel = tomogram.geometry.shape, tomogram.geometry.voxel_size_angstrom
+        size = " × ".join(str(n) for n in shape[::-1])
+        edges = " × ".join(amount(n * v / 10) for n, v in zip(shape[::-1], voxel[::-1], strict=True))
+        words.append(f"{size} voxels (x, y, z) of {amount(sum(voxel) / 3, 4)} Å: {edges} nm")
+    if tomogram.protein_count is not None:
+        words.append(f"{tomogram.protein_count} proteins")
+    words += [f"{clean(key)} {clean(value)}" for key, value in tomogram.facts]
+    return f'<p class="soft small">{clean(tomogram.source)}<br>{" · ".join(words)}</p>'
+
+
+def _warnings(tomogram: TomogramReport) -> str:
+    if not tomogram.warnings:
+        return ""
+    items = "".join(f"<li>{clean(text, longest=800)}</li>" for text in tomogram.warnings)
+    return f'<div class="warn"><h3>Warnings</h3><ul class="small">{items}</ul></div>'
+
+
+def _pictures(tomogram: TomogramReport) -> str:
+    rows = []
+    for kind, names in (("three", ("raw", "overlay", "sections")), ("two", ("surfaces", "uncertainty"))):
+        figures = [
+            picture(tomogram.pictures[name], solid=name in ("raw", "overlay"))
+            for name in names
+            if name in tomogram.pictures
+        ]
+        if figures:
+            rows.append(f'<div class="{kind}">{"".join(figures)}</div>')
+    if tomogram.left_out:
+        words = ", ".join(clean(name) for name in tomogram.left_out if name != "thumbnail")
+        if words:
+            rows.append(
+                f'<p class="soft small">Left out to keep this page small, and in {clean(tomogram.id)}/pictures: '
+                f"{words}.</p>"
+            )
+    return "".join(rows)
+
+
+def _distributions(tomogram: TomogramReport) -> str:
+    charts = []
+    for column, title, unit, factor in _CHARTS:
+        rows = [row for row in tomogram.membranes if math.isfinite(_number(row.get(column, "")))]
+        if len(rows) > 1:
+            values = [factor * _number(row[column]) for row in rows]
+            charts.append(distribution_chart(title, unit, values, [number_of(row) or 1 for row in rows]))
+    if not charts:
+        return ""
+    words = "one dot per membrane, in its colour" if len(tomogram.membranes) <= 120 else "number of membranes"
+    return f'<h3>Distributions <span class="soft small">{words}</span></h3><div class="charts">{"".join(charts)}</div>'
+
+
+def _membranes(tomogram: TomogramReport) -> str:
+    rows = sorted(tomogram.membranes, key=lambda row: -area_nm2(row))[:_MOST_ROWS]
+    if not rows:
+        return '<p class="soft">No membranes were found.</p>'
+    rows.sort(key=lambda row: number_of(row) or 0)
+    columns = [name for name in rows[0] if any(row.get(name) for row in rows)]
+    cells = [[_swatched(row, name) for name in columns] for row in rows]
+    heads = [(*column_head(name), any(row[n][1] for row in cells)) for n, name in enumerate(columns)]
+    total = len(tomogram.membranes)
+    words = f"the {len(rows)} largest of {total}; all are in the CSV file" if total > len(rows) else f"{total}"
+    link = f'<a href="{clean(tomogram.id)}/membranes.csv">membranes.csv</a>'
+    return f'<h3>Membranes <span class="soft small">{words} · {link}</span></h3>{table(heads, cells)}'
+
+
+def _swatched(row: Mapping[str, str], column: str) -> tuple[str, bool]:
+    text, is_number = cell(column, row.get(column, ""))
+    number = number_of(row)
+    if column not in _NUMBER_COLUMNS or number is None or row[column] != str(number):
+        return text, is_number
+    swatch = f'<i class="sw" style="background:{hex_of(colour_of(number))}"></i>'
+    return f'<span class="id">{swatch}{text}</span>', False
+
+
+def _not_closed(tomogram: TomogramReport) -> str:
+    """Group the open surfaces by the reason their row gives."""
+    if not any("closed" in row for row in tomogram.membranes):
+        return ""
+    reasons: dict[str, list[str]] = {}
+    for row in tomogram.membranes:
+        if not is_closed(row):
+            why = next((value for name, value in row.items() if "reason" in name and value), "no reason recorded")
+            reasons.setdefault(why, []).append(str(number_of(row) or "?"))
+    if not reasons:
+        return ""
+    count = sum(len(numbers) for numbers in reasons.values())
+    items = "".join(
+        f"<li>{clean(why, longest=600)}: {'membrane' if len(numbers) == 1 else 'membranes'} "
+        f"{', '.join(numbers[:40])}{' …' if len(numbers) > 40 else ''}</li>"
+        for why, numbers in sorted(reasons.items(), key=lambda entry: -len(entry[1]))
+    )
+    verb = "is" if count == 1 else "are"
+    title = f"Why {count} of {len(tomogram.membranes)} {verb} not closed"
+    return f'<h3>{title}</h3><ul class="small">{items}</ul>'
+
+
+def _scores(tomogram: TomogramReport) -> str:
+    if not tomogram.scores:
+        return ""
+    lines = []
+    for name, value in tomogram.scores.items():
+        if isinstance(value, int | float):
+            words, unit = column_head(name)
+            text = cell(name, repr(float(value)))[0]
+            lines.append(f"<dt>{clean(words)}</dt><dd>{text} {unit}</dd>")
+    chart = ""
+    by_angle = [tomogram.scores.get(name) for name in _ANGLE_SCORES]
+    if all(isinstance(values, Sequence) for values in by_angle):
+        edges, raw, final = ([float(v) for v in values] for values in by_angle if isinstance(values, Sequence))
+        chart = score_chart(edges, raw, final)
+    listed = f"<dl>{''.join(lines)}</dl>" if lines else ""
+    return f'<h3>Scores against the known truth</h3><div class="charts">{listed}{chart}</div>'
+
+
+def _cost(tomogram: TomogramReport) -> str:
+    if not tomogram.stage_seconds:
+        return ""
+    words = {stage: duration(value) for stage, value in tomogram.stage_seconds.items()}
+    total = duration(sum(tomogram.stage_seconds.values()))
+    peak = f", peak memory {size_of(tomogram.peak_bytes)}" if tomogram.peak_bytes else ""
+    chart = times_chart(tomogram.stage_seconds, words)
+    return f'<h3>Time <span class="soft small">{total} in all{peak}</span></h3><div class="charts">{chart}</div>'

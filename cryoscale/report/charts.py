@@ -1,0 +1,158 @@
+"""Small charts as SVG inside the page: sharp at any size, and in the page's own colours, light or dark.
+
+Each is a string of elements that names no other resource. Lengths inside are in the units of the chart's own box.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from cryoscale.report.colours import colour_of, hex_of
+from cryoscale.report.text import amount, clean
+
+__all__ = ["distribution_chart", "score_chart", "times_chart"]
+
+_WIDTH = 320
+_LEFT, _RIGHT, _TOP = 10, 310, 30
+_DEPTH = 74
+"""Room for the tallest stack."""
+_BINS = 28
+_MOST_DOTS = 120
+_LOG_FROM = 30.0
+"""Values that differ by more than this factor get a logarithmic axis."""
+
+
+def distribution_chart(title: str, unit: str, values: Sequence[float], numbers: Sequence[int]) -> str:
+    """One dot per membrane, in its colour, stacked where they are close; bars where there are more than 120.
+
+    Parameters
+    ----------
+    title, unit
+        What the values are.
+    values
+        Those that are not finite are left out.
+    numbers
+        Of the membranes, for their colours; as many as `values`.
+    """
+    pairs = sorted((v, n) for v, n in zip(values, numbers, strict=True) if math.isfinite(v))
+    heading = f'<text x="{_LEFT}" y="15" class="t">{clean(title)}<tspan class="u" dx="6">{clean(unit)}</tspan></text>'
+    if not pairs:
+        return _svg(f"{title}: no values", heading, height=_TOP)
+    low, high = pairs[0][0], pairs[-1][0]
+    logarithmic = low > 0 and high / low > _LOG_FROM
+    places = [_place(v, low, high, logarithmic=logarithmic) for v, _ in pairs]
+    stacks: dict[int, list[int]] = {}
+    for place, (_, number) in zip(places, pairs, strict=True):
+        stacks.setdefault(min(_BINS - 1, int(place * _BINS)), []).append(number)
+    tallest = max(len(stack) for stack in stacks.values())
+    pitch = min((_RIGHT - _LEFT) / _BINS, _DEPTH / tallest)
+    base = _TOP + max(2 * pitch, tallest * pitch)
+    marks = _dots(stacks, base, pitch) if len(pairs) <= _MOST_DOTS else _bars(stacks, base, pitch)
+    middle = pairs[len(pairs) // 2][0] if len(pairs) % 2 else sum(v for v, _ in pairs[len(pairs) // 2 - 1 :][:2]) / 2
+    x = _LEFT + (_RIGHT - _LEFT) * _place(middle, low, high, logarithmic=logarithmic)
+    scale = " (log)" if logarithmic else ""
+    axis = (
+        f'<line class="a" x1="{_LEFT}" x2="{_RIGHT}" y1="{base:.1f}" y2="{base:.1f}"/>'
+        f'<path class="m" d="M{x:.1f} {base + 2:.1f}l-4 7h8z"/>'
+        f'<text x="{_LEFT}" y="{base + 22:.1f}">{amount(low)}</text>'
+        f'<text x="{_RIGHT}" y="{base + 22:.1f}" class="e">{amount(high)}{scale}</text>'
+    )
+    # The median's label stays clear of the two ends'.
+    if low < high:
+        at = min(max(x, _LEFT + 110), _RIGHT - 110)
+        axis += f'<text x="{at:.1f}" y="{base + 22:.1f}" class="c">median {amount(middle)}</text>'
+    label = f"{title}: {len(pairs)} membranes, {amount(low)} to {amount(high)} {unit}, median {amount(middle)} {unit}"
+    return _svg(label, heading + marks + axis, height=round(base + 28))
+
+
+def _place(value: float, low: float, high: float, *, logarithmic: bool) -> float:
+    """Place of a value on the axis, 0 to 1."""
+    if low == high:
+        return 0.5
+    if logarithmic:
+        return math.log(value / low) / math.log(high / low)
+    return (value - low) / (high - low)
+
+
+def _dots(stacks: Mapping[int, Sequence[int]], base: float, pitch: float) -> str:
+    step = (_RIGHT - _LEFT) / _BINS
+    return "".join(
+        f'<circle cx="{_LEFT + (place + 0.5) * step:.1f}" cy="{base - (row + 0.5) * pitch - 1:.1f}" '
+        f'r="{0.45 * min(step, 1.5 * pitch):.1f}" fill="{hex_of(colour_of(number))}"/>'
+        for place, stack in sorted(stacks.items())
+        for row, number in enumerate(stack)
+    )
+
+
+def _bars(stacks: Mapping[int, Sequence[int]], base: float, pitch: float) -> str:
+    step = (_RIGHT - _LEFT) / _BINS
+    return "".join(
+        f'<rect class="b" x="{_LEFT + place * step + 0.5:.1f}" y="{base - len(stack) * pitch:.1f}" '
+        f'width="{step - 1:.1f}" height="{len(stack) * pitch:.1f}"/>'
+        for place, stack in sorted(stacks.items())
+    )
+
+
+def score_chart(edges_degrees: Sequence[float], raw: Sequence[float], final: Sequence[float]) -> str:
+    """Dice by the angle between the membrane's normal and the beam: the network's, and that of the final membranes.
+
+    Parameters
+    ----------
+    edges_degrees
+        n + 1 edges of the bins.
+    raw, final
+        n scores, 0 to 1; NaN where a bin is empty.
+    """
+    if not len(edges_degrees) - 1 == len(raw) == len(final):
+        msg = f"{len(edges_degrees)} edges do not fit {len(raw)} raw and {len(final)} final scores"
+        raise ValueError(msg)
+    left, right, top, base = 34, 310, 34, 150
+    step = (right - left) / len(raw)
+    parts = ['<text x="10" y="15" class="t">Dice<tspan class="u" dx="6">by angle to the beam</tspan></text>']
+    for share in (0.0, 0.5, 1.0):
+        y = base - share * (base - top)
+        parts.append(f'<line class="a" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" class="e">{share:g}</text>')
+    for number, (before, after) in enumerate(zip(raw, final, strict=True)):
+        x = left + (number + 0.5) * step
+        parts.append(_score_pair(x, before, after, lambda v: base - v * (base - top)))
+        words = f"{edges_degrees[number]:g}–{edges_degrees[number + 1]:g}°"
+        parts.append(f'<text x="{x:.1f}" y="{base + 16}" class="c">{words}</text>')
+    parts.append(
+        f'<circle class="n" cx="{left + 6}" cy="{base + 34}" r="4"/>'
+        f'<text x="{left + 15}" y="{base + 38}">network</text>'
+        f'<circle class="f" cx="{left + 86}" cy="{base + 34}" r="4"/>'
+        f'<text x="{left + 95}" y="{base + 38}">final</text>'
+    )
+    return _svg("Dice by angle to the beam, network and final", "".join(parts), height=196)
+
+
+def _score_pair(x: float, before: float, after: float, place: object) -> str:
+    assert callable(place)
+    known = [v for v in (before, after) if math.isfinite(v)]
+    out = ""
+    if len(known) == 2:
+        out += f'<line class="s" x1="{x:.1f}" x2="{x:.1f}" y1="{place(before):.1f}" y2="{place(after):.1f}"/>'
+    for value, kind in ((before, "n"), (after, "f")):
+        if math.isfinite(value):
+            out += f'<circle class="{kind}" cx="{x:.1f}" cy="{place(value):.1f}" r="4.5"/>'
+    return out
+
+
+def times_chart(seconds: Mapping[str, float], words: Mapping[str, str]) -> str:
+    """Horizontal bars, one per stage, each with its time in `words`."""
+    longest = max(seconds.values(), default=0.0) or 1.0
+    parts = []
+    for row, (stage, value) in enumerate(seconds.items()):
+        y = 8 + 20 * row
+        parts.append(
+            f'<text x="84" y="{y + 11}" class="e">{clean(stage, longest=20)}</text>'
+            f'<rect class="b" x="92" y="{y}" width="{max(1.0, 130 * value / longest):.1f}" height="14" rx="2"/>'
+            f'<text x="{98 + max(1.0, 130 * value / longest):.1f}" y="{y + 11}">{clean(words[stage])}</text>'
+        )
+    return _svg("Wall time by stage", "".join(parts), height=16 + 20 * len(seconds))
+
+
+def _svg(label: str, inside: str, *, height: int) -> str:
+    return f'<svg class="chart" role="img" viewBox="0 0 {_WIDTH} {height}" aria-label="{clean(label)}">{inside}</svg>'

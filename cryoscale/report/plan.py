@@ -1,0 +1,257 @@
+"""Report stage: the pictures of one tomogram, and the page of a run.
+
+One phase, one unit per tomogram: the meshes are read one at a time (large ones are thinned to what a picture can
+show), three slices are chosen, and of the volumes only thin slabs at those slices are read, thinned where they are
+wider than a picture. Peak memory follows the picture and the largest single mesh, not the tomogram.
+
+Products in the tomogram's folder: ``pictures/raw.png``, ``overlay.png``, ``sections.png``, ``surfaces.png``,
+``uncertainty.png`` and ``thumbnail.png``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from cryoscale.chunks import Region
+from cryoscale.io.files import atomic_write, write_text
+from cryoscale.io.meshes import read_ply
+from cryoscale.io.omezarr import read_region
+from cryoscale.io.tables import read_csv
+from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
+from cryoscale.report.decimate import cluster
+from cryoscale.report.figures import Slice, figure_pixels, section_panels, slice_panels, stack_figure, surface_figures
+from cryoscale.report.page import render_page
+from cryoscale.report.planes import best_plane, curve_lengths
+from cryoscale.report.png import encode_png
+from cryoscale.report.render import Surface
+from cryoscale.report.run import Picture, ReportRun, TomogramReport
+from cryoscale.spec import ReportSpec
+
+__all__ = ["draw_pictures", "plan", "projected_bytes", "read_pictures", "read_tomogram", "write_report"]
+
+_TOMOGRAM = "tomogram.ome.zarr"
+_LABELS = "membranes.ome.zarr"
+_WIDEST = 512
+"""Slices wider than this are thinned."""
+_SLAB_NM = 5.0
+"""Thickness of tomogram that is averaged into a slice."""
+_MOST_FACES = 2_000_000
+_FACE_BYTES = 27
+"""Of a mesh file, for each face: 13 and half a vertex."""
+_MESH_NAME = re.compile(r"membrane_(\d{1,9})\.ply")
+_AXES = ("xy", "xz", "yz")
+_CAPTIONS = {
+    "raw": "Tomogram. {slab} where most membrane is cut.",
+    "overlay": "Membranes laid over it. Full colour where the membrane was seen; dashed and paler where the fitted "
+    "surface infers it.",
+    "sections": "Surfaces behind each plane. Cut open at the slice beside them; pale where inferred.",
+    "surfaces": "All membranes. One colour each, pale where inferred; the thin box is the tomogram.",
+    "uncertainty": "How well the surface is known. Standard deviation of its position.",
+    "thumbnail": "All membranes.",
+}
+
+
+def plan(tomogram: Tomogram, spec: ReportSpec) -> Plan:
+    """Plan the stage for one tomogram.
+
+    Parameters
+    ----------
+    tomogram
+        With its geometry; meshes, labels and, where there is one, the tomogram itself are in its folder.
+    spec
+        Options: with 0 tomograms to be shown, no pictures are made.
+
+    Returns
+    -------
+    dict
+        ``pictures``: by name, the file (relative to the folder) and its caption.
+    """
+    if spec.tomograms_with_pictures < 1:
+        return {"pictures": {}}
+    geometry = tomogram.known_geometry
+    mesh_bytes = max((path.stat().st_size for path in _mesh_files(tomogram.folder).values()), default=0)
+    size = projected_bytes(geometry, mesh_bytes)
+    receipts = yield [Unit(("report", tomogram.id, 0), draw_pictures, (tomogram.folder, geometry), size)]
+    return {"pictures": receipts[0].numbers["pictures"]}
+
+
+def projected_bytes(geometry: Geometry, largest_mesh_bytes: int) -> int:
+    """Projected peak of `draw_pictures`: drawing buffers, thinned meshes, one mesh whole, one slab."""
+    buffers = 4 * 960 * 960 * 200
+    thinned = 3 * _MOST_FACES * 40
+    slab = max(math.prod(geometry.shape) // n for n in geometry.shape) * 4 * 8
+    return buffers + thinned + 8 * largest_mesh_bytes + min(slab, 1 << 29)
+
+
+def _mesh_files(folder: str | Path) -> dict[int, Path]:
+    """Meshes of a tomogram by the number of the membrane, in order."""
+    found = {}
+    for path in Path(folder).glob("meshes/membrane_*.ply"):
+        match = _MESH_NAME.fullmatch(path.name)
+        if match and int(match[1]) > 0:
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))
+
+
+def draw_pictures(folder: str, geometry: Geometry) -> Receipt:
+    """Draw and write all pictures of one tomogram."""
+    root = Path(folder)
+    surfaces, planes, near = _read_surfaces(folder, geometry)
+    voxel_nm = geometry.voxel_size_nm
+    depth, height, width = (n * v / 10 for n, v in zip(geometry.shape, geometry.voxel_size_angstrom, strict=True))
+    box_nm = (depth, height, width)
+    slices = [_read_slice(root, geometry, axis, planes[axis], near[axis]) for axis in range(3)]
+    panels: dict[str, Any] = {}
+    if (root / _TOMOGRAM).is_dir():
+        panels["raw"] = stack_figure(slice_panels(slices, overlay=False))
+    panels["overlay"] = stack_figure(slice_panels(slices, overlay=True))
+    if surfaces:
+        panels["sections"] = stack_figure(section_panels(surfaces, slices, box_nm))
+        panels["surfaces"], panels["uncertainty"] = surface_figures(surfaces, box_nm)
+        panels["thumbnail"] = surface_figures(surfaces, box_nm, width=320, written=False)[0]
+    count = _slab_planes(voxel_nm)
+    slab = f"Mean of {count} slices ({count * voxel_nm:.1f} nm)" if count > 1 else "Slices"
+    pictures = {}
+    for name, figure in panels.items():
+        file = f"pictures/{name}.png"
+        with atomic_write(root / file) as temporary:
+            temporary.write_bytes(encode_png(figure_pixels(figure), dither=name not in ("raw", "overlay")))
+        pictures[name] = [file, _CAPTIONS[name].format(slab=slab)]
+    return Receipt(tuple(entry[0] for entry in pictures.values()), {"pictures": pictures})
+
+
+_Near = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""Vertices (z, y, x in nm) near a plane, and whether the surface is inferred there."""
+
+
+def _read_surfaces(folder: str, geometry: Geometry) -> tuple[list[Surface], list[int], list[_Near]]:
+    """Read all meshes, thinned for drawing; choose the plane of each axis; keep the vertices near it."""
+    files = _mesh_files(folder)
+    faces = sum(path.stat().st_size for path in files.values()) / _FACE_BYTES
+    voxel_nm = geometry.voxel_size_nm
+    cell_nm = voxel_nm * math.sqrt(max(1.0, faces / _MOST_FACES)) * 1.5 if faces > _MOST_FACES else 0.0
+    surfaces = []
+    lengths = [np.zeros(n) for n in geometry.shape]
+    for number, path in files.items():
+        surface = _read_surface(path, number, geometry)
+        surfaces.append(cluster(surface, cell_nm) if cell_nm else surface)
+        for total, part in zip(lengths, curve_lengths(surfaces[-1], geometry.shape, voxel_nm), strict=True):
+            total += part
+    planes = [best_plane(length, max(1.0, 3.0 / voxel_nm)) for length in lengths]
+    reach_nm = max(4.0, 2 * voxel_nm, 2 * cell_nm)
+    near = []
+    for axis, plane in enumerate(planes):
+        chosen = [(s, np.abs(s.vertices[:, axis] - plane * voxel_nm) <= reach_nm) for s in surfaces]
+        points = np.concatenate([np.zeros((0, 3), np.float32), *(s.vertices[rows] for s, rows in chosen)])
+        inferred = np.concatenate([np.zeros(0, bool), *(s.values[rows, 0] > 0.5 for s, rows in chosen)])
+        near.append((points, inferred))
+    return surfaces, planes, near
+
+
+def _read_surface(path: Path, number: int, geometry: Geometry) -> Surface:
+    """Read a mesh into nm from the centre of the first voxel."""
+    mesh = read_ply(path)
+    vertices = ((mesh.vertices - np.array(geometry.origin_angstrom)) / 10).astype(np.float32)
+    count = len(vertices)
+    seen = mesh.properties.get("seen", np.ones(count, np.uint8))
+    sd_nm = mesh.properties.get("sd_nm", np.zeros(count, np.float32))
+    return Surface(number, vertices, mesh.faces, np.column_stack([seen == 0, sd_nm]).astype(np.float32))
+
+
+def _slab_planes(voxel_nm: float) -> int:
+    """Odd number of slices that are about as thick as a slab."""
+    return 1 + 2 * round(max(0.0, _SLAB_NM / voxel_nm - 1) / 2)
+
+
+def _read_slice(root: Path, geometry: Geometry, axis: int, plane: int, near: _Near) -> Slice:
+    """Read one plane: the mean of a slab of the tomogram, and the labels of its middle."""
+    step = max(1, -(-max(geometry.shape[1:]) // _WIDEST))
+    half = _slab_planes(geometry.voxel_size_nm) // 2
+    labels = _read_planes(root / _LABELS, geometry.shape, axis, plane, 0)[0, ::step, ::step]
+    raw = np.full(labels.shape, np.nan, np.float32)
+    if (root / _TOMOGRAM).is_dir():
+        slab = _read_planes(root / _TOMOGRAM, geometry.shape, axis, plane, half)
+        raw = _shrink(np.mean(slab, axis=0, dtype=np.float32), step)
+    voxel_nm = geometry.voxel_size_nm
+    inferred = _inferred(labels, axis, plane, near, voxel_nm, step)
+    return Slice(_AXES[axis], plane * voxel_nm, raw, labels, inferred, voxel_nm * step)
+
+
+def _read_planes(path: Path, shape: Sequence[int], axis: int, plane: int, half: int) -> NDArray[Any]:
+    """(planes, rows, columns) of a slab `half` planes to both sides of `plane`, cut at the volume."""
+    start, stop = [0, 0, 0], list(shape)
+    start[axis], stop[axis] = max(0, plane - half), min(shape[axis], plane + half + 1)
+    slab = read_region(path, Region(tuple(start), tuple(stop)))
+    return np.moveaxis(slab, axis, 0)
+
+
+def _shrink(image: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    """Mean over blocks of `step` x `step` pixels; blocks that the border cuts are filled with its pixels."""
+    if step == 1:
+        return image
+    rows, columns = (-(-n // step) for n in image.shape)
+    padded = np.pad(image, ((0, rows * step - image.shape[0]), (0, columns * step - image.shape[1])), mode="edge")
+    return np.asarray(padded.reshape(rows, step, columns, step).mean(axis=(1, 3), dtype=np.float32))
+
+
+def _inferred(
+    labels: NDArray[Any], axis: int, plane: int, near: _Near, voxel_nm: float, step: int
+) -> NDArray[np.bool_]:
+    """Whether each membrane pixel is inferred: as the surface's nearest vertex is."""
+    out = np.zeros(labels.shape, bool)
+    rows, columns = np.nonzero(labels)
+    points, inferred = near
+    if len(rows) and len(points):
+        where = np.insert(np.column_stack([rows, columns]) * (step * voxel_nm), axis, plane * voxel_nm, axis=1)
+        out[rows, columns] = inferred[cKDTree(points).query(where)[1]]
+    return out
+
+
+def read_pictures(folder: str | Path, pictures: Mapping[str, Sequence[str]]) -> dict[str, Picture]:
+    """Read the pictures a summary of `plan` names; those whose file is gone are left out."""
+    found = {}
+    for name, (file, caption) in pictures.items():
+        path = Path(folder) / file
+        if path.is_file():
+            found[name] = Picture(path.read_bytes(), caption)
+    return found
+
+
+def read_tomogram(tomogram: Tomogram, summary: Mapping[str, Any], **further: Any) -> TomogramReport:
+    """Gather one tomogram's part of the page from its folder.
+
+    Parameters
+    ----------
+    tomogram
+        With its geometry, if it is known.
+    summary
+        What `plan` returned.
+    further
+        Other fields of `TomogramReport`: warnings, protein count, times ...
+    """
+    table = tomogram.path("membranes.csv")
+    rows = tuple(read_csv(table)) if table.is_file() else ()
+    proteins = tomogram.path("proteins.csv")
+    report = TomogramReport(
+        tomogram.id,
+        tomogram.source,
+        tomogram.geometry,
+        pictures=read_pictures(tomogram.folder, summary.get("pictures", {})),
+        membranes=rows,
+        protein_count=len(read_csv(proteins)) if proteins.is_file() else None,
+    )
+    return replace(report, **further)
+
+
+def write_report(path: str | Path, run: ReportRun) -> None:
+    """Write the page of a run, whole or not at all."""
+    write_text(path, render_page(run))

@@ -1,0 +1,58 @@
+"""Pieces of HTML that several parts of the page share: tables and pictures."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+
+from cryoscale.report.png import png_size
+from cryoscale.report.run import Picture, TomogramReport
+from cryoscale.report.text import clean
+
+__all__ = ["picture", "table", "thumbnail"]
+
+
+def table(heads: Sequence[tuple[str, str, bool]], rows: Sequence[Sequence[tuple[str, bool]]]) -> str:
+    """Write a table that scrolls sideways where it is wider than the page.
+
+    Parameters
+    ----------
+    heads
+        Words, unit and whether the column holds numbers; not yet escaped.
+    rows
+        Cells: escaped HTML, and whether it is a number.
+    """
+    top = "".join(
+        f"<th{_class(number)}>{clean(words)}{f'<small>{clean(unit)}</small>' if unit else ''}</th>"
+        for words, unit, number in heads
+    )
+    body = "".join(
+        "<tr>" + "".join(f"<td{_class(number)}>{text}</td>" for text, number in row) + "</tr>" for row in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _class(number: bool) -> str:
+    return ' class="n"' if number else ""
+
+
+def picture(shown: Picture, *, solid: bool = False) -> str:
+    """Write a picture with its caption; the words before the first full stop of the caption stand out."""
+    first, stop, rest = shown.caption.partition(". ")
+    caption = f"<b>{clean(first + stop.strip(), longest=600)}</b> {clean(rest, longest=1500)}"
+    kind = ' class="solid"' if solid else ""
+    return f"<figure{kind}>{_image(shown.png, first)}<figcaption>{caption}</figcaption></figure>"
+
+
+def thumbnail(tomogram: TomogramReport) -> str:
+    """Write the smallest picture there is of a tomogram's surfaces; nothing where there is none."""
+    small = tomogram.pictures.get("thumbnail")
+    return _image(small.png, f"membranes of {tomogram.id}") if small else ""
+
+
+def _image(png: bytes, words: str) -> str:
+    width, height = png_size(png)
+    data = base64.b64encode(png).decode("ascii")
+    words = re.sub(r"\s+", " ", words)
+    return f'<img width="{width}" height="{height}" alt="{clean(words)}" src="data:image/png;base64,{data}">'

@@ -1,0 +1,123 @@
+"""Text that is safe on a page, and numbers as people read them.
+
+Whatever comes from a file's name, header or message is cleaned of control and direction-changing characters, cut,
+and escaped before it reaches the page: see `clean`. Column names of tables end in their unit (``area_nm2``), which
+`column_head` turns into words and `cell` uses to choose the digits.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import unicodedata
+
+__all__ = ["amount", "cell", "clean", "column_head", "duration", "size_of"]
+
+_LONGEST = 400
+_UNITS = (
+    ("_nm2", "nm²"),
+    ("_nm3", "nm³"),
+    ("_per_nm", "nm⁻¹"),
+    ("_nm", "nm"),
+    ("_angstrom", "Å"),
+    ("_degrees", "°"),
+    ("_seconds", "s"),
+    ("_percent", "%"),
+)
+_NARROW_SPACE = "\u202f"
+
+
+def clean(text: object, *, longest: int = _LONGEST, lines: bool = False) -> str:
+    r"""Return `text` without control characters, cut to `longest` characters, escaped for HTML.
+
+    Parameters
+    ----------
+    text
+    longest
+        Characters kept; what is cut off shows as an ellipsis.
+    lines
+        Keep line ends and tabs.
+
+    Examples
+    --------
+    >>> clean("<b>\x1b[31m")
+    '&lt;b&gt;[31m'
+    """
+    kept = "".join(c for c in str(text) if (lines and c in "\n\t") or not unicodedata.category(c).startswith("C"))
+    if len(kept) > longest:
+        kept = kept[: longest - 1] + "…"
+    return html.escape(kept, quote=True)
+
+
+def amount(value: float, digits: int = 3) -> str:
+    r"""Write a number with `digits` significant digits, but no digit before the point dropped.
+
+    Examples
+    --------
+    >>> [amount(v) for v in (0.012345, 3.14159, 98765.4)]
+    ['0.0123', '3.14', '98\u202f765']
+    """
+    if not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    text = f"{value:,.{max(0, min(decimals, 6))}f}".replace(",", _NARROW_SPACE)
+    return text.replace("-", "−")
+
+
+def size_of(count: float) -> str:
+    """Write bytes with a binary unit."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{amount(count)} {unit}"
+        count /= 1024
+    return f"{amount(count)} GiB"
+
+
+def duration(seconds: float) -> str:
+    """Write a time span in the two largest units that fit.
+
+    Examples
+    --------
+    >>> [duration(v) for v in (0.34, 72, 7300)]
+    ['0.34 s', '1 min 12 s', '2 h 2 min']
+    """
+    if seconds < 60:
+        return f"{amount(seconds, 2)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def column_head(name: str) -> tuple[str, str]:
+    """Split a column's name into words and unit.
+
+    Examples
+    --------
+    >>> column_head("enclosed_volume_nm3"), column_head("fraction_inferred")
+    (('enclosed volume', 'nm³'), ('inferred', '%'))
+    """
+    if name.startswith("fraction_"):
+        return name.removeprefix("fraction_").replace("_", " "), "%"
+    for suffix, unit in _UNITS:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix).replace("_", " "), unit
+    return name.replace("_", " "), ""
+
+
+def cell(name: str, value: str) -> tuple[str, bool]:
+    """Return a table's cell as escaped text, and whether it is a number."""
+    try:
+        number = float(value)
+    except ValueError:
+        return clean(value, longest=120), False
+    if not math.isfinite(number):
+        return "–", True
+    if name.startswith("fraction_"):
+        return amount(100 * number, 2 if abs(number) < 1 else 3), True
+    if number.is_integer() and abs(number) < 1e15 and "." not in value:
+        text = f"{int(number)}" if abs(number) < 10_000 else f"{int(number):,}".replace(",", _NARROW_SPACE)
+        return text.replace("-", "−"), True
+    return amount(number), True
