@@ -1,0 +1,202 @@
+"""The stage end to end on stored volumes: any chunks, any order, resumed, stale chunks, proteins, bad input, memory."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import cryoscale.merge.plan as stage
+from cryoscale.chunks import Region, whole
+from cryoscale.errors import UsageError
+from cryoscale.io.files import load_npz
+from cryoscale.io.omezarr import create_image, image_geometry, read_region, write_region
+from cryoscale.merge import merge_regions, merge_regions_in_blocks
+from cryoscale.merge.blocks import label_block, relabel_block
+from cryoscale.merge.memory import projected_bytes, projected_join_bytes, projected_number_bytes
+from cryoscale.merge.regions import number_regions
+from cryoscale.merge.shell import join_shells
+from cryoscale.records import Geometry, Tomogram
+from cryoscale.spec import MergeSpec
+from tests.merge.shapes import checkerboard, random_mask, shells
+
+SHAPE = (23, 29, 31)
+GEOMETRY = Geometry(SHAPE, (10.0, 10.0, 10.0), (5.0, -7.0, 11.0))
+SPEC = MergeSpec(distance_nm=3.0, minimum_volume_nm3=20.0, minimum_protein_nm3=4.0)
+
+
+def run(plan, *, seed=None):
+    """Run all units in a loop, shuffled where a seed is given; return summary and receipts."""
+    receipts, answer = [], None
+    try:
+        while True:
+            units = plan.send(answer)
+            assert len({unit.key for unit in units}) == len(units)
+            order = range(len(units)) if seed is None else np.random.default_rng(seed).permutation(len(units))
+            done = {units[k].key: units[k].call(*units[k].args) for k in order}
+            answer = [done[unit.key] for unit in units]
+            receipts += answer
+    except StopIteration as end:
+        return end.value, receipts
+
+
+def prepare(folder, volume):
+    create_image(folder / "source.ome.zarr", GEOMETRY, volume.dtype, (8, 8, 8))
+    write_region(folder / "source.ome.zarr", whole(SHAPE), volume)
+    return Tomogram("TS_001", "TS_001.mrc", str(folder), GEOMETRY)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(stage, "_BLOCK_VOXELS", (8, 16, 8))
+
+
+@pytest.mark.parametrize("chunk", [(8, 8, 8), (4, 16, 5), (2, 29, 31), (40, 40, 40)])
+@pytest.mark.parametrize("fan_in", [2, 4])
+def test_equals_the_whole_for_any_chunks_and_order(tmp_path, monkeypatch, chunk, fan_in):
+    monkeypatch.setattr(stage, "_FAN_IN", fan_in)
+    classes = shells(1, SHAPE) * np.uint8(2)
+    classes[random_mask(2, SHAPE, 0.05) & (classes == 0)] = 1
+    tomogram = prepare(tmp_path, classes)
+    summary, receipts = run(stage.plan(tomogram, SPEC, chunk, source="source.ome.zarr", values=(2,)), seed=3)
+    labels, regions = merge_regions_in_blocks(classes == 2, SHAPE, 3.0, minimum_voxels=20)
+    found = read_region(tmp_path / summary["volume"])
+    assert found.dtype == np.uint32
+    np.testing.assert_array_equal(found, labels)
+    for name, column in load_npz(tmp_path / summary["regions"]).items():
+        np.testing.assert_array_equal(column, regions.columns()[name])
+    assert summary["count"] == len(regions) > 0
+    assert summary["voxels"] == (classes == 2).sum() and summary["kept_voxels"] == (labels > 0).sum()
+    assert summary["distance_voxels"] == 3.0 and summary["minimum_voxels"] == 20
+    assert image_geometry(tmp_path / summary["volume"]) == GEOMETRY
+    written = [name for receipt in receipts for name in receipt.files]
+    assert len(set(written)) == len(written), "two units wrote one file"
+    assert all((tmp_path / name).is_file() for name in written)
+
+
+def test_chunks_of_an_earlier_run_go_away(tmp_path):
+    tomogram = prepare(tmp_path, shells(1, SHAPE).astype(np.uint8))
+    run(stage.plan(tomogram, SPEC, (8, 8, 8), source="source.ome.zarr"))
+    write_region(tmp_path / "source.ome.zarr", whole(SHAPE), np.zeros(SHAPE, np.uint8))
+    summary, _ = run(stage.plan(tomogram, SPEC, (8, 8, 8), source="source.ome.zarr"))
+    assert summary["count"] == 0 and not read_region(tmp_path / summary["volume"]).any()
+    assert load_npz(tmp_path / summary["regions"])["box"].shape == (0, 6)
+
+
+def test_another_tools_instances_stay_apart(tmp_path):
+    given = shells(4, SHAPE).astype(np.uint16)
+    given[:, 15:] *= 700
+    tomogram = prepare(tmp_path, given)
+    spec = MergeSpec(distance_nm=3.0, minimum_volume_nm3=0.0)
+    options = {"source": "source.ome.zarr", "separate_values": True}
+    summary, _ = run(stage.plan(tomogram, spec, (8, 8, 8), **options))
+    labels, count = merge_regions(given, 3.0, separate_values=True)
+    np.testing.assert_array_equal(read_region(tmp_path / summary["volume"]), labels)
+    assert set(load_npz(tmp_path / summary["regions"])["value"]) == {1, 700}
+    summary, _ = run(stage.plan(tomogram, spec, (8, 8, 8), values=(700, 99999), **options))
+    assert 0 < summary["count"] < count
+
+
+def test_scores_are_compared_with_a_threshold(tmp_path):
+    scores = np.random.default_rng(0).random(SHAPE).astype(np.float32) * shells(1, SHAPE)
+    scores[3, 4, 5] = np.nan
+    tomogram = prepare(tmp_path, scores)
+    spec = MergeSpec(distance_nm=0.0, minimum_volume_nm3=0.0, mask_threshold=0.7)
+    for threshold in (None, 0.4):
+        plan = stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr", threshold=threshold)
+        labels, _ = merge_regions(scores >= (threshold or 0.7), np.sqrt(3))
+        np.testing.assert_array_equal(read_region(tmp_path / run(plan)[0]["volume"]), labels)
+
+
+def test_locate_groups_touching_proteins_beside_the_membranes(tmp_path):
+    classes = random_mask(2, SHAPE, 0.1).astype(np.uint8)
+    tomogram = prepare(tmp_path, classes)
+    options = {"source": "source.ome.zarr", "values": (1,)}
+    membranes, _ = run(stage.plan(tomogram, SPEC, (8, 8, 8), **options))
+    proteins, receipts = run(stage.plan(tomogram, SPEC, (8, 8, 8), stage="locate", **options))
+    assert proteins["volume"] != membranes["volume"] and proteins["regions"] != membranes["regions"]
+    labels, regions = merge_regions_in_blocks(classes, SHAPE, np.sqrt(3), minimum_voxels=4)
+    np.testing.assert_array_equal(read_region(tmp_path / proteins["volume"]), labels)
+    assert proteins["count"] == len(regions) and all(len(str(receipt.numbers)) < 200 for receipt in receipts)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options", "words"),
+    [
+        (np.float32, {"separate_values": True}, "no values to choose or to keep apart.*separate_values True"),
+        (np.uint8, {"threshold": 3, "values": (2,)}, r"values \(2,\)"),
+        (np.uint8, {"values": (0, 1)}, "0 is background"),
+    ],
+)
+def test_contradictions_are_refused_before_any_unit(tmp_path, dtype, options, words):
+    tomogram = prepare(tmp_path, np.zeros(SHAPE, dtype))
+    with pytest.raises(UsageError, match=words):
+        next(stage.plan(tomogram, SPEC, (8, 8, 8), source="source.ome.zarr", **options))
+
+
+def test_a_distance_out_of_range_is_refused(tmp_path):
+    tomogram = prepare(tmp_path, np.zeros(SHAPE, np.uint8))
+    with pytest.raises(UsageError, match=r"5000\.0 nm, 5000 voxels"):
+        next(stage.plan(tomogram, MergeSpec(distance_nm=5000.0), (8, 8, 8), source="source.ome.zarr"))
+
+
+# ---------------------------------------------------------------------------------------------------------- memory
+
+
+def peak(call):
+    tracemalloc.start()
+    try:
+        result = call()
+        return result, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+VOLUMES = {
+    "membranes": lambda: shells(0, (96, 96, 96), count=8),
+    "checkerboard": lambda: checkerboard((96, 96, 96)),
+    "dense": lambda: random_mask(0, (96, 96, 96), 0.5),
+    "specks": lambda: random_mask(0, (96, 96, 96), 0.06),
+    "full": lambda: np.ones((96, 96, 96), bool),
+}
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("name", VOLUMES)
+def test_projected_bytes_hold(tmp_path, name, separate):
+    """Units' kernels in the middle of a volume, where every face has a shell, against the projection."""
+    mask = VOLUMES[name]().astype(np.uint8)
+    if separate:
+        mask *= np.random.default_rng(1).integers(1, 9, mask.shape, dtype=np.uint8)
+    options = {"separate_values": separate, "minimum_voxels": 1}
+    place = ((96, 96, 96), (288, 288, 288), np.sqrt(3))
+    task = stage.Task("merge", "", "", (288,) * 3, stage.Foreground((), None, separate), np.sqrt(3), 1)
+    raw = mask.copy()
+
+    def label():
+        return label_block(task.foreground.of(raw), 0, *place, **options)
+
+    label_block(mask[:4, :4, :4], 0, *place, **options)  # compiled outside the measurement
+    allowed = projected_bytes(mask.shape, 1, separate) - (16 << 20) - 2 * mask.size
+    found, used = peak(label)
+    assert used <= allowed
+    final = np.ones(len(found.pieces), np.int32)
+    _, used = peak(lambda: relabel_block(task.foreground.of(raw), *place, final, **options))
+    assert used <= allowed
+
+
+def test_projected_join_and_number_bytes_hold():
+    mask, edge = random_mask(0, (64, 64, 64), 0.06), 32
+    origins = [(z, y, x) for z in (0, edge) for y in (0, edge) for x in (0, edge)]
+    found = [
+        label_block(mask[Region(o, tuple(n + edge for n in o)).slices], k, o, (64,) * 3, np.sqrt(3))
+        for k, o in enumerate(origins)
+    ]
+    join_shells([part.shell for part in found], (64,) * 3, 1.0)
+    runs = sum(len(part.shell.runs) for part in found)
+    (_, links), used = peak(lambda: join_shells([part.shell for part in found], (64,) * 3, np.sqrt(3)))
+    assert len(links) > 100 and used <= projected_join_bytes(runs, 64 * 64) - (16 << 20)
+    pieces = stage.concatenate_regions([part.pieces for part in found])
+    rows = np.random.default_rng(0).integers(0, len(pieces), (len(links), 2))
+    number_regions(pieces, rows)
+    _, used = peak(lambda: number_regions(pieces, rows))
+    assert used + pieces.box.nbytes * 2 <= projected_number_bytes(len(pieces), len(links)) - (16 << 20)
