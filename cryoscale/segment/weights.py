@@ -22,6 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from cryoscale.errors import UsageError
+from cryoscale.segment.normalise import CLIP
 from cryoscale.segment.unet import UNet
 
 __all__ = ["Card", "default_model_path", "load_model", "model_hash", "read_tensors", "save_model", "write_bytes"]
@@ -40,7 +41,7 @@ def default_model_path() -> Path:
 
 
 def save_model(path: str | Path, model: UNet, card: Card) -> Card:
-    """Write weights and card; return the card with `architecture` and `sha256` filled in.
+    """Write weights and card; return the card with what the code itself knows filled in.
 
     Raises
     ------
@@ -53,6 +54,9 @@ def save_model(path: str | Path, model: UNet, card: Card) -> Card:
     data = save(state)
     card = {
         **card,
+        "classes": ["background", "protein", "membrane"],
+        "input": "unfiltered slices, normal to the beam; dense matter is dark (low values)",
+        "normalisation": f"clip((x - median) / (1.4826 x median absolute deviation), -{CLIP:g}, {CLIP:g})",
         "architecture": {name: getattr(model, name) for name in _ARCHITECTURE},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "sha256": hashlib.sha256(data).hexdigest(),
