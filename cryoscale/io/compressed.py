@@ -16,13 +16,13 @@ import gzip
 import os
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from cryoscale.io.files import atomic_write
-from cryoscale.io.inputs import InputError, open_regular, printable, require_unchanged
+from cryoscale.io.inputs import InputError, identity_of, open_regular, printable, require_unchanged
 from cryoscale.io.mrcfields import HEADER_BYTES, declared_bytes
 
-__all__ = ["FREE_BYTES", "compression_of", "unpack"]
+__all__ = ["FREE_BYTES", "compression_of", "head", "unpack"]
 
 FREE_BYTES = 64 << 20
 _LARGEST_RATIO = {"gzip": 1000, "bzip2": 5000}
@@ -39,6 +39,26 @@ def compression_of(path: str | Path) -> str:
     if start.startswith(b"\x1f\x8b"):
         return "gzip"
     return "bzip2" if start[:3] == b"BZh" and start[3:].isdigit() else ""
+
+
+def head(path: str | Path, count: int) -> bytes:
+    """Return the first `count` unpacked bytes of a gzip or bzip2 file, fewer where it is shorter.
+
+    Raises
+    ------
+    InputError
+        ``archive-damaged``.
+    """
+    kind = compression_of(path)
+    descriptor, _ = open_regular(path)
+    with os.fdopen(descriptor, "rb") as packed, _stream(packed, kind) as stream:
+        return _read(stream, count, printable(path))
+
+
+def _stream(packed: IO[bytes], kind: str) -> IO[bytes]:
+    if kind == "gzip":
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=packed))
+    return cast("IO[bytes]", bz2.BZ2File(packed))
 
 
 def unpack(path: str | Path, target: str | Path) -> int:
@@ -70,20 +90,17 @@ def unpack(path: str | Path, target: str | Path) -> int:
         raise ValueError(msg)
     descriptor, identity = open_regular(path)
     with os.fdopen(descriptor, "rb") as packed:
-        stream: IO[bytes] = gzip.GzipFile(fileobj=packed) if kind == "gzip" else bz2.BZ2File(packed)  # type: ignore[assignment]
         ratio_limit = max(FREE_BYTES, _LARGEST_RATIO[kind] * identity.size)
-        with stream, atomic_write(target) as temporary, temporary.open("wb") as out:
+        with _stream(packed, kind) as stream, atomic_write(target) as temporary, temporary.open("wb") as out:
             written = _copy(stream, out, ratio_limit, printable(path))
-            now = open_regular(path)
-            os.close(now[0])
-            require_unchanged(identity, now[1], path)
+            require_unchanged(identity, identity_of(path), path)
     return written
 
 
 def _copy(stream: IO[bytes], out: IO[bytes], ratio_limit: int, where: str) -> int:
-    head = _read(stream, HEADER_BYTES, where)
-    limit = min(ratio_limit, _declared_limit(head))
-    written = out.write(head)
+    start = _read(stream, HEADER_BYTES, where)
+    limit = min(ratio_limit, _declared_limit(start))
+    written = out.write(start)
     while block := _read(stream, _BLOCK_BYTES, where):
         written += out.write(block)
         if written > limit:
@@ -98,8 +115,8 @@ def _copy(stream: IO[bytes], out: IO[bytes], ratio_limit: int, where: str) -> in
     return written
 
 
-def _declared_limit(head: bytes) -> int:
-    declared = declared_bytes(head) if len(head) == HEADER_BYTES else None
+def _declared_limit(start: bytes) -> int:
+    declared = declared_bytes(start)
     return FREE_BYTES if declared is None else 2 * declared
 
 

@@ -158,7 +158,7 @@ def write_mrc(
         for slab in slabs:
             stored = _stored_dtype(slab.dtype, dtype, None) if stored is None else stored
             _write_slab(stream, slab, stored, tally)
-        if stored is None or tally.count == 0:
+        if stored is None or 0 in tally.shape:
             msg = "no voxels to write"
             raise ValueError(msg)
         voxel = np.broadcast_to(np.asarray(voxel_size_angstrom, float), 3)
@@ -175,7 +175,7 @@ class _Tally:
         self.low, self.high = np.inf, -np.inf
 
     def add(self, slab: NDArray[Any]) -> None:
-        if slab.ndim != 3 or (self.count and slab.shape[1:] != self.shape[1:]):
+        if slab.ndim != 3 or (self.shape[0] and slab.shape[1:] != self.shape[1:]):
             msg = f"slab of shape {slab.shape} does not continue a volume of {self.shape}"
             raise ValueError(msg)
         self.shape = (self.shape[0] + slab.shape[0], slab.shape[1], slab.shape[2])
@@ -235,8 +235,12 @@ def _header(tally: _Tally, stored: np.dtype[Any], voxel: NDArray[Any], origin: N
         header["origin"][name] = origin[axis]
     header["cellb"] = (90.0, 90.0, 90.0)
     header["mapc"], header["mapr"], header["maps"], header["ispg"] = 1, 2, 3, 1
-    header["dmin"], header["dmax"], header["dmean"] = tally.low, tally.high, tally.mean
-    header["rms"] = np.sqrt(tally.squares / tally.count)
+    if tally.count:
+        header["dmin"], header["dmax"], header["dmean"] = tally.low, tally.high, tally.mean
+        header["rms"] = np.sqrt(tally.squares / tally.count)
+    else:
+        # What MRC2014 prescribes for "not known": there is no finite voxel.
+        header["dmin"], header["dmax"], header["dmean"], header["rms"] = 0.0, -1.0, -2.0, -1.0
     header["nversion"], header["map"], header["machst"] = 20141, b"MAP ", (0x44, 0x44, 0, 0)
     header["nlabl"] = 1
     header["label"][0] = b"cryoscale"

@@ -70,6 +70,8 @@ def data_bytes(header: Any) -> int:
 
 def declared_bytes(raw: bytes) -> int | None:
     """Return the largest size that a header could describe in either byte order, None where it is none."""
+    if len(raw) < HEADER_BYTES:
+        return None
     sizes = [
         HEADER_BYTES + int(header["nsymbt"]) + data_bytes(header)
         for header in (fields(raw, "<"), fields(raw, ">"))

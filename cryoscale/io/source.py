@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 
 from cryoscale.chunks import Region
 from cryoscale.io import omezarr
-from cryoscale.io.compressed import compression_of, unpack
+from cryoscale.io.compressed import compression_of, head, unpack
 from cryoscale.io.inputs import Identity, InputError, Notes, identity_of, open_regular, printable
 from cryoscale.io.mrc import read_box
-from cryoscale.io.mrcheader import MrcHeader, read_header
+from cryoscale.io.mrcfields import HEADER_BYTES, declared_bytes
+from cryoscale.io.mrcheader import MrcHeader, interpret, read_header
 from cryoscale.io.tiff import TiffStack, is_tiff, read_stack, read_stack_header
 from cryoscale.io.voxelsize import VoxelSize, doubt
 
-__all__ = ["Source", "is_packed", "open_source"]
+__all__ = ["Source", "is_packed", "open_source", "peek_source"]
 
 
 @dataclass(frozen=True)
@@ -112,26 +113,40 @@ def open_source(
         start = os.pread(descriptor, 8, 0)
     finally:
         os.close(descriptor)
-    inner: MrcHeader | TiffStack
     if is_tiff(start):
-        inner, kind, origin = read_stack_header(readable, where), "tiff", (0.0, 0.0, 0.0)
-    else:
-        inner = read_header(
-            readable, mode0_bytes=mode0_bytes, ignore_extended_header=ignore_extended_header, where=where
-        )
-        kind, origin = "mrc", inner.origin_angstrom
+        return _source(path, read_stack_header(readable, where), identity)
+    options: dict[str, Any] = {"mode0_bytes": mode0_bytes, "ignore_extended_header": ignore_extended_header}
+    return _source(path, read_header(readable, **options, where=where), identity)
+
+
+def _source(path: str | Path, inner: MrcHeader | TiffStack, identity: Identity) -> Source:
     return Source(
         path=str(path),
-        kind=kind,
+        kind="mrc" if isinstance(inner, MrcHeader) else "tiff",
         shape=inner.shape,
         dtype=inner.dtype,
         voxel_size_found_angstrom=inner.voxel_size_found_angstrom,
         voxel_size_angstrom=inner.voxel_size_angstrom,
-        origin_angstrom=origin,
+        origin_angstrom=inner.origin_angstrom if isinstance(inner, MrcHeader) else (0.0, 0.0, 0.0),
         warnings=inner.warnings,
         identity=identity,
         inner=inner,
     )
+
+
+def peek_source(path: str | Path, *, mode0_bytes: str = "", ignore_extended_header: bool = False) -> Source:
+    """Look into a volume without unpacking it: shape, type, voxel size and origin, to plan and estimate with.
+
+    A packed MRC file is taken to be as long as its header says; what this returns for it cannot be read. Raises as
+    `open_source`.
+    """
+    options: dict[str, Any] = {"mode0_bytes": mode0_bytes, "ignore_extended_header": ignore_extended_header}
+    if not is_packed(path):
+        return open_source(path, **options)
+    start, identity = head(path, HEADER_BYTES), identity_of(path)
+    assumed = Identity(identity.device, identity.inode, declared_bytes(start) or len(start), identity.mtime_ns)
+    inner = interpret(start, assumed, str(path), printable(path), **options)
+    return _source(path, inner, identity)
 
 
 def _is_folder(path: str | Path) -> bool:

@@ -152,6 +152,8 @@ def _shaped(text: str, pages: int, where: str) -> int:
         shape = [int(n) for n in json.loads(text)["shape"]]
     except (ValueError, TypeError, KeyError, RecursionError):
         return pages
+    if len(shape) == 2:
+        return pages
     if len(shape) != 3:
         raise _refuse_hyperstack(where, f"shape {shape}"[:200])
     return _require_planes(shape[0], pages, where, one_page_will_do=True)
