@@ -13,6 +13,7 @@ from cryoscale.simulate.scene import (
     add_balls,
     add_proteins,
     beside,
+    clearance,
     encloses,
     first_that,
     random_curve,
@@ -27,7 +28,7 @@ Doubles = npt.NDArray[np.float64]
 #: Voxels between the volume's faces and the mid-surface of every membrane of the demo.
 DEMO_MARGIN_VOXELS = 10.0
 #: Least distance between mid-surfaces in the demo, 8 voxels between membranes 4 nm thick at 10 ångström.
-DEMO_GAP_VOXELS = 12.5
+DEMO_GAP_VOXELS = 12.0
 GOLD_VOLTS = 12.0
 
 
@@ -54,9 +55,13 @@ def demo_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: 
             scene.membranes.append(Bilayer(new, rng.uniform(2.5, 3.5)))
 
     count = int(rng.integers(6, 11))
-    add(first_that(vesicle(0.8 * largest, largest), suits, 400))
-    if scene.membranes:
-        _add_inner(rng, scene, add)
+    for _ in range(20):
+        outer = first_that(vesicle(0.8 * largest, largest), suits, 400)
+        inner = _inner(rng, outer) if outer else None
+        if inner:
+            add(outer)
+            add(inner)
+            break
     add(first_that(lambda: _demo_sheet(rng, scene, largest), suits, 400))
     fixed = first_that(vesicle(0.4 * largest, 0.65 * largest), suits, 400)
     add(fixed)
@@ -77,17 +82,15 @@ def _demo_sheet(rng: np.random.Generator, scene: Scene, largest: float) -> Shape
     return random_sheet(rng, rng.uniform(0.0, scene.shape), radius, random_direction(rng, 0.5), 0.3)
 
 
-def _add_inner(rng: np.random.Generator, scene: Scene, add: Callable[[Shape | None], None]) -> None:
-    """Put a vesicle into the last one placed."""
-    outer = scene.membranes[-1].shape
-    samples = outer.samples
-    middle, reach = samples.mean(axis=0), 0.5 * float(np.ptp(samples, axis=0).min())
+def _inner(rng: np.random.Generator, outer: Shape) -> Shape | None:
+    """Make a vesicle that fits into another."""
+    middle, reach = outer.samples.mean(axis=0), 0.5 * float(np.ptp(outer.samples, axis=0).min())
 
     def make() -> Shape:
         centre = middle + rng.uniform(-0.3, 0.3, 3) * reach
-        return random_vesicle(rng, centre, rng.uniform(0.35, 0.62) * reach, 0.7)
+        return random_vesicle(rng, centre, rng.uniform(0.35, 0.6) * reach, 0.7)
 
-    add(first_that(make, lambda s: encloses(outer, s) and scene.clears(s, DEMO_GAP_VOXELS), 200))
+    return first_that(make, lambda new: encloses(outer, new) and clearance(outer, new) >= DEMO_GAP_VOXELS, 200)
 
 
 def _partner(rng: np.random.Generator, scene: Scene, fixed: Shape, radii: tuple[float, float]) -> Shape | None:

@@ -5,7 +5,7 @@ sample of one comes nearer to the other than the gap asked, mid-surface to mid-s
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -113,21 +113,14 @@ def first_that(make: Callable[[], Shape], suits: Callable[[Shape], bool], attemp
 
 
 def beside(fixed: Shape, moving: Vesicle, direction: Doubles, gap_voxels: float) -> Vesicle:
-    """Move a vesicle along a direction from the origin it stands at, until it comes as near as the gap."""
-    low, high = 0.0, 4.0 * float(moving.semi_axes.max()) + 2.0 * float(np.ptp(fixed.samples, axis=0).max())
-    samples = moving.samples
-    for _ in range(20):
-        middle = 0.5 * (low + high)
-        near = float(fixed.distance(samples + middle * direction)[0].min())
-        low, high = (low, middle) if near > gap_voxels else (middle, high)
-    return Vesicle(
-        moving.centre + high * direction,
-        moving.semi_axes,
-        moving.rotation,
-        moving.directions,
-        moving.powers,
-        moving.heights,
-    )
+    """Bring a vesicle from afar, against the direction, to within the gap of another surface."""
+    size = float(np.ptp(fixed.samples, axis=0).max() + np.ptp(moving.samples, axis=0).max())
+    away = 1.5 * size
+    for _ in range(40):
+        # No distance is ever overestimated by much, so these steps stop short of the surface.
+        near = float(np.abs(fixed.distance(moving.samples + away * direction)[0]).min())
+        away -= near - gap_voxels
+    return replace(moving, centre=moving.centre + away * direction)
 
 
 def random_rotation(rng: np.random.Generator) -> Doubles:

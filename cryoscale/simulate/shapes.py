@@ -75,8 +75,9 @@ class Vesicle:
     def distance(self, points: Doubles) -> tuple[Doubles, Doubles]:
         """See :class:`Shape`."""
         matrix = self.rotation.T / self.semi_axes[:, None]
-        exact = min(EXACT_VOXELS, 0.6 * float(self.semi_axes.min()))
-        return _vesicle_distance(points, self.centre, matrix, self.directions, self.powers, self.heights, exact)  # type: ignore[no-any-return]
+        # Deep inside a small body a point has several feet.
+        deepest = -min(EXACT_VOXELS, 0.6 * float(self.semi_axes.min()))
+        return _vesicle_distance(points, self.centre, matrix, self.directions, self.powers, self.heights, deepest)  # type: ignore[no-any-return]
 
     @cached_property
     def samples(self) -> Doubles:
@@ -190,7 +191,7 @@ def _star(q, directions, powers, heights, gradient):  # type: ignore[no-untyped-
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _vesicle_distance(points, centre, matrix, directions, powers, heights, exact):  # type: ignore[no-untyped-def]
+def _vesicle_distance(points, centre, matrix, directions, powers, heights, deepest):  # type: ignore[no-untyped-def]
     count = len(points)
     distance, normal = np.empty(count), np.empty((count, 3))
     foot, q, inner, g = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
@@ -210,7 +211,7 @@ def _vesicle_distance(points, centre, matrix, directions, powers, heights, exact
             square = max(square, 1e-12)
             if iteration == 0:
                 first = value / np.sqrt(square)
-                if abs(first) > exact:
+                if not deepest <= first <= EXACT_VOXELS:
                     break
             if iteration % 2 == 0:
                 for j in range(3):
@@ -228,7 +229,7 @@ def _vesicle_distance(points, centre, matrix, directions, powers, heights, exact
         length = np.sqrt(square)
         for j in range(3):
             normal[n, j] = g[j] / length
-        if abs(first) > exact:
+        if not deepest <= first <= EXACT_VOXELS:
             # Along the long axes of a flat body this may be up to twice the true distance.
             distance[n] = 0.5 * first
         else:
