@@ -77,9 +77,9 @@ def projected_bytes(slab_voxels: int, slice_voxels: int, read_itemsize: int, sto
     read_itemsize, stored_itemsize
         Bytes of a voxel in the file and in the store.
     """
-    levels = stored_itemsize / 7
-    compressing = 2 * stored_itemsize
-    return int(slab_voxels * (read_itemsize + compressing + levels)) + slice_voxels * 8 * 5 + _READ_BYTES
+    as_read = 0 if read_itemsize == stored_itemsize else read_itemsize
+    # The slab, and as much again for its lower levels and the chunks that are being compressed.
+    return slab_voxels * (as_read + 2 * stored_itemsize) + slice_voxels * 8 * 5 + _READ_BYTES
 
 
 def plan(tomogram: Tomogram, spec: IngestSpec, *, mask: str = "", mode0_bytes: str = "") -> Plan:
