@@ -33,9 +33,9 @@ __all__ = ["fit_surface", "fit_surfaces", "projected_bytes"]
 Array = NDArray[np.float64]
 Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 STUDENT = 4.0
-MARGIN = 0.75
+MARGIN = 1.25
 """Reach of the traced region beyond the data, in radii."""
-LEAST_MARGIN = 8.0
+LEAST_MARGIN = 12.0
 
 
 def fit_surface(

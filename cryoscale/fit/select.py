@@ -33,6 +33,7 @@ ISLAND_SHARE = 0.02
 TWIG_RADIUS = 5.0
 MOST_FLAT = 3.0
 """Ratio of axes, or of the ellipsoid's radius to the points' own, beyond which an ellipsoid says nothing."""
+TWIG_NEIGHBOURS = 40
 TWIG_RATIO = 0.06
 """Second over first principal variance below which a neighbourhood is a line."""
 
@@ -142,15 +143,16 @@ def _islands(points: Array, cell: float) -> NDArray[np.bool_]:
 def _twigs(points: Array, radius: float) -> NDArray[np.bool_]:
     """Mark points whose surroundings are a line; judged on a thinned cloud, for every point of a thinned cell."""
     cells, where = _cells(points, radius / 2.5)
-    count = np.bincount(where)
+    count = np.bincount(where, minlength=len(cells))
     centres = np.stack([np.bincount(where, points[:, a]) / count for a in range(3)], 1)
-    tree = cKDTree(points)
-    line = np.zeros(len(cells), bool)
-    for number, near in enumerate(tree.query_ball_point(centres, radius)):
-        if len(near) > 12:
-            near = near[:: max(1, len(near) // 80)]
-            values = np.linalg.eigvalsh(np.cov(points[near].T))
-            line[number] = values[1] < TWIG_RATIO * values[2]
+    k = min(TWIG_NEIGHBOURS, len(centres))
+    distance, near = cKDTree(centres).query(centres, k=k, distance_upper_bound=radius * 1.2)
+    inside = np.isfinite(distance).reshape(-1, k)
+    share = inside / np.maximum(inside.sum(1, keepdims=True), 1)
+    local = centres[np.where(inside, near.reshape(-1, k), 0)] - centres[:, None]
+    local -= (share[..., None] * local).sum(1, keepdims=True)
+    values = np.linalg.eigvalsh(np.einsum("mk,mki,mkj->mij", share, local, local))
+    line = (inside.sum(1) >= 4) & (values[:, 1] < TWIG_RATIO * values[:, 2])
     return np.asarray(line[where])
 
 

@@ -29,6 +29,9 @@ Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 MESH_REACH = 2.5
 """Half width in grid steps of the band that is meshed."""
 SD_SAMPLES = 1500
+RIM_STEPS = 2.5
+RIM_VOXELS = 2.0
+"""Within so many sample steps of where an open surface is cut, it reaches only so far beyond the raw points."""
 LARGEST_SD = 1e3
 
 
@@ -147,7 +150,9 @@ class Surface:
         keep = self.verdict.keep[near[:, 0]]
         support = self._data_tree.query(foot)[0]
         if not self.closed:
-            keep = self._member[near[:, 0]] & (self.verdict.hole[near[:, 0]] | (support <= self.limit))
+            rim = self._cut_tree.query(foot)[0] < RIM_STEPS * self.samples.step if self._cut_tree else False
+            reach = np.where(rim, min(RIM_VOXELS, self.limit), self.limit)
+            keep = self._member[near[:, 0]] & (self.verdict.hole[near[:, 0]] | (support <= reach))
         share = 1 / (far + 1e-3) ** 2
         sd = (share * self._sample_sd[near]).sum(1) / share.sum(1)
         return index[keep], distance[keep] / step, sd[keep] / step, support[keep] / step
@@ -159,6 +164,11 @@ class Surface:
     @cached_property
     def _data_tree(self) -> cKDTree:
         return cKDTree(self.data)
+
+    @cached_property
+    def _cut_tree(self) -> cKDTree | None:
+        cut = self.samples.points[~self.verdict.keep]
+        return cKDTree(cut) if len(cut) else None
 
     @cached_property
     def _member(self) -> NDArray[np.bool_]:
