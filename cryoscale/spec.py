@@ -29,6 +29,7 @@ __all__ = [
     "SegmentSpec",
     "SurfaceSpec",
     "from_toml",
+    "spec_from",
     "to_toml",
 ]
 
@@ -222,24 +223,35 @@ def from_toml(path: str | Path) -> RunSpec:
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError("configuration cannot be read", where=str(path), found=error) from error
+    return spec_from(data, str(path))
+
+
+def spec_from(data: dict[str, Any], where: str = "run.json") -> RunSpec:
+    """Build the options from plain sections of plain values, as TOML or JSON gives them.
+
+    Raises
+    ------
+    UsageError
+        An unknown section or field, a wrong type or a value out of range.
+    """
     stages: dict[str, Any] = {}
     known = {entry.name: entry.default_factory for entry in dataclasses.fields(RunSpec)}
     for name, values in data.items():
         if name not in known:
-            raise _unknown(path, name, list(known))
+            raise _unknown(where, name, list(known))
         if not isinstance(values, dict):
-            raise UsageError("a section is expected", where=f"{path}: {name}", found=values, allowed=f"[{name}]")
-        stages[name] = _stage_from(path, name, typing.cast(type, known[name]), values)
+            raise UsageError("a section is expected", where=f"{where}: {name}", found=values, allowed=f"[{name}]")
+        stages[name] = _stage_from(where, name, typing.cast(type, known[name]), values)
     return RunSpec(**stages)
 
 
-def _stage_from(path: Path, section: str, cls: type, values: dict[str, Any]) -> Any:
+def _stage_from(where: str, section: str, cls: type, values: dict[str, Any]) -> Any:
     types = typing.get_type_hints(cls)
     resolved = {}
     for name, value in values.items():
         if name not in types:
-            raise _unknown(path, f"{section}.{name}", [f"{section}.{known}" for known in types])
-        resolved[name] = _typed(f"{path}: {section}.{name}", value, types[name])
+            raise _unknown(where, f"{section}.{name}", [f"{section}.{known}" for known in types])
+        resolved[name] = _typed(f"{where}: {section}.{name}", value, types[name])
     return cls(**resolved)
 
 
@@ -257,7 +269,7 @@ def _typed(where: str, value: Any, wanted: Any) -> Any:
     return value
 
 
-def _unknown(path: Path, name: str, known: list[str]) -> UsageError:
+def _unknown(where: str, name: str, known: list[str]) -> UsageError:
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"one of: {', '.join(known)}"
-    return UsageError("unknown name", where=f"{path}: {name}", todo=hint)
+    return UsageError("unknown name", where=f"{where}: {name}", todo=hint)

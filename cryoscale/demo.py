@@ -1,0 +1,122 @@
+"""The simulated tomogram: written for people to use, or run through everything and scored."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from cryoscale.collection import Collection, Result, run_collection
+from cryoscale.engine import Executor, Observer
+from cryoscale.io.files import write_text
+from cryoscale.io.mrc import write_mrc
+from cryoscale.io.tables import write_csv
+from cryoscale.manifest import entries
+from cryoscale.reporting import write_run_report
+from cryoscale.scoring import Scores, score_run, scores_text
+from cryoscale.simulate import MEMBRANE_THICKNESS_NM, image_phantom, make_phantom
+from cryoscale.spec import RunSpec
+from cryoscale.summary import print_summary
+
+__all__ = ["run_demo", "write_simulation"]
+
+
+def write_simulation(
+    output: Path, *, seed: int, snr: float, shape: tuple[int, int, int] = (200, 400, 400), apix: float = 10.0
+) -> Path:
+    """Simulate a tomogram and write it with its truth beside it.
+
+    Parameters
+    ----------
+    output
+        Folder: ``simulated_<seed>.mrc``, and in ``truth/`` the classes, instances and beam angles as MRC, the proteins'
+        centres as CSV and what each membrane is as JSON.
+    seed
+        Decides content and noise.
+    snr
+        Variance of signal over variance of noise in the reconstruction.
+    shape, apix
+        Voxels z, y, x, and ångström per voxel.
+
+    Returns
+    -------
+    Path of the tomogram.
+    """
+    phantom = make_phantom(shape, seed=seed, voxel_size_angstrom=apix)
+    tomogram = image_phantom(phantom.density, seed=seed, snr=snr, voxel_size_angstrom=apix)
+    truth = output / "truth"
+    voxel = (apix, apix, apix)
+    angles = np.nan_to_num(phantom.beam_angle, nan=-1.0).astype(np.float16)
+    for path, volume in (
+        (truth / f"simulated_{seed}__classes.mrc", phantom.classes.view(np.int8)),
+        (truth / f"simulated_{seed}__instances.mrc", phantom.instances),
+        (truth / f"simulated_{seed}__beam_angle.mrc", angles),
+        (output / f"simulated_{seed}.mrc", tomogram),
+    ):
+        write_mrc(path, volume, voxel)
+    write_csv(
+        truth / f"simulated_{seed}__proteins.csv",
+        ("z_voxels", "y_voxels", "x_voxels"),
+        [tuple(float(v) for v in centre) for centre in phantom.proteins],
+    )
+    facts = {
+        "seed": seed,
+        "snr": snr,
+        "voxel_size_angstrom": apix,
+        "membrane_thickness_nm": MEMBRANE_THICKNESS_NM,
+        "membranes": [dataclasses.asdict(membrane) for membrane in phantom.membranes],
+    }
+    write_text(truth / f"simulated_{seed}.json", json.dumps(facts, indent=1))
+    return output / f"simulated_{seed}.mrc"
+
+
+def run_demo(
+    output: Path,
+    executor: Executor,
+    observer: Observer | None = None,
+    *,
+    seed: int,
+    snr: float,
+    shape: tuple[int, int, int],
+) -> int:
+    """Simulate one tomogram, run every stage, score the result against the truth; return the exit code."""
+    started = time.monotonic()
+    inputs = output / "input"
+    tomogram = inputs / f"simulated_{seed}.mrc"
+    if not _is_there(inputs, seed, snr, shape):
+        print(f"simulating {tomogram} ...", file=sys.stderr)  # noqa: T201
+        write_simulation(inputs, seed=seed, snr=snr, shape=shape)
+    spec = RunSpec()
+    collection = Collection(
+        entries([str(tomogram)]), output, spec, command=f"cryoscale demo --seed {seed} --snr {snr:g}"
+    )
+    result = run_collection(collection, executor, observer)
+    if result.failures:
+        print_summary(result)
+        return result.exit_code
+    scores = {entry.id: score_run(output / entry.id, inputs / "truth" / entry.id) for entry in collection.entries}
+    _show(collection, result, scores)
+    print(f"simulated, run and scored in {time.monotonic() - started:.0f} s")  # noqa: T201
+    return 0
+
+
+def _is_there(inputs: Path, seed: int, snr: float, shape: tuple[int, int, int]) -> bool:
+    """Whether the same simulation was written before: the demo then goes on where it was."""
+    try:
+        facts = json.loads((inputs / "truth" / f"simulated_{seed}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    path = inputs / f"simulated_{seed}.mrc"
+    return bool(facts["snr"] == snr) and path.is_file() and path.stat().st_size == 1024 + 4 * int(np.prod(shape))
+
+
+def _show(collection: Collection, result: Result, scores: dict[str, Scores]) -> None:
+    write_text(collection.output / "scores.json", json.dumps(scores, indent=1))
+    result.report = write_run_report(collection.output, scores=scores)
+    for name, values in scores.items():
+        print(f"{name} against the truth:\n{scores_text(values)}")  # noqa: T201
+    print_summary(result)

@@ -1,0 +1,184 @@
+"""What a run would take, before anything starts: units, memory per unit, disk, time.
+
+Memory comes from the stages' own projections; the number and size of membranes is not known yet, so fits and surfaces
+are projected for a tomogram of which 3 % is membrane. Times are rates measured on one core of a 2.6 GHz server
+processor (benchmarks/results), divided by the workers: expect them within a factor of two elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+
+import cryoscale.enhance.plan as enhance
+import cryoscale.ingest.plan as ingest
+import cryoscale.merge.plan as merge
+import cryoscale.report.plan as report
+import cryoscale.segment.plan as segment
+import cryoscale.surface.plan as surface
+from cryoscale.chunks import blocks
+from cryoscale.collection import Collection
+from cryoscale.errors import CryoscaleError
+from cryoscale.fit import projected_bytes as fit_bytes
+from cryoscale.io.source import open_source
+from cryoscale.io.voxelsize import resolve_voxel_size
+from cryoscale.manifest import Entry
+from cryoscale.pipeline import STAGES
+from cryoscale.progress import printable
+from cryoscale.records import Geometry
+from cryoscale.segment.unet import UNet
+from cryoscale.segment.weights import load_model
+from cryoscale.segment.windows import region_to_read, window_of
+from cryoscale.spec import RunSpec
+
+__all__ = ["StageEstimate", "estimate_tomogram", "print_estimate"]
+
+_MEMBRANE_SHARE = 0.03
+_MEMBRANE_VOXELS = 60_000
+"""Voxels of a typical vesicle of 40 nm radius at 10 Å: the size that fits are projected for."""
+_SECONDS_PER_MEGAVOXEL = {
+    "ingest": 0.06, "enhance": 3.0, "segment": 1.5, "merge": 0.05, "locate": 0.03, "fit": 0.9, "surface": 0.3,
+    "measure": 0.1, "report": 0.3,
+}  # fmt: skip
+_DISK_BYTES_PER_VOXEL = {
+    "ingest": 1.1, "enhance": 3.6, "segment": 0.9, "merge": 0.2, "locate": 0.02, "fit": 0.9, "surface": 0.8,
+    "measure": 0.0, "report": 0.02,
+}  # fmt: skip
+"""Of the voxel's own size for ingest, in bytes for the others."""
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """What one stage would take for one tomogram."""
+
+    stage: str
+    units: int
+    unit_bytes: int
+    """Peak memory of the largest unit beyond the interpreter."""
+    disk_bytes: int
+    core_seconds: float
+
+
+def estimate_tomogram(geometry: Geometry, itemsize: int, spec: RunSpec, stages: tuple[str, ...]) -> list[StageEstimate]:
+    """Estimate the stages of one tomogram.
+
+    Parameters
+    ----------
+    geometry, itemsize
+        Of the tomogram: shape, and bytes of a voxel in the file.
+    spec
+        All options.
+    stages
+        Those that will run.
+    """
+    voxels = math.prod(geometry.shape)
+    found = []
+    for stage in stages:
+        units, unit_bytes = _units(stage, geometry, itemsize, spec)
+        disk = voxels * _DISK_BYTES_PER_VOXEL[stage] * (itemsize if stage == "ingest" else 1)
+        seconds = voxels / 1e6 * _SECONDS_PER_MEGAVOXEL[stage]
+        found.append(StageEstimate(stage, units, unit_bytes, int(disk), seconds))
+    return found
+
+
+def _units(stage: str, geometry: Geometry, itemsize: int, spec: RunSpec) -> tuple[int, int]:
+    """Return the number of units of a stage and the memory of the largest."""
+    shape, chunk = geometry.shape, spec.ingest.chunk_voxels
+    slab = min(chunk[0], shape[0]) * shape[1] * shape[2]
+    slabs = -(-shape[0] // chunk[0])
+    membranes = max(1, round(math.prod(shape) * _MEMBRANE_SHARE / _MEMBRANE_VOXELS))
+    if stage == "ingest":
+        return slabs + 1, ingest.projected_bytes(slab, shape[1] * shape[2], itemsize, itemsize)
+    if stage == "enhance":
+        return slabs, enhance.projected_bytes(slab, shape[1] * shape[2])
+    if stage == "segment":
+        return _segment_units(geometry, itemsize, spec)
+    if stage in ("merge", "locate"):
+        block = (128, 256, 256)
+        count = len(blocks(shape, block))
+        return 3 * count, merge.projected_bytes(tuple(min(b, n) for b, n in zip(block, shape, strict=True)), 1, False)
+    if stage == "fit":
+        return -(-membranes // spec.fit.batch_membranes), fit_bytes(_MEMBRANE_VOXELS)
+    if stage == "surface":
+        count = len(blocks(shape, chunk))
+        return count + -(-membranes // 32), surface.paint_bytes(chunk, int(math.prod(chunk) * _MEMBRANE_SHARE))
+    if stage == "report":
+        return 1, report.projected_bytes(geometry, 4 << 20)
+    return 3, 128 << 20
+
+
+def _segment_units(geometry: Geometry, itemsize: int, spec: RunSpec) -> tuple[int, int]:
+    model: UNet
+    model, _ = load_model(segment.model_path(spec.segment))
+    chunk, edge = spec.ingest.chunk_voxels, spec.segment.region_voxels
+    region = (chunk[0], max(edge // chunk[1] * chunk[1], chunk[1]), max(edge // chunk[2] * chunk[2], chunk[2]))
+    parts = blocks(geometry.shape, region)
+    window = window_of(model)
+    batch = spec.segment.batch_slices
+    sizes = [
+        segment.projected_bytes(region_to_read(r, geometry.shape, window).shape, r.shape, itemsize, model, batch)
+        for r in parts
+    ]
+    return len(parts), max(sizes)
+
+
+def print_estimate(collection: Collection, workers: int) -> None:
+    """Print what the run would do, per tomogram and in all, and what is wrong with inputs that can be seen now."""
+    lines: list[str] = []
+    totals: dict[str, list[float]] = {}
+    for entry in collection.entries:
+        try:
+            geometry, itemsize = _opened(entry, collection)
+            found = estimate_tomogram(geometry, itemsize, collection.spec, _stages(entry, collection))
+        except CryoscaleError as error:
+            lines.append(f"{entry.id}: would FAIL: {error}")
+            continue
+        shape = " x ".join(str(n) for n in geometry.shape)
+        lines.append(f"{entry.id}: {shape} voxels of {geometry.voxel_size_angstrom[0]:g} Å")
+        for part in found:
+            row = totals.setdefault(part.stage, [0, 0, 0, 0])
+            row[0] += part.units
+            row[1] = max(row[1], part.unit_bytes)
+            row[2] += part.disk_bytes
+            row[3] += part.core_seconds
+    lines += _table(totals, workers)
+    sys.stdout.write(printable("\n".join(lines)) + "\n")
+
+
+def _table(totals: dict[str, list[float]], workers: int) -> list[str]:
+    lines = [f"{'stage':<9} {'units':>7} {'MiB/unit':>9} {'disk MiB':>9} {'time s':>8}"]
+    for stage, (units, unit_bytes, disk, seconds) in totals.items():
+        lines.append(
+            f"{stage:<9} {units:>7.0f} {unit_bytes / 2**20:>9.0f} {disk / 2**20:>9.0f} {seconds / workers:>8.0f}"
+        )
+    largest = max((row[1] for row in totals.values()), default=0)
+    disk, seconds = (sum(row[k] for row in totals.values()) for k in (2, 3))
+    lines.append(
+        f"in all: {disk / 2**30:.1f} GiB of disk, about {seconds / workers / 60:.0f} min with {workers} workers, "
+        f"up to {workers * (largest + (400 << 20)) / 2**30:.1f} GiB of memory"
+    )
+    return lines
+
+
+def _stages(entry: Entry, collection: Collection) -> tuple[str, ...]:
+    left_out = set() if collection.spec.enhance.enabled else {"enhance"}
+    if entry.mask:
+        left_out |= {"enhance", "segment", "locate"}
+    wanted = STAGES[: STAGES.index(collection.until) + 1]
+    return tuple(stage for stage in wanted if stage not in left_out)
+
+
+def _opened(entry: Entry, collection: Collection) -> tuple[Geometry, int]:
+    scratch = collection.output / f".{entry.id}.dry-run"
+    try:
+        source = open_source(entry.source, scratch=scratch)
+        ingest_spec = collection.spec.ingest
+        voxel, _ = resolve_voxel_size(
+            source.voxel_size_found_angstrom, ingest_spec.apix or None, force=ingest_spec.force_apix, where=entry.source
+        )
+        return Geometry(source.shape, voxel, source.origin_angstrom), np.dtype(source.dtype).itemsize
+    finally:
+        scratch.unlink(missing_ok=True)

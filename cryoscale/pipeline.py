@@ -1,0 +1,177 @@
+"""One tomogram's way through the stages, in order, as phases for the engine.
+
+Each stage's fingerprint is the hash of its own options and of the fingerprint before it, so that a changed option
+makes exactly the stages after it run again::
+
+    source ──ingest──> [enhance] ──segment──> merge ──> fit ──> surface ──> measure ──> report
+                                      └─────> locate ───────────────────────┘
+    mask ────ingest────────────────────────> merge ...
+
+Where masks or scores of another tool are given, the network is not run and the way starts at merge.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import cryoscale.enhance.plan as enhance
+import cryoscale.fit.plan as fit
+import cryoscale.ingest.plan as ingest
+import cryoscale.measure.plan as measure
+import cryoscale.merge.plan as merge
+import cryoscale.report.plan as report
+import cryoscale.segment.plan as segment
+import cryoscale.surface.plan as surface
+from cryoscale import __version__
+from cryoscale.engine import JobPlan, Phase
+from cryoscale.manifest import Entry
+from cryoscale.records import Geometry, Plan, Receipt, Tomogram, fingerprint
+from cryoscale.segment.weights import model_hash
+from cryoscale.spec import RunSpec
+
+__all__ = ["STAGES", "Summary", "tomogram_job"]
+
+STAGES = ("ingest", "enhance", "segment", "merge", "locate", "fit", "surface", "measure", "report")
+"""Every stage, in order; ``--from`` and ``--until`` take these names."""
+
+Summary = dict[str, Any]
+
+
+@dataclass
+class _Way:
+    """How far a tomogram has come: its geometry, fingerprint and the summaries of the stages done."""
+
+    tomogram: Tomogram
+    spec: RunSpec
+    until: str
+    mark: str
+    summaries: dict[str, Summary]
+
+    def wanted(self, stage: str) -> bool:
+        return STAGES.index(stage) <= STAGES.index(self.until)
+
+    def run(self, stage: str, plan: Plan, *parts: object) -> Generator[Phase, list[Receipt], Summary]:
+        """Run one stage's plan under a fingerprint that continues the one before."""
+        self.mark = fingerprint(stage, self.mark, parts)
+        self.summaries[stage] = summary = yield from _phases(stage, self.tomogram, plan, self.mark)
+        return summary
+
+
+def _phases(stage: str, tomogram: Tomogram, plan: Plan, mark: str) -> Generator[Phase, list[Receipt], Summary]:
+    try:
+        units = next(plan)
+        while True:
+            receipts = yield Phase(stage, tomogram.folder, mark, tuple(units))
+            units = plan.send(receipts)
+    except StopIteration as stop:
+        return dict(stop.value or {})
+
+
+def tomogram_job(
+    tomogram: Tomogram, entry: Entry, spec: RunSpec, *, until: str = "report", gpu: bool = False
+) -> JobPlan:
+    """Return the phases of one tomogram; the generator's value is its summaries, a dict by stage.
+
+    Parameters
+    ----------
+    tomogram
+        Its id, source and folder.
+    entry
+        Its inputs, for their identity and mask.
+    spec
+        All options.
+    until
+        The last stage to run.
+    gpu
+        Whether GPU workers are there.
+    """
+    way = _Way(tomogram, spec, until, fingerprint(__version__, entry.identity()), {})
+    volume = yield from (_from_mask(way, entry) if entry.mask else _from_tomogram(way, gpu=gpu))
+    if way.wanted("merge"):
+        yield from _membranes(way, volume)
+    return {"geometry": way.tomogram.known_geometry.to_json(), **way.summaries}
+
+
+Volume = dict[str, Any]
+"""What merge reads: names of the volumes, the foreground's values or threshold, whether proteins are there."""
+
+
+def _from_tomogram(way: _Way, *, gpu: bool) -> Generator[Phase, list[Receipt], Volume]:
+    spec, chunk = way.spec, way.spec.ingest.chunk_voxels
+    summary = yield from way.run("ingest", ingest.plan(way.tomogram, spec.ingest), dataclasses.asdict(spec.ingest))
+    way.tomogram = dataclasses.replace(way.tomogram, geometry=Geometry.from_json(summary["geometry"]))
+    source, intensity = str(summary["volume"]), (float(summary["centre"]), float(summary["scale"]))
+    if spec.enhance.enabled and way.wanted("enhance"):
+        stage = enhance.plan(way.tomogram, spec.enhance, chunk, source=source, intensity=intensity)
+        before = way.mark
+        yield from way.run("enhance", stage, dataclasses.asdict(spec.enhance))
+        way.mark = before
+    if not way.wanted("segment"):
+        return {}
+    stage = segment.plan(way.tomogram, spec.segment, chunk, source=source, intensity=intensity, gpu=gpu)
+    model = model_hash(segment.model_path(spec.segment))
+    # The batch size never changes a result, and so never makes one stale.
+    options = dataclasses.asdict(spec.segment) | {"batch_slices": None, "model": None}
+    yield from way.run("segment", stage, options, model)
+    return {"source": segment.CLASSES, "values": (2,), "scores": segment.SCORES, "proteins": True}
+
+
+def _from_mask(way: _Way, entry: Entry) -> Generator[Phase, list[Receipt], Volume]:
+    spec = way.spec
+    if entry.source != entry.mask:
+        tomogram = yield from way.run("ingest", ingest.plan(way.tomogram, spec.ingest), dataclasses.asdict(spec.ingest))
+        # The mask must have the tomogram's shape, and gets its voxel size.
+        way.tomogram = dataclasses.replace(way.tomogram, geometry=Geometry.from_json(tomogram["geometry"]))
+    stage = ingest.plan(way.tomogram, spec.ingest, mask=entry.mask)
+    summary = yield from way.run("ingest-mask", stage, dataclasses.asdict(spec.ingest))
+    way.tomogram = dataclasses.replace(way.tomogram, geometry=Geometry.from_json(summary["geometry"]))
+    return {"source": str(summary["volume"]), "values": spec.merge.mask_labels, "scores": "", "proteins": False}
+
+
+def _membranes(way: _Way, volume: Volume) -> Generator[Phase, list[Receipt], None]:
+    spec = way.spec
+    merge_options = dataclasses.asdict(spec.merge)
+    stage = merge.plan(
+        way.tomogram,
+        spec.merge,
+        spec.ingest.chunk_voxels,
+        source=volume["source"],
+        values=volume["values"],
+        separate_values=spec.merge.separate_labels and not volume["scores"],
+    )
+    merged = yield from way.run("merge", stage, merge_options)
+    proteins: Summary = {}
+    if volume["proteins"] and way.wanted("locate"):
+        stage = merge.plan(
+            way.tomogram,
+            spec.merge,
+            spec.ingest.chunk_voxels,
+            source=volume["source"],
+            values=(1,),
+            separate_values=False,
+            stage="locate",
+        )
+        proteins = yield from way.run("locate", stage, merge_options)
+    if way.wanted("fit"):
+        stage = fit.plan(
+            way.tomogram, spec.fit, instances=merged["volume"], regions=merged["regions"], scores=volume["scores"]
+        )
+        fitted = yield from way.run("fit", stage, dataclasses.asdict(spec.fit))
+        yield from _products(way, merged, proteins, fitted)
+
+
+def _products(way: _Way, merged: Summary, proteins: Summary, fitted: Summary) -> Generator[Phase, list[Receipt], None]:
+    spec = way.spec
+    if way.wanted("surface"):
+        stage = surface.plan(way.tomogram, spec.surface, spec.ingest.chunk_voxels, fitted=fitted["membranes"])
+        yield from way.run("surface", stage, dataclasses.asdict(spec.surface))
+    if way.wanted("measure"):
+        stage = measure.plan(
+            way.tomogram, spec.measure, spec.surface, merged=merged, proteins=proteins, fitted=fitted["membranes"]
+        )
+        yield from way.run("measure", stage, dataclasses.asdict(spec.measure))
+    if way.wanted("report"):
+        yield from way.run("report", report.plan(way.tomogram, spec.report), dataclasses.asdict(spec.report))

@@ -1,0 +1,175 @@
+"""The whole way from masks to report: loop equals Dask, any chunks; resume, refusal, one bad tomogram."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryoscale.cluster import DaskExecutor
+from cryoscale.collection import Collection, Result, run_collection
+from cryoscale.engine import LoopExecutor
+from cryoscale.errors import LockedError, UsageError
+from cryoscale.io.omezarr import image_geometry, read_region
+from cryoscale.lock import run_lock
+from cryoscale.manifest import entries
+from cryoscale.spec import FitSpec, IngestSpec, RunSpec, SurfaceSpec
+from tests.phantoms import spheres_shell, write_spheres
+
+SPEC = RunSpec(ingest=IngestSpec(chunk_voxels=(16, 32, 32)))
+TABLES = ("membranes.csv",)
+
+
+def collection(source: Path | list[Path], output: Path, spec: RunSpec = SPEC, **options: object) -> Collection:
+    sources = [str(path) for path in (source if isinstance(source, list) else [source])]
+    return Collection(entries(sources, "{path}"), output, spec, **options)
+
+
+def run(source: Path | list[Path], output: Path, spec: RunSpec = SPEC, **options: object) -> Result:
+    return run_collection(collection(source, output, spec, **options), LoopExecutor())
+
+
+def products(output: Path) -> dict[str, str]:
+    """Hash of every product, but for records, timings and what tells when it was made."""
+    skip = {"run.json", "summary.json", "report.html", "run.lock"}
+    return {
+        path.relative_to(output).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(output.rglob("*"))
+        if path.is_file() and path.name not in skip and "records" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def mask(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_spheres(tmp_path_factory.mktemp("input") / "spheres.mrc")
+
+
+@pytest.fixture(scope="module")
+def reference(mask: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    output = tmp_path_factory.mktemp("reference")
+    return output, run(mask, output)
+
+
+def test_two_closed_membranes_come_out(reference: tuple[Path, Result]) -> None:
+    output, result = reference
+    assert result.exit_code == 0
+    labels = read_region(output / "spheres" / "membranes.ome.zarr")
+    truth = spheres_shell()
+    dice = 2 * ((labels > 0) & truth).sum() / ((labels > 0).sum() + truth.sum())
+    assert dice > 0.93
+    with (output / "membranes.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["closed"] for row in rows] == ["closed", "closed"]
+    for row, radius in zip(sorted(rows, key=lambda row: float(row["area_nm2"])), (14.0, 16.0), strict=True):
+        assert float(row["area_nm2"]) == pytest.approx(4 * np.pi * radius**2, rel=0.06)
+        assert float(row["enclosed_volume_nm3"]) == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.08)
+        assert 0.03 < float(row["fraction_inferred"]) < 0.3
+
+
+def test_geometry_out_is_geometry_in(reference: tuple[Path, Result]) -> None:
+    output, _ = reference
+    for name in ("membranes", "instances", "position_sd_nm", "mask"):
+        geometry = image_geometry(output / "spheres" / f"{name}.ome.zarr")
+        assert geometry.shape == (48, 72, 80)
+        assert np.allclose(geometry.voxel_size_angstrom, 10)
+        assert np.allclose(geometry.origin_angstrom, (-50, 100, 200))
+
+
+def test_the_report_is_one_page(reference: tuple[Path, Result]) -> None:
+    output, result = reference
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert result.report == output / "report.html"
+    assert "spheres" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_dask_equals_the_loop(mask: Path, reference: tuple[Path, Result], tmp_path: Path) -> None:
+    with DaskExecutor(2) as executor:
+        result = run_collection(collection(mask, tmp_path), executor)
+    assert result.exit_code == 0
+    assert products(tmp_path) == products(reference[0])
+
+
+@pytest.mark.parametrize("chunk", [(64, 128, 128), (8, 24, 80)])
+def test_chunks_do_not_show(
+    mask: Path, reference: tuple[Path, Result], tmp_path: Path, chunk: tuple[int, int, int]
+) -> None:
+    spec = dataclasses.replace(SPEC, ingest=IngestSpec(chunk_voxels=chunk))
+    assert run(mask, tmp_path, spec).exit_code == 0
+    for name in ("instances", "membranes", "position_sd_nm"):
+        ours, theirs = (read_region(folder / "spheres" / f"{name}.ome.zarr") for folder in (tmp_path, reference[0]))
+        assert np.array_equal(ours, theirs), name
+    assert (tmp_path / "membranes.csv").read_text() == (reference[0] / "membranes.csv").read_text()
+
+
+def test_a_finished_run_does_nothing_again(mask: Path, reference: tuple[Path, Result]) -> None:
+    before = products(reference[0])
+    result = run(mask, reference[0])
+    assert all(cost.units == cost.skipped for cost in result.outcomes[0].times.values())
+    assert products(reference[0]) == before
+
+
+def test_a_damaged_product_is_made_again(mask: Path, reference: tuple[Path, Result], tmp_path: Path) -> None:
+    run(mask, tmp_path)
+    before = products(tmp_path)
+    chunks = (tmp_path / "spheres" / "membranes.ome.zarr" / "0" / "c").rglob("*")
+    chunk = next(path for path in chunks if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-3])
+    (tmp_path / "spheres" / "meshes" / "membrane_0001.ply").unlink()
+    result = run(mask, tmp_path)
+    assert products(tmp_path) == before
+    run_again = sum(cost.units - cost.skipped for cost in result.outcomes[0].times.values())
+    assert 2 <= run_again <= 4
+
+
+def test_other_options_are_refused_until_said(mask: Path, tmp_path: Path) -> None:
+    run(mask, tmp_path, until="merge")
+    other = dataclasses.replace(SPEC, fit=FitSpec(reach_nm=3.0))
+    with pytest.raises(UsageError, match=r"fit.reach_nm 4.0 -> 3.0"):
+        run(mask, tmp_path, other, until="merge")
+    result = run(mask, tmp_path, other, first="fit", until="fit")
+    assert result.outcomes[0].times["merge"].skipped == result.outcomes[0].times["merge"].units
+    run(
+        mask,
+        tmp_path,
+        dataclasses.replace(other, surface=SurfaceSpec(thickness_nm=6.0)),
+        overwrite=True,
+        until="ingest",
+    )
+
+
+def test_one_bad_tomogram_fails_alone(mask: Path, reference: tuple[Path, Result], tmp_path: Path) -> None:
+    (tmp_path / "bad.mrc").write_bytes(b"not a tomogram")
+    result = run([tmp_path / "bad.mrc", mask], tmp_path / "out")
+    assert result.exit_code == 3
+    with (tmp_path / "out" / "failures.csv").open() as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["id"], row["stage"].split("-")[0]) == ("bad", "ingest")
+    good = {name: value for name, value in products(tmp_path / "out").items() if name.startswith("spheres/")}
+    wanted = {name: value for name, value in products(reference[0]).items() if name.startswith("spheres/")}
+    assert good == wanted
+    assert "bad" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_folder_is_held_by_one_run(mask: Path, tmp_path: Path) -> None:
+    with run_lock(tmp_path), pytest.raises(LockedError, match="another run"):
+        run(mask, tmp_path)
+    # A holder that is gone is no holder.
+    lock = {"host": __import__("socket").gethostname(), "pid": 2**22 + 1, "started": 0.0}
+    (tmp_path / "run.lock").write_text(json.dumps(lock))
+    with run_lock(tmp_path):
+        pass
+
+
+def test_missing_weights_stop_before_anything_starts(mask: Path, tmp_path: Path) -> None:
+    from cryoscale.spec import SegmentSpec
+
+    spec = dataclasses.replace(SPEC, segment=SegmentSpec(model=str(tmp_path / "none.safetensors")))
+    with pytest.raises(UsageError, match=r"none"):
+        run_collection(Collection(entries([str(mask)]), tmp_path / "out", spec), LoopExecutor())
+    assert not (tmp_path / "out").exists()
