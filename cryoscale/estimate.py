@@ -91,7 +91,7 @@ def _units(stage: str, geometry: Geometry, itemsize: int, spec: RunSpec) -> tupl
     slabs = -(-shape[0] // chunk[0])
     membranes = max(1, round(math.prod(shape) * _MEMBRANE_SHARE / _MEMBRANE_VOXELS))
     if stage == "ingest":
-        return slabs + 1, ingest.projected_bytes(slab, shape[1] * shape[2], itemsize, itemsize)
+        return slabs + 1, ingest.projected_bytes((min(chunk[0], shape[0]), *shape[1:]), chunk, itemsize, itemsize)
     if stage == "enhance":
         return slabs, enhance.projected_bytes(slab, shape[1] * shape[2])
     if stage == "segment":

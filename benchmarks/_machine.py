@@ -1,0 +1,44 @@
+"""What every result says about where and when it was measured."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("dask", "distributed", "numba", "numpy", "scikit-image", "scipy", "torch", "zarr")
+
+
+def machine() -> dict[str, Any]:
+    """Return processor, cores, date and versions."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "date_utc": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def write_json(path: str, result: dict[str, Any]) -> None:
+    """Write a result with the machine it was measured on, where `path` is not empty."""
+    if path:
+        Path(path).write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n", encoding="utf-8")
+
+
+def peak_bytes() -> int:
+    """Return the peak resident memory of this process (VmHWM)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    return 0

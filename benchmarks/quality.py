@@ -1,0 +1,90 @@
+"""How good the final membranes are on simulated tomograms that no training has seen.
+
+    python -m benchmarks quality [--size small|full] [--json FILE] [--output DIR] [--workers N]
+
+Each tomogram (seeds from 90,000; tilts to +-60 degrees) is simulated at SNR 0.3 and 0.1, run through every stage, and
+scored against its truth: Dice of the raw network and of the final membranes, both by the angle between the membrane's
+normal and the beam (0 a cap, 90 a side wall), and instances at IoU 0.5. The peer is the network's own output, that is
+what a user gets from a segmentation program that ends there; the limit is 1. For comparison: the paper reports a mean
+Dice of 0.6065 on slices of its own tomogram, and a prototype without a network reached 0.877 and 0.758 here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks._machine import write_json
+from cryoscale.cli import executor_for
+from cryoscale.collection import Collection, run_collection
+from cryoscale.demo import write_simulation
+from cryoscale.manifest import entries
+from cryoscale.scoring import score_run
+from cryoscale.spec import RunSpec
+from cryoscale.training import TEST_SEED
+
+SIZES = {"small": ((96, 200, 200), 1), "full": ((200, 400, 400), 5)}
+SNRS = (0.3, 0.1)
+
+
+def one(folder: Path, seed: int, snr: float, shape: tuple[int, int, int], workers: int) -> dict[str, Any]:
+    """Simulate, run and score one tomogram."""
+    source = write_simulation(folder / "input", seed=seed, snr=snr, shape=shape)
+    collection = Collection(entries([str(source)]), folder / "output", RunSpec(), until="measure")
+    with executor_for(workers) as executor:
+        result = run_collection(collection, executor)
+    for failed in result.failures:
+        raise failed.error or RuntimeError
+    scores = score_run(folder / "output" / source.stem, folder / "input" / "truth" / source.stem)
+    return {"seed": seed, "snr": snr, **scores}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the scores as text, with the mean for each SNR."""
+    head = "  snr    seed |  raw  final ratio | raw by angle 0-30 30-60 60-90 | final by angle       | F1    PQ"
+    lines = [head]
+    for snr in sorted({row["snr"] for row in rows}, reverse=True):
+        at = [row for row in rows if row["snr"] == snr]
+        lines += [_line(f"{row['seed']:>6}", row) for row in at]
+        mean: dict[str, Any] = {"snr": snr}
+        for name, value in at[0].items():
+            if isinstance(value, float):
+                mean[name] = statistics.fmean(row[name] for row in at)
+            elif isinstance(value, list):
+                mean[name] = [statistics.fmean(parts) for parts in zip(*(row[name] for row in at), strict=True)]
+        lines.append(_line("  mean", mean))
+    return "\n".join(lines)
+
+
+def _line(label: str, row: dict[str, Any]) -> str:
+    raw, final = (" ".join(f"{v:5.3f}" for v in row[f"dice_{name}_by_angle"]) for name in ("raw", "final"))
+    ratio = row["dice_final"] / row["dice_raw"]
+    return (
+        f"{row['snr']:5.2f}  {label} | {row['dice_raw']:5.3f} {row['dice_final']:5.3f} {ratio:5.2f}"
+        f" | {raw:>29} | {final:<20} | {row['instance_f1']:5.3f} {row['panoptic_quality']:5.3f}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks quality")
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--json", default="")
+    parser.add_argument("--output", type=Path, help="keep the runs here")
+    parser.add_argument("--workers", type=int, default=0)
+    options = parser.parse_args(argv)
+    shape, count = SIZES[options.size]
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        base = options.output or Path(scratch)
+        for snr in SNRS:
+            for seed in range(TEST_SEED, TEST_SEED + count):
+                rows.append(one(base / f"snr{snr:g}-{seed}", seed, snr, shape, options.workers))
+                print(_line(f"{seed:>6}", rows[-1]), flush=True)
+    print(table(rows))
+    write_json(options.json, {"benchmark": "quality", "size": options.size, "shape": shape, "rows": rows})
+    return 0
