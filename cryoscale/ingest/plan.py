@@ -11,6 +11,7 @@ A mask keeps its integers (int8 becomes uint8, for labels are not negative) and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,19 +68,20 @@ class Opening:
         )
 
 
-def projected_bytes(slab_voxels: int, slice_voxels: int, read_itemsize: int, stored_itemsize: int) -> int:
-    """Peak memory of a unit: the slab as read and as stored, its lower levels, a slice's float64 temporaries.
+def projected_bytes(slab: Sequence[int], chunk_voxels: Sequence[int], read_itemsize: int, stored_itemsize: int) -> int:
+    """Peak memory of a unit: the slab as read and as stored, its chunks being compressed, a slice's statistics.
 
     Parameters
     ----------
-    slab_voxels, slice_voxels
-        Voxels of a slab and of one slice.
+    slab, chunk_voxels
+        Shape of the slab and of a chunk, z, y, x.
     read_itemsize, stored_itemsize
         Bytes of a voxel in the file and in the store.
     """
-    as_read = 0 if read_itemsize == stored_itemsize else read_itemsize
-    # The slab, and as much again for its lower levels and the chunks that are being compressed.
-    return slab_voxels * (as_read + 2 * stored_itemsize) + slice_voxels * 8 * 5 + _READ_BYTES
+    as_read = 0 if read_itemsize == stored_itemsize else math.prod(slab) * read_itemsize
+    # All chunks of the slab may be in the compressor at once, each at its full size.
+    chunks = math.prod(-(-n // c) * c for n, c in zip(slab, chunk_voxels, strict=True))
+    return as_read + (math.prod(slab) + chunks) * stored_itemsize + slab[1] * slab[2] * 8 * 5 + _READ_BYTES
 
 
 def plan(tomogram: Tomogram, spec: IngestSpec, *, mask: str = "", mode0_bytes: str = "") -> Plan:
@@ -125,9 +127,7 @@ def plan(tomogram: Tomogram, spec: IngestSpec, *, mask: str = "", mode0_bytes: s
                 (stage, tomogram.id, index),
                 ingest_slab,
                 (opening, found["identity"], tomogram.folder, name, region, dtype.str, spec.pyramid_levels, bool(mask)),
-                projected_bytes(
-                    region.size, region.size // region.shape[0], np.dtype(found["dtype"]).itemsize, dtype.itemsize
-                ),
+                projected_bytes(region.shape, spec.chunk_voxels, np.dtype(found["dtype"]).itemsize, dtype.itemsize),
             )
             for index, region in enumerate(regions)
         ]
