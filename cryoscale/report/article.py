@@ -77,7 +77,7 @@ def _facts(tomogram: TomogramReport) -> str:
     if tomogram.protein_count is not None:
         words.append(f"{tomogram.protein_count} proteins")
     words += [f"{clean(key)} {clean(value)}" for key, value in tomogram.facts]
-    return f'<p class="soft small">{clean(tomogram.source)}<br>{" · ".join(words)}</p>'
+    return f'<p class="soft small facts">{clean(tomogram.source)}<br>{" · ".join(words)}</p>'
 
 
 def _warnings(tomogram: TomogramReport) -> str:

@@ -14,7 +14,7 @@ from cryoscale.report.text import amount, clean
 __all__ = ["distribution_chart", "score_chart", "times_chart"]
 
 _WIDTH = 320
-_LEFT, _RIGHT, _TOP = 10, 310, 30
+_LEFT, _RIGHT, _TOP = 2, 318, 30
 _DEPTH = 74
 """Room for the tallest stack."""
 _BINS = 28
@@ -107,9 +107,9 @@ def score_chart(edges_degrees: Sequence[float], raw: Sequence[float], final: Seq
     if not len(edges_degrees) - 1 == len(raw) == len(final):
         msg = f"{len(edges_degrees)} edges do not fit {len(raw)} raw and {len(final)} final scores"
         raise ValueError(msg)
-    left, right, top, base = 34, 310, 34, 150
+    left, right, top, base = 26, 318, 34, 150
     step = (right - left) / len(raw)
-    parts = ['<text x="10" y="15" class="t">Dice<tspan class="u" dx="6">by angle to the beam</tspan></text>']
+    parts = ['<text x="2" y="15" class="t">Dice<tspan class="u" dx="6">by angle to the beam</tspan></text>']
     for share in (0.0, 0.5, 1.0):
         y = base - share * (base - top)
         parts.append(f'<line class="a" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -147,9 +147,9 @@ def times_chart(seconds: Mapping[str, float], words: Mapping[str, str]) -> str:
     for row, (stage, value) in enumerate(seconds.items()):
         y = 8 + 20 * row
         parts.append(
-            f'<text x="84" y="{y + 11}" class="e">{clean(stage, longest=20)}</text>'
-            f'<rect class="b" x="92" y="{y}" width="{max(1.0, 130 * value / longest):.1f}" height="14" rx="2"/>'
-            f'<text x="{98 + max(1.0, 130 * value / longest):.1f}" y="{y + 11}">{clean(words[stage])}</text>'
+            f'<text x="64" y="{y + 11}" class="e">{clean(stage, longest=20)}</text>'
+            f'<rect class="b" x="72" y="{y}" width="{max(1.0, 130 * value / longest):.1f}" height="14" rx="2"/>'
+            f'<text x="{78 + max(1.0, 130 * value / longest):.1f}" y="{y + 11}">{clean(words[stage])}</text>'
         )
     return _svg("Wall time by stage", "".join(parts), height=16 + 20 * len(seconds))
 

@@ -2,8 +2,7 @@
 
 membrane n gets PALETTE[(n - 1) mod 8]; what is inferred rather than seen gets the same hue, mixed with light grey.
 
-The palette is that of M. Okabe and K. Ito ("Color universal design", 2008) without black and with its yellow made
-darker, so that it holds on white, and with a grey-brown as its eighth.
+The palette is that of M. Okabe and K. Ito ("Color universal design", 2008) with a violet in place of black.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (204, 121, 167),  # reddish purple
     (86, 180, 233),  # sky blue
     (213, 94, 0),  # vermilion
-    (222, 205, 50),  # yellow
-    (122, 104, 88),  # grey-brown
+    (240, 228, 66),  # yellow
+    (116, 76, 214),  # violet
 )
 _PALE = (226, 229, 233)
 _PALE_SHARE = 0.62

@@ -22,7 +22,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from cryoscale.report.colours import PALETTE, tint
-from cryoscale.report.render import Frame, Light, Surface, View, light, rasterise, shade
+from cryoscale.report.render import Frame, Surface, View, light, rasterise, shade
 
 __all__ = [
     "FRONT",
@@ -181,9 +181,9 @@ def _membrane_colours(number: NDArray[np.int32], inferred: NDArray[np.float32]) 
 
 
 def surface_figures(
-    surfaces: Sequence[Surface], box_nm: tuple[float, float, float], *, width: int = 960, written: bool = True
-) -> tuple[Figure, Figure]:
-    """Draw all surfaces from an oblique view, once by membrane and once by the sd of the position.
+    surfaces: Sequence[Surface], box_nm: tuple[float, float, float], *, width: int = 960
+) -> tuple[Figure, Figure, Figure]:
+    """Draw all surfaces from an oblique view.
 
     Parameters
     ----------
@@ -192,26 +192,40 @@ def surface_figures(
     box_nm
         Lengths z, y, x of the tomogram, drawn as a thin box.
     width
-        Pixels across.
-    written
-        With scale bars and the bar of colours.
+        Pixels across, divisible by 3.
+
+    Returns
+    -------
+    tuple of Figure
+        By membrane; by the standard deviation of the position, with a bar of its colours; the first again at a third
+        of the size, without a scale bar.
     """
     frame = Frame(_OBLIQUE, box_nm, width, margin=0.015)
     buffers = rasterise(surfaces, frame)
-    lighting: Light = light(buffers)
-    edges = _box_edges(box_nm)
-    lines = frame.project(edges.reshape(-1, 3), oversampled=2).reshape(-1, 2, 3)
+    lighting = light(buffers)
+    lines = frame.project(_box_edges(box_nm).reshape(-1, 3), oversampled=2).reshape(-1, 2, 3)
     scale = 1 / frame.pixels_per_nm
     by_membrane = shade(buffers, lighting, _membrane_colours(buffers.number, buffers.value[..., 0]), lines=lines)
     there = buffers.number > 0
     sd_nm = buffers.value[..., -1]
-    top = _nice_above(float(np.percentile(sd_nm[there], 99))) if there.any() else 1.0
-    by_sd = shade(buffers, lighting, (255 * colormaps[_SD_MAP](sd_nm / top)[..., :3]).astype(np.float32), lines=lines)
+    top_nm = _nice_above(float(np.percentile(sd_nm[there], 99))) if there.any() else 1.0
+    colours = np.zeros((*there.shape, 3), np.float32)
+    colours[there] = 255 * colormaps[_SD_MAP](sd_nm[there] / top_nm)[:, :3]
+    by_sd = shade(buffers, lighting, colours, lines=lines)
     pictures = [Panel(rgba, "", "", "", scale, solid=False) for rgba in (by_membrane, by_sd)]
-    first, second = (stack_figure([panel], with_bar=written) for panel in pictures)
-    if written:
-        _colour_bar(second, top)
-    return first, second
+    small = Panel(_third(by_membrane), "", "", "", 3 * scale, solid=False)
+    first, second = (stack_figure([panel]) for panel in pictures)
+    _colour_bar(second, top_nm)
+    return first, second, stack_figure([small], with_bar=False)
+
+
+def _third(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Average blocks of 3 x 3 pixels, colours weighted by alpha; rows left over at the bottom are dropped."""
+    rows, columns = (n // 3 for n in rgba.shape[:2])
+    blocks = rgba[: 3 * rows, : 3 * columns].reshape(rows, 3, columns, 3, 4).astype(np.float32)
+    weight = blocks[..., 3:].sum(axis=(1, 3))
+    colour = (blocks[..., :3] * blocks[..., 3:]).sum(axis=(1, 3)) / np.maximum(weight, 1)
+    return np.asarray(np.rint(np.dstack([colour, weight / 9])), np.uint8)
 
 
 def _box_edges(box_nm: tuple[float, float, float]) -> NDArray[np.float64]:

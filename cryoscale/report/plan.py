@@ -116,8 +116,8 @@ def draw_pictures(folder: str, geometry: Geometry) -> Receipt:
     panels["overlay"] = stack_figure(slice_panels(slices, overlay=True))
     if surfaces:
         panels["sections"] = stack_figure(section_panels(surfaces, slices, box_nm))
-        panels["surfaces"], panels["uncertainty"] = surface_figures(surfaces, box_nm)
-        panels["thumbnail"] = surface_figures(surfaces, box_nm, width=320, written=False)[0]
+        names = ("surfaces", "uncertainty", "thumbnail")
+        panels |= dict(zip(names, surface_figures(surfaces, box_nm), strict=True))
     count = _slab_planes(voxel_nm)
     slab = f"Mean of {count} slices ({count * voxel_nm:.1f} nm)" if count > 1 else "Slices"
     pictures = {}

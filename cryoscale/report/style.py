@@ -25,6 +25,7 @@ a{color:var(--accent);text-decoration-thickness:1px;text-underline-offset:.18em}
 font-weight:600}
 .soft{color:var(--soft)}
 .small{font-size:.87rem}
+.facts{max-width:none}
 section,article{margin:56px 0 0}
 section+article,article+article{border-top:1px solid var(--line);padding-top:44px}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:0;margin:34px 0 0;
@@ -47,7 +48,7 @@ figcaption{font-size:.87rem;line-height:1.45;color:var(--soft);margin:.6em 0 0}
 figcaption b{color:var(--ink);font-weight:620}
 .solid img{border-radius:4px}
 .three{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:26px 20px;align-items:start;margin-top:26px}
-.two{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:26px 28px;align-items:end;margin-top:34px}
+.two{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:26px 28px;align-items:start;margin-top:34px}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(250px,1fr));gap:26px 36px;align-items:start}
 .chart{width:100%;max-width:400px;height:auto;font-size:12px;display:block}
 .chart text{fill:var(--soft)}
@@ -68,6 +69,7 @@ line-height:1.25}
 th small{display:block;font-weight:400;color:var(--soft)}
 td{padding:5px 18px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;max-width:34ch;overflow-wrap:anywhere}
 th.n,td.n{text-align:right;white-space:nowrap}
+td.w{min-width:24ch}
 tr:last-child td{border-bottom:0}
 .id{white-space:nowrap}
 .sw{display:inline-block;width:.72em;height:.72em;border-radius:50%;margin-right:.5em}

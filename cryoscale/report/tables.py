@@ -28,13 +28,16 @@ def table(heads: Sequence[tuple[str, str, bool]], rows: Sequence[Sequence[tuple[
         for words, unit, number in heads
     )
     body = "".join(
-        "<tr>" + "".join(f"<td{_class(number)}>{text}</td>" for text, number in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td{_class(number, text)}>{text}</td>" for text, number in row) + "</tr>" for row in rows
     )
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _class(number: bool) -> str:
-    return ' class="n"' if number else ""
+def _class(number: bool, text: str = "") -> str:
+    if number:
+        return ' class="n"'
+    # Sentences get room: where the page is narrow the table scrolls, and does not become tall.
+    return ' class="w"' if text.count(" ") > 2 and "<" not in text else ""
 
 
 def picture(shown: Picture, *, solid: bool = False) -> str:

@@ -62,8 +62,15 @@ def amount(value: float, digits: int = 3) -> str:
     if value == 0:
         return "0"
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
-    text = f"{value:,.{max(0, min(decimals, 6))}f}".replace(",", _NARROW_SPACE)
-    return text.replace("-", "−")
+    return _grouped(f"{value:.{max(0, min(decimals, 6))}f}")
+
+
+def _grouped(text: str) -> str:
+    """Set thousands apart from five digits on, and use the minus sign."""
+    whole, point, rest = text.removeprefix("-").partition(".")
+    if len(whole) > 4:
+        whole = f"{int(whole):,}".replace(",", _NARROW_SPACE)
+    return ("−" if text.startswith("-") else "") + whole + point + rest
 
 
 def size_of(count: float) -> str:
@@ -88,6 +95,7 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60} min"
 
 
@@ -116,8 +124,7 @@ def cell(name: str, value: str) -> tuple[str, bool]:
     if not math.isfinite(number):
         return "–", True
     if name.startswith("fraction_"):
-        return amount(100 * number, 2 if abs(number) < 1 else 3), True
+        return amount(100 * number, 2), True
     if number.is_integer() and abs(number) < 1e15 and "." not in value:
-        text = f"{int(number)}" if abs(number) < 10_000 else f"{int(number):,}".replace(",", _NARROW_SPACE)
-        return text.replace("-", "−"), True
+        return _grouped(str(int(number))), True
     return amount(number), True
