@@ -167,7 +167,8 @@ class RunSpec:
             self.fit.kernel in ("auto", "cubic", "matern52"), "fit.kernel", self.fit.kernel, "auto, cubic, matern52"
         )
         _require(self.fit.batch_membranes >= 1, "fit.batch_membranes", self.fit.batch_membranes, "at least 1")
-        _require(self.surface.thickness_nm > 0, "surface.thickness_nm", self.surface.thickness_nm, "more than 0")
+        thickness, reach = self.surface.thickness_nm, self.fit.reach_nm
+        _require(0 < thickness <= 2 * reach, "surface.thickness_nm", thickness, f"0 to twice fit.reach_nm, {2 * reach}")
 
 
 def _require(holds: bool, name: str, found: object, allowed: str) -> None:

@@ -137,7 +137,7 @@ def test_other_options_are_refused_until_said(mask: Path, tmp_path: Path) -> Non
     run(
         mask,
         tmp_path,
-        dataclasses.replace(other, surface=SurfaceSpec(thickness_nm=6.0)),
+        dataclasses.replace(other, surface=SurfaceSpec(thickness_nm=5.0)),
         overwrite=True,
         until="ingest",
     )

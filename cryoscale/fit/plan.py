@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.band import Band
+from cryoscale.band import Band, band_file
 from cryoscale.chunks import Region, blocks
 from cryoscale.fit import Surface, fit_surfaces, projected_bytes, ridge_points
 from cryoscale.fit.ridge import RIDGE_HALO
@@ -21,7 +21,7 @@ from cryoscale.io.omezarr import read_region
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.spec import FitSpec
 
-__all__ = ["band_file", "fit_batch", "plan"]
+__all__ = ["fit_batch", "plan"]
 
 _SLAB_VOXELS = 64
 _BATCH_VOXELS = 400_000
@@ -29,11 +29,6 @@ _BATCH_VOXELS = 400_000
 
 Member = tuple[int, Region, int]
 """A membrane's number, bounding box and voxel count."""
-
-
-def band_file(number: int) -> str:
-    """Return the name of a membrane's band, relative to the tomogram's folder."""
-    return f"fits/{number:05d}.npz"
 
 
 def plan(tomogram: Tomogram, spec: FitSpec, *, instances: str, regions: str, scores: str = "") -> Plan:
@@ -97,12 +92,14 @@ def fit_batch(
     """Fit the membranes of one unit and write their bands."""
     clouds = [_points(instances, scores, number, box, geometry.shape) for number, box, _ in members]
     corners = ((0, 0, 0), geometry.shape)
+    # Below two voxels marching cubes would leave holes between grid points.
+    reach = max(spec.reach_nm / geometry.voxel_size_nm, 2.0)
     surfaces = fit_surfaces(clouds, kernel=spec.kernel, spacing=1.0, box=corners)
     files, entries = [], []
     for (number, _, _), surface in zip(members, surfaces, strict=True):
         entry: dict[str, Any] = {"number": number}
         if isinstance(surface, Surface):
-            band = surface.band(spec.reach_nm / geometry.voxel_size_nm, box=corners)
+            band = surface.band(reach, box=corners)
             entry |= {"closed": surface.closed, **surface.choice}
             if len(band.index):
                 files.append(band_file(number))
