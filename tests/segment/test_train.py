@@ -36,7 +36,7 @@ def volumes() -> list[Volume]:
 
 def test_it_learns(volumes: list[Volume]) -> None:
     _, log = train(volumes[:3], validation=volumes[3:], settings=SMALL, steps=60, groups=["easy"])
-    assert log[-1]["loss"] < log[0]["loss"] / 2
+    assert log[-1]["loss"] < 0.7 * log[0]["loss"]
     assert log[-1]["dice_membrane"] > 0.7
     assert log[-1]["dice_membrane_easy"] == log[-1]["dice_membrane"]
     lines = log_csv(log).splitlines()
@@ -81,10 +81,10 @@ def test_length_is_steps_or_minutes(volumes: list[Volume]) -> None:
     assert log[-1]["step"] >= 1
 
 
-def test_loss_is_cross_entropy_plus_dice_of_the_membrane() -> None:
+def test_loss_is_cross_entropy_plus_dice_of_the_classes_sought() -> None:
     classes = torch.tensor([[[0, 1], [2, 2]]])
     logits = torch.nn.functional.one_hot(classes, 3).permute(0, 3, 1, 2).float() * 40
     assert float(loss_of(logits, classes, 1.0)) == pytest.approx(0.0, abs=1e-6)
-    flat = torch.zeros(1, 3, 2, 2)
-    expected_dice = (2 * 2 / 3 + 1) / (4 / 3 + 2 + 1)
-    assert float(loss_of(flat, classes, 0.5)) == pytest.approx(np.log(3) + 0.5 * (1 - expected_dice))
+    protein, membrane = (2 * 1 / 3 + 1) / (4 / 3 + 1 + 1), (2 * 2 / 3 + 1) / (4 / 3 + 2 + 1)
+    expected = np.log(3) + 0.5 * (1 - protein + 1 - membrane)
+    assert float(loss_of(torch.zeros(1, 3, 2, 2), classes, 0.5)) == pytest.approx(expected)
