@@ -85,6 +85,7 @@ def _run_parser(run: argparse.ArgumentParser) -> None:
     run.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of all products")
     run.add_argument("--apix", type=float, metavar="Å", help="voxel size, where the header does not state it")
     run.add_argument("--force-apix", action="store_true", help="take --apix even where it is 10 times the header's")
+    run.add_argument("--mode0-bytes", choices=("signed", "unsigned"), help="how the bytes of MRC mode 0 are meant")
     run.add_argument("--config", type=Path, metavar="TOML", help="options; `cryoscale config` prints them all")
     run.add_argument(
         "--from", dest="first", choices=STAGES, metavar="STAGE", help="do this stage and the later ones again"
@@ -178,6 +179,8 @@ def _spec_of(options: argparse.Namespace) -> RunSpec:
         ingest = dataclasses.replace(ingest, apix=options.apix)
     if options.force_apix:
         ingest = dataclasses.replace(ingest, force_apix=True)
+    if options.mode0_bytes:
+        ingest = dataclasses.replace(ingest, mode0_bytes=options.mode0_bytes)
     if options.mask_labels:
         merge = dataclasses.replace(merge, mask_labels=options.mask_labels)
     if options.separate_labels:

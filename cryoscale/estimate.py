@@ -23,7 +23,7 @@ from cryoscale.chunks import blocks
 from cryoscale.collection import Collection
 from cryoscale.errors import CryoscaleError
 from cryoscale.fit import projected_bytes as fit_bytes
-from cryoscale.io.source import open_source
+from cryoscale.io.source import peek_source
 from cryoscale.io.voxelsize import resolve_voxel_size
 from cryoscale.manifest import Entry
 from cryoscale.pipeline import STAGES
@@ -172,13 +172,11 @@ def _stages(entry: Entry, collection: Collection) -> tuple[str, ...]:
 
 
 def _opened(entry: Entry, collection: Collection) -> tuple[Geometry, int]:
-    scratch = collection.output / f".{entry.id}.dry-run"
-    try:
-        source = open_source(entry.source, scratch=scratch)
-        ingest_spec = collection.spec.ingest
-        voxel, _ = resolve_voxel_size(
-            source.voxel_size_found_angstrom, ingest_spec.apix or None, force=ingest_spec.force_apix, where=entry.source
-        )
-        return Geometry(source.shape, voxel, source.origin_angstrom), np.dtype(source.dtype).itemsize
-    finally:
-        scratch.unlink(missing_ok=True)
+    options = collection.spec.ingest
+    source = peek_source(
+        entry.source, mode0_bytes=options.mode0_bytes, ignore_extended_header=options.ignore_extended_header
+    )
+    voxel, _ = resolve_voxel_size(
+        source.voxel_size_found_angstrom, options.apix or None, force=options.force_apix, where=entry.source
+    )
+    return Geometry(source.shape, voxel, source.origin_angstrom), np.dtype(source.dtype).itemsize

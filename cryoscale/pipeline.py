@@ -101,7 +101,11 @@ Volume = dict[str, Any]
 
 def _from_tomogram(way: _Way, *, gpu: bool) -> Generator[Phase, list[Receipt], Volume]:
     spec, chunk = way.spec, way.spec.ingest.chunk_voxels
-    summary = yield from way.run("ingest", ingest.plan(way.tomogram, spec.ingest), dataclasses.asdict(spec.ingest))
+    summary = yield from way.run(
+        "ingest",
+        ingest.plan(way.tomogram, spec.ingest, mode0_bytes=spec.ingest.mode0_bytes),
+        dataclasses.asdict(spec.ingest),
+    )
     way.tomogram = dataclasses.replace(way.tomogram, geometry=Geometry.from_json(summary["geometry"]))
     source, intensity = str(summary["volume"]), (float(summary["centre"]), float(summary["scale"]))
     if spec.enhance.enabled and way.wanted("enhance"):
@@ -122,10 +126,14 @@ def _from_tomogram(way: _Way, *, gpu: bool) -> Generator[Phase, list[Receipt], V
 def _from_mask(way: _Way, entry: Entry) -> Generator[Phase, list[Receipt], Volume]:
     spec = way.spec
     if entry.source != entry.mask:
-        tomogram = yield from way.run("ingest", ingest.plan(way.tomogram, spec.ingest), dataclasses.asdict(spec.ingest))
+        tomogram = yield from way.run(
+            "ingest",
+            ingest.plan(way.tomogram, spec.ingest, mode0_bytes=spec.ingest.mode0_bytes),
+            dataclasses.asdict(spec.ingest),
+        )
         # The mask must have the tomogram's shape, and gets its voxel size.
         way.tomogram = dataclasses.replace(way.tomogram, geometry=Geometry.from_json(tomogram["geometry"]))
-    stage = ingest.plan(way.tomogram, spec.ingest, mask=entry.mask)
+    stage = ingest.plan(way.tomogram, spec.ingest, mask=entry.mask, mode0_bytes=spec.ingest.mode0_bytes)
     summary = yield from way.run("ingest-mask", stage, dataclasses.asdict(spec.ingest))
     way.tomogram = dataclasses.replace(way.tomogram, geometry=Geometry.from_json(summary["geometry"]))
     return {"source": str(summary["volume"]), "values": spec.merge.mask_labels, "scores": "", "proteins": False}

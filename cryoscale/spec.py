@@ -42,6 +42,8 @@ class IngestSpec:
     """Voxel size in ångström; 0 takes the header's, and refuses a header that does not state one."""
     force_apix: bool = False
     """Take `apix` even where it differs from the header by a factor of ten."""
+    mode0_bytes: str = ""
+    """How the bytes of MRC mode 0 are meant, signed or unsigned; empty follows the header, and asks in doubt."""
     chunk_voxels: tuple[int, int, int] = (64, 128, 128)
     """Chunk of every volume, z, y, x; z divisible by 4."""
     pyramid_levels: int = 3
@@ -152,6 +154,10 @@ class RunSpec:
     def __post_init__(self) -> None:
         """Refuse values that no stage could work with."""
         _require(self.ingest.apix >= 0, "ingest.apix", self.ingest.apix, "0 (from the header) or 0.5 to 100 Å")
+        signs = ("", "signed", "unsigned")
+        _require(
+            self.ingest.mode0_bytes in signs, "ingest.mode0_bytes", self.ingest.mode0_bytes, "signed, unsigned or empty"
+        )
         chunk = self.ingest.chunk_voxels
         _require(min(chunk) >= 8, "ingest.chunk_voxels", chunk, "at least 8 voxels on each axis")
         levels = self.ingest.pyramid_levels
