@@ -124,3 +124,25 @@ def test_region_outside_the_volume_is_refused(region: Region) -> None:
 def test_block_of_another_shape_is_refused(model: UNet) -> None:
     with pytest.raises(ValueError, match="is not the region to read"):
         predict_slab(model, np.zeros((1, 8, 8)), whole((1, 9, 8)), (1, 9, 8), centre=0.0, scale=1.0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_gpu_scores_as_the_cpu_does() -> None:
+    volume = np.random.default_rng(0).normal(1.0, 2.0, (5, 70, 85)).astype(np.float32)
+    folded = fold(random_model(1, slices_in=3))
+    expected = scored(for_inference(folded), volume, whole(volume.shape))
+    device = for_inference(folded, "cuda")
+    np.testing.assert_allclose(scored(device, volume, whole(volume.shape)), expected, atol=1e-4)
+    for region in blocks(volume.shape, (2, 32, 32)):
+        np.testing.assert_allclose(scored(device, volume, region), expected[:, *region.slices], atol=1e-4)
+
+
+def test_nothing_beyond_the_receptive_field_counts(model: UNet) -> None:
+    volume = np.random.default_rng(0).normal(1.0, 2.0, (7, 96, 96)).astype(np.float32)
+    region = Region((3, 40, 44), (4, 48, 52))
+    halo = (1, window_of(model).halo_voxels, window_of(model).halo_voxels)
+    kept = np.full_like(volume, 1e6)
+    near = region.grow(halo, volume.shape).slices
+    kept[near] = volume[near]
+    np.testing.assert_allclose(scored(model, kept, region), scored(model, volume, region), atol=1e-5)
