@@ -96,7 +96,7 @@ def _pictures(tomogram: TomogramReport) -> str:
             if name in tomogram.pictures
         ]
         if figures:
-            rows.append(f'<div class="{kind}">{"".join(figures)}</div>')
+            rows.append(f'<div class="{kind if len(figures) > 2 else "two"}">{"".join(figures)}</div>')
     if tomogram.left_out:
         words = ", ".join(clean(name) for name in tomogram.left_out if name != "thumbnail")
         if words:
@@ -111,7 +111,8 @@ def _distributions(tomogram: TomogramReport) -> str:
     charts = []
     for column, title, unit, factor in _CHARTS:
         rows = [row for row in tomogram.membranes if math.isfinite(_number(row.get(column, "")))]
-        if len(rows) > 1:
+        # Values that are all the same need no chart.
+        if len({row[column] for row in rows}) > 1:
             values = [factor * _number(row[column]) for row in rows]
             charts.append(distribution_chart(title, unit, values, [number_of(row) or 1 for row in rows]))
     if not charts:

@@ -286,7 +286,8 @@ def stack_figure(panels: Sequence[Panel], *, with_bar: bool = True) -> Figure:
 def _write(axes: Any, panel: Panel, width: int, *, with_bar: bool) -> None:
     """Title top left, axes bottom left, scale bar bottom right; on a dark plate where a picture is under it."""
     rows, columns = panel.rgba.shape[:2]
-    unit = width / 400
+    # Pictures of slices are shown at about 400 pixels, those of surfaces at about 560.
+    unit = width / (400 if panel.title else 560)
     plate = {"facecolor": (0.05, 0.06, 0.07, 0.72), "edgecolor": "none", "pad": 2.6 * unit}
     ink = "white" if panel.solid else _INK
     text = {"color": ink, "fontsize": 8.4 * unit, "zorder": 5}
@@ -329,7 +330,7 @@ def _arrows(axes: Any, panel: Panel, pad: float, unit: float, text: dict[str, An
 def _colour_bar(figure: Figure, top_nm: float) -> None:
     """Add a horizontal colour bar from 0 to `top_nm` at the lower left."""
     width, height = figure.get_size_inches() * _DPI
-    unit = width / 460
+    unit = width / 520
     bar = figure.add_axes((10 * unit / width, 24 * unit / height, 120 * unit / width, 7 * unit / height))
     bar.imshow(np.linspace(0, 1, 256)[None], cmap=_SD_MAP, aspect="auto", extent=(0, top_nm, 0, 1))
     bar.set_yticks([])

@@ -53,6 +53,8 @@ _CAPTIONS = {
     "raw": "Tomogram. {slab} where most membrane is cut.",
     "overlay": "Membranes laid over it. Full colour where the membrane was seen; dashed and paler where the fitted "
     "surface infers it.",
+    "overlay without a tomogram": "Membranes in three planes. Full colour where the membrane was seen; dashed and paler "
+    "where the fitted surface infers it.",
     "sections": "Surfaces behind each plane. Cut open at the slice beside them; pale where inferred.",
     "surfaces": "All membranes. One colour each, pale where inferred; the thin box is the tomogram.",
     "uncertainty": "How well the surface is known. Standard deviation of its position.",
@@ -125,7 +127,8 @@ def draw_pictures(folder: str, geometry: Geometry) -> Receipt:
         file = f"pictures/{name}.png"
         with atomic_write(root / file) as temporary:
             temporary.write_bytes(encode_png(figure_pixels(figure), dither=name not in ("raw", "overlay")))
-        pictures[name] = [file, _CAPTIONS[name].format(slab=slab)]
+        caption = "overlay without a tomogram" if name == "overlay" and "raw" not in panels else name
+        pictures[name] = [file, _CAPTIONS[caption].format(slab=slab)]
     return Receipt(tuple(entry[0] for entry in pictures.values()), {"pictures": pictures})
 
 
