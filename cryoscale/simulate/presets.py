@@ -43,9 +43,7 @@ def demo_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: 
     smallest = min(18.0 / voxel_nm, 0.5 * largest)
 
     def suits(new: Shape) -> bool:
-        apart = not any(encloses(m.shape, new) or encloses(new, m.shape) for m in scene.membranes)
-        inside = bool(scene.holds(new.samples, DEMO_MARGIN_VOXELS).all())
-        return inside and apart and scene.clears(new, DEMO_GAP_VOXELS)
+        return _stands_alone(scene, new)
 
     def vesicle(low: float, high: float) -> Callable[[], Shape]:
         return lambda: random_vesicle(rng, rng.uniform(0.0, shape), rng.uniform(low, high))
@@ -55,15 +53,16 @@ def demo_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: 
             scene.membranes.append(Bilayer(new, rng.uniform(2.5, 3.5)))
 
     count = int(rng.integers(6, 11))
-    for _ in range(20):
-        outer = first_that(vesicle(0.8 * largest, largest), suits, 400)
+    # The least inner vesicle and the gap must fit into the shortest axis of the outer one.
+    for _ in range(5 if 0.35 * largest > DEMO_GAP_VOXELS else 0):
+        outer = first_that(vesicle(0.8 * largest, largest), suits, 200)
         inner = _inner(rng, outer) if outer else None
         if inner:
             add(outer)
             add(inner)
             break
-    add(first_that(lambda: _demo_sheet(rng, scene, largest), suits, 400))
-    fixed = first_that(vesicle(0.4 * largest, 0.65 * largest), suits, 400)
+    add(first_that(lambda: _demo_sheet(rng, scene, largest), suits, 200))
+    fixed = first_that(vesicle(0.4 * largest, 0.65 * largest), suits, 200)
     add(fixed)
     if fixed is not None:
         add(_partner(rng, scene, fixed, (smallest, 0.55 * largest)))
@@ -84,13 +83,14 @@ def _demo_sheet(rng: np.random.Generator, scene: Scene, largest: float) -> Shape
 
 def _inner(rng: np.random.Generator, outer: Shape) -> Shape | None:
     """Make a vesicle that fits into another."""
-    middle, reach = outer.samples.mean(axis=0), 0.5 * float(np.ptp(outer.samples, axis=0).min())
+    middle = outer.samples.mean(axis=0)
+    room = float(np.linalg.norm(outer.samples - middle, axis=1).min()) - DEMO_GAP_VOXELS
 
     def make() -> Shape:
-        centre = middle + rng.uniform(-0.3, 0.3, 3) * reach
-        return random_vesicle(rng, centre, rng.uniform(0.35, 0.6) * reach, 0.7)
+        centre = middle + rng.uniform(-0.2, 0.2, 3) * room
+        return random_vesicle(rng, centre, rng.uniform(0.5, 0.9) * max(room, 1.0), 0.7)
 
-    return first_that(make, lambda new: encloses(outer, new) and clearance(outer, new) >= DEMO_GAP_VOXELS, 200)
+    return first_that(make, lambda new: encloses(outer, new) and clearance(outer, new) >= DEMO_GAP_VOXELS, 50)
 
 
 def _partner(rng: np.random.Generator, scene: Scene, fixed: Shape, radii: tuple[float, float]) -> Shape | None:
@@ -102,12 +102,14 @@ def _partner(rng: np.random.Generator, scene: Scene, fixed: Shape, radii: tuple[
         moving = random_vesicle(rng, fixed.samples.mean(axis=0), rng.uniform(*radii))
         return beside(fixed, moving, random_direction(rng, 0.4), rng.uniform(6.0, 9.5))
 
-    def suits(new: Shape) -> bool:
-        apart = not any(encloses(other, new) or encloses(new, other) for other in others)
-        inside = bool(scene.holds(new.samples, DEMO_MARGIN_VOXELS).all())
-        return inside and apart and rest.clears(new, DEMO_GAP_VOXELS)
+    return first_that(make, lambda new: _stands_alone(rest, new), 80)
 
-    return first_that(make, suits, 300)
+
+def _stands_alone(scene: Scene, new: Shape) -> bool:
+    if not scene.holds(new.samples, DEMO_MARGIN_VOXELS).all():
+        return False
+    apart = not any(encloses(m.shape, new) or encloses(new, m.shape) for m in scene.membranes)
+    return apart and scene.clears(new, DEMO_GAP_VOXELS)
 
 
 def training_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: float) -> Scene:

@@ -120,6 +120,8 @@ def beside(fixed: Shape, moving: Vesicle, direction: Doubles, gap_voxels: float)
         # No distance is ever overestimated by much, so these steps stop short of the surface.
         near = float(np.abs(fixed.distance(moving.samples + away * direction)[0]).min())
         away -= near - gap_voxels
+        if near - gap_voxels < 0.05:
+            break
     return replace(moving, centre=moving.centre + away * direction)
 
 
