@@ -219,7 +219,7 @@ def merge_regions_in_blocks(
     links = join_shells([block.shell for block in found], shape, distance_voxels)[1] if found else _NO_LINKS
     pieces = concatenate_regions([block.pieces for block in found])
     final, regions = number_regions(pieces, links_to_rows(links, offset), minimum_voxels)
-    labels = np.zeros(shape, np.int32)
+    labels = np.empty(shape, np.int32)
     for k, (origin, where) in enumerate(blocks):
         part = final[offset[k] : offset[k + 1]]
         labels[where] = relabel_block(array[where], origin, shape, distance_voxels, part, **options)

@@ -13,8 +13,10 @@ _RUN_BYTES = 32
 """One run of a shell: four int32, the piece's name, the value."""
 
 
-def projected_bytes(shape: Sequence[int], itemsize: int, separate_values: bool = False) -> int:
-    """Peak memory of labelling or painting one block, in bytes: an upper bound, reached by a checkerboard.
+def projected_bytes(
+    shape: Sequence[int], itemsize: int, *, reach_voxels: int, minimum_voxels: int = 1, separate_values: bool = False
+) -> int:
+    """Peak memory of labelling or painting one block, in bytes: an upper bound, for a checkerboard as for membranes.
 
     Parameters
     ----------
@@ -22,22 +24,28 @@ def projected_bytes(shape: Sequence[int], itemsize: int, separate_values: bool =
         Voxels of the block, z, y, x.
     itemsize
         Bytes of a voxel of the source.
+    reach_voxels
+        Thickness of the block's shell in voxels; the distance is taken to be at least sqrt(3).
+    minimum_voxels
+        Regions that are smaller and clear of the shell are dropped.
     separate_values
-        Whether values are kept apart: then every voxel may be a run of its own.
+        Whether values are kept apart: then every voxel may be a run, and a piece, of its own.
 
     Notes
     -----
-    Raw voxels while their chunks are decompressed, the mask and its temporaries; runs (start, stop, parent, label, z, y
-    and what each step adds); the pieces of the shell, of which there is at most one in 2 x 2 x 2 voxels (one a voxel
-    where values are kept apart); the labels.
+    Raw voxels while their chunks are decompressed, the mask and its temporaries; runs, at most one in two voxels
+    (start, stop, parent, label, z, y and what each step adds); pieces, at most one in 2 x 2 x 2 voxels; the labels.
     """
-    voxels = math.prod(shape)
-    rows = math.prod(shape[:-1])
+    voxels, rows = math.prod(shape), math.prod(shape[:-1])
+    shell = voxels - math.prod(max(n - 2 * reach_voxels, 0) for n in shape)
     runs = rows * (shape[-1] if separate_values else -(-shape[-1] // 2))
-    per_voxel = 2 * itemsize + 2 + 4 + (itemsize if separate_values else 0)
-    per_run = 64 + (8 if separate_values else 0)
-    pieces = voxels if separate_values else voxels // 8
-    return per_voxel * voxels + per_run * runs + 2 * BYTES_PER_REGION * pieces + 24 * rows + (16 << 20)
+    # One piece at most in a cell of 2 x 2 x 2 voxels; cells at the upper ends may be cut.
+    cells = voxels if separate_values else math.prod(-(-n // 2) for n in shape)
+    share = 1 if separate_values else 4
+    pieces = min(cells, shell // share + voxels // minimum_voxels)
+    per_voxel = 2 * itemsize + 6 + (itemsize if separate_values else 0)
+    per_run = 48 + (8 if separate_values else 0)
+    return per_voxel * voxels + per_run * runs + (BYTES_PER_REGION + 16) * pieces + 24 * rows + (16 << 20)
 
 
 def projected_join_bytes(runs: int, rows: int) -> int:

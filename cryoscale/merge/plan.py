@@ -35,6 +35,7 @@ from cryoscale.io.omezarr import create_image, image_dtype, read_region, write_r
 from cryoscale.merge.blocks import label_block, links_to_rows, relabel_block
 from cryoscale.merge.foreground import Foreground
 from cryoscale.merge.memory import projected_bytes, projected_join_bytes, projected_number_bytes
+from cryoscale.merge.near import reach_voxels
 from cryoscale.merge.regions import Regions, concatenate_regions, number_regions
 from cryoscale.merge.shell import Shell, join_shells
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
@@ -142,7 +143,7 @@ def plan(
     create_image(tomogram.path(INSTANCES[stage]), geometry, np.uint32, chunk_voxels, labels=True)
     edge = tuple(max(limit // chunk, 1) * chunk for limit, chunk in zip(_BLOCK_VOXELS, chunk_voxels, strict=True))
     owned = blocks(geometry.shape, edge)
-    memory = [projected_bytes(box.shape, image_dtype(path).itemsize, separate_values) for box in owned]
+    memory = [_block_bytes(task, box, image_dtype(path).itemsize) for box in owned]
     labelled = yield [
         Unit((f"{stage}-label", tomogram.id, k), label_unit, (task, box, k), memory[k]) for k, box in enumerate(owned)
     ]
@@ -170,6 +171,16 @@ def plan(
         "distance_voxels": distance,
         "minimum_voxels": minimum,
     }
+
+
+def _block_bytes(task: Task, box: Region, itemsize: int) -> int:
+    return projected_bytes(
+        box.shape,
+        itemsize,
+        reach_voxels=reach_voxels(task.distance_voxels),
+        minimum_voxels=task.minimum_voxels,
+        separate_values=task.foreground.separate_values,
+    )
 
 
 def _foreground(
