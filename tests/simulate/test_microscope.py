@@ -1,0 +1,114 @@
+"""The tomogram: its noise as asked, its wedge where physics puts it, dark membranes, and seeds."""
+
+import numpy as np
+import pytest
+
+from cryoscale.simulate import image_phantom, make_phantom, training_volume
+from cryoscale.simulate.microscope import tilt_angles
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return make_phantom((80, 112, 128), seed=3)
+
+
+@pytest.fixture(scope="module")
+def clean(phantom):
+    return image_phantom(phantom.density, seed=1, snr=float("inf"))
+
+
+@pytest.mark.parametrize("snr", [0.05, 0.3])
+def test_snr_is_the_ratio_of_variances(phantom, clean, snr):
+    noise = image_phantom(phantom.density, seed=1, snr=snr) - clean
+    assert np.var(clean, dtype=float) / np.var(noise, dtype=float) == pytest.approx(snr, rel=1e-3)
+    assert abs(np.corrcoef(noise.ravel(), clean.ravel())[0, 1]) < 0.02
+
+
+def test_one_seed_one_tomogram(phantom):
+    density = phantom.density[20:60, 30:70, 30:78]
+    one, same, other = (image_phantom(density, seed=s, snr=0.2) for s in (4, 4, 5))
+    np.testing.assert_array_equal(one, same)
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] < 0.9
+
+
+def test_membranes_and_proteins_are_dark(phantom, clean):
+    side = phantom.beam_angle > 60
+    assert clean.dtype == np.float32
+    assert clean.shape == phantom.density.shape
+    assert clean[side].mean() < clean.mean() - 2 * clean[phantom.instances == 0].std()
+    assert clean[phantom.density > 6].mean() < clean[side].mean()
+
+
+def test_caps_vanish_in_the_wedge(phantom, clean):
+    """Correlation with the density: high for side walls, low for caps; with all tilts the difference is gone."""
+    caps, sides = agreement(phantom, clean)
+    assert sides > 0.6
+    assert caps < 0.3
+    assert sides > caps + 0.4
+    full = image_phantom(
+        phantom.density, seed=1, snr=float("inf"), tilt_range_degrees=88.5, tilt_step_degrees=1.5, shift_sd_nm=0.0
+    )
+    caps, sides = agreement(phantom, full)
+    assert caps > 0.6
+
+
+def agreement(phantom, tomogram):
+    """Correlation with the truth where normals are within 25 degrees of the beam, and beyond 65."""
+    from scipy import ndimage
+
+    index = ndimage.distance_transform_edt(phantom.instances == 0, return_distances=False, return_indices=True)
+    angle = phantom.beam_angle[tuple(index)]
+    near = ndimage.binary_dilation(phantom.instances > 0, iterations=4)
+    return [
+        -np.corrcoef(tomogram[near & where], phantom.density[near & where])[0, 1] for where in (angle < 25, angle > 65)
+    ]
+
+
+def test_contrast_without_flipping_has_more_fringes(phantom, clean):
+    plain = image_phantom(phantom.density, seed=1, snr=float("inf"), phase_flip=False)
+    side = phantom.beam_angle > 60
+    assert plain[side].mean() < 0
+    assert (
+        np.corrcoef(-plain[side], phantom.density[side])[0, 1] < np.corrcoef(-clean[side], phantom.density[side])[0, 1]
+    )
+
+
+def test_surroundings_leave_no_edge():
+    """A uniform slab must come out flat: nothing in it tells where the box ends sideways."""
+    slab = image_phantom(np.ones((40, 48, 160), np.float32), seed=0, snr=float("inf"), shift_sd_nm=0.0)
+    middle = slab[15:25]
+    assert np.abs(middle - middle.mean()).max() < 0.05
+
+
+def test_tilts_hold_zero():
+    np.testing.assert_allclose(tilt_angles(60.0, 3.0), np.arange(-60, 61, 3))
+    assert len(tilt_angles(50.5, 2.0)) == 51
+
+
+def test_training_volume():
+    tomogram, classes = training_volume(6, (32, 64, 96))
+    assert tomogram.shape == classes.shape == (32, 64, 96)
+    assert tomogram.dtype == np.float32
+    assert classes.dtype == np.uint8
+    assert np.isfinite(tomogram).all()
+    again, truth = training_volume(6, (32, 64, 96))
+    np.testing.assert_array_equal(tomogram, again)
+    np.testing.assert_array_equal(classes, truth)
+    assert (training_volume(7, (32, 64, 96))[0] != tomogram).any()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"snr": 0.0},
+        {"snr": float("nan")},
+        {"density": np.zeros((4, 4), np.float32)},
+        {"voxel_size_angstrom": 0.0},
+        {"tilt_range_degrees": 90.0},
+        {"tilt_step_degrees": 0.0},
+        {"dose_per_angstrom2": 0.0},
+    ],
+)
+def test_bad_arguments(bad):
+    with pytest.raises(ValueError, match="must be"):
+        image_phantom(**({"density": np.zeros((4, 4, 4), np.float32), "seed": 0, "snr": 1.0} | bad))

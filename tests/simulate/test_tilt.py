@@ -1,0 +1,64 @@
+"""Projection and back-projection against SciPy's rotation, the adjoint identity and a disc whose inverse is known."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cryoscale.simulate.microscope import reconstruct
+from cryoscale.simulate.tilt import back_project, project
+
+
+@pytest.mark.parametrize("tilt", [-60.0, -20.0, 0.0, 35.0, 90.0])
+def test_project_is_rotate_and_sum(tilt):
+    volume = np.zeros((40, 3, 40), np.float32)
+    volume[12:22, :, 20:31] = np.random.default_rng(0).uniform(1, 2, (10, 3, 11))
+    volume = ndimage.gaussian_filter(volume, (2, 0, 2))
+    # The rotation in the (z, x) plane that brings the beam at this tilt onto z.
+    rotated = ndimage.rotate(volume, tilt, axes=(0, 2), reshape=False, order=3)
+    np.testing.assert_allclose(
+        project(volume, [tilt], 40)[0], rotated.sum(axis=0), atol=0.01 * rotated.sum(axis=0).max()
+    )
+    if tilt not in (0.0, 90.0):
+        mirrored = project(volume, [-tilt], 40)[0]
+        assert np.abs(mirrored - rotated.sum(axis=0)).max() > 0.2 * rotated.sum(axis=0).max()
+
+
+def test_back_projection_is_the_adjoint():
+    rng = np.random.default_rng(1)
+    tilts = np.linspace(-70, 65, 9)
+    volume = rng.normal(size=(11, 4, 17)).astype(np.float32)
+    projections = rng.normal(size=(9, 4, 19)).astype(np.float32)
+    there = np.vdot(project(volume, tilts, 19).astype(float), projections)
+    back = np.vdot(volume.astype(float), back_project(projections, tilts, volume.shape))
+    assert there == pytest.approx(back, rel=1e-5)
+
+
+def test_point_comes_back_to_its_voxel_at_full_range():
+    volume = np.zeros((31, 5, 41), np.float32)
+    volume[9, 2, 28] = 1
+    tilts = np.arange(-90, 90, 3.0)
+    image = reconstruct(project(volume, tilts, 64), tilts, volume.shape)
+    assert np.unravel_index(image.argmax(), image.shape) == (9, 2, 28)
+    image[9, 2, 28] = 0
+    assert image.max() < 0.5 * 1.0
+
+
+def test_full_range_inverts_the_projection_and_a_wedge_does_not():
+    z, x = np.mgrid[:64, :64] - 31.5
+    disc = ndimage.gaussian_filter((np.hypot(z - 4, x + 6) < 15).astype(np.float32), 1.5)[:, None]
+    tilts = np.arange(-90, 90, 1.5)
+    image = reconstruct(project(disc, tilts, 100), tilts, disc.shape)
+    assert np.abs(image - disc).max() < 0.05
+    tilts = np.arange(-60, 60.1, 1.5)
+    wedge = reconstruct(project(disc, tilts, 100), tilts, disc.shape)
+    assert np.abs(wedge - disc).max() > 0.2
+
+
+def test_read_only_input_and_bad_arguments():
+    volume = np.zeros((4, 5, 6), np.float32)
+    volume.flags.writeable = False
+    assert project(volume, 0, 8).shape == (1, 5, 8)
+    with pytest.raises(ValueError, match="z, y, x"):
+        project(volume[0], 0, 8)
+    with pytest.raises(ValueError, match="projections must be"):
+        back_project(np.zeros((2, 5, 8), np.float32), [0], (4, 5, 6))
