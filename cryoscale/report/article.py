@@ -15,6 +15,8 @@ __all__ = ["area_nm2", "article", "is_closed", "number_of"]
 
 _MOST_ROWS = 60
 _NUMBER_COLUMNS = ("membrane", "id", "number", "label")
+_IN_FILE_ONLY = ("_low_angstrom", "_high_angstrom", "mesh")
+"""Ends of the names of columns that only programs read."""
 _CHARTS = (
     ("area_nm2", "Area", "nm²", 1.0),
     ("mean_sd_nm", "Standard deviation of the position", "nm", 1.0),
@@ -126,13 +128,15 @@ def _membranes(tomogram: TomogramReport) -> str:
     if not rows:
         return '<p class="soft">No membranes were found.</p>'
     rows.sort(key=lambda row: number_of(row) or 0)
-    columns = [name for name in rows[0] if any(row.get(name) for row in rows)]
+    columns = [name for name in rows[0] if any(row.get(name) for row in rows) and not name.endswith(_IN_FILE_ONLY)]
+    # Sentences come last: they push no number out of sight.
+    columns.sort(key=lambda name: "reason" in name)
     cells = [[_swatched(row, name) for name in columns] for row in rows]
     heads = [(*column_head(name), any(row[n][1] for row in cells)) for n, name in enumerate(columns)]
     total = len(tomogram.membranes)
-    words = f"the {len(rows)} largest of {total}; all are in the CSV file" if total > len(rows) else f"{total}"
-    link = f'<a href="{clean(tomogram.id)}/membranes.csv">membranes.csv</a>'
-    return f'<h3>Membranes <span class="soft small">{words} · {link}</span></h3>{table(heads, cells)}'
+    words = f"the {len(rows)} largest of {total}" if total > len(rows) else f"{total}"
+    link = f'all, with places and meshes, in <a href="{clean(tomogram.id)}/membranes.csv">membranes.csv</a>'
+    return f'<h3>Membranes <span class="soft small">{words}; {link}</span></h3>{table(heads, cells)}'
 
 
 def _swatched(row: Mapping[str, str], column: str) -> tuple[str, bool]:
@@ -191,4 +195,6 @@ def _cost(tomogram: TomogramReport) -> str:
     total = duration(sum(tomogram.stage_seconds.values()))
     peak = f", peak memory {size_of(tomogram.peak_bytes)}" if tomogram.peak_bytes else ""
     chart = times_chart(tomogram.stage_seconds, words)
-    return f'<h3>Time <span class="soft small">{total} in all{peak}</span></h3><div class="charts">{chart}</div>'
+    return (
+        f'<h3>Time <span class="soft small">{total} of work in all{peak}</span></h3><div class="charts">{chart}</div>'
+    )

@@ -151,7 +151,7 @@ def times_chart(seconds: Mapping[str, float], words: Mapping[str, str]) -> str:
             f'<rect class="b" x="72" y="{y}" width="{max(1.0, 130 * value / longest):.1f}" height="14" rx="2"/>'
             f'<text x="{78 + max(1.0, 130 * value / longest):.1f}" y="{y + 11}">{clean(words[stage])}</text>'
         )
-    return _svg("Wall time by stage", "".join(parts), height=16 + 20 * len(seconds))
+    return _svg("Time by stage", "".join(parts), height=16 + 20 * len(seconds))
 
 
 def _svg(label: str, inside: str, *, height: int) -> str:

@@ -4,7 +4,7 @@ nm per pixel = nm per voxel / zoom, the same in every panel of a picture.
 
 Every picture is a stack of panels drawn at whole pixels by an Agg canvas of its own (nothing of matplotlib's global
 state is touched). Rows run upwards, as IMOD and ChimeraX show them: y up in xy, z up in xz and yz. Writing stands on
-the panels or in a grey that reads on white and on black, and everything else is transparent.
+dark plates or in a grey that reads on white and on black; what shows nothing is transparent.
 """
 
 from __future__ import annotations
@@ -49,7 +49,12 @@ _GAP = 6
 _INK = "#848c95"
 _SHORTEST = 400
 """Least width of a picture in pixels: smaller slices are enlarged by a whole factor."""
+_TALLEST = 1000
+"""Most rows of a panel, where an enlargement is chosen."""
+_STEEPEST = 1.25
+"""Most height of a picture of surfaces, in widths."""
 _GREYS = 24
+_DARK = 30
 _SD_MAP = "viridis"
 
 
@@ -81,12 +86,10 @@ class Panel:
     """Name of the axis that runs to the right; empty for none."""
     up: str
     nm_per_pixel: float
-    solid: bool
-    """Whether the writing can count on an opaque picture under it."""
 
 
 def grey_of(raw: NDArray[np.floating], *, percentiles: tuple[float, float] = (0.1, 99.9)) -> NDArray[np.uint8]:
-    """Map intensities to greys, black and white at two percentiles; NaN becomes middle grey.
+    """Map intensities to greys, black and white at two percentiles; NaN becomes middle grey, nothing but NaN dark.
 
     Returns
     -------
@@ -94,7 +97,9 @@ def grey_of(raw: NDArray[np.floating], *, percentiles: tuple[float, float] = (0.
         As `raw`, one of 24 greys: the noise hides the steps, and the file is half the size.
     """
     values = raw[np.isfinite(raw)]
-    low, high = np.percentile(values, percentiles) if values.size else (0.0, 1.0)
+    if not values.size:
+        return np.full(raw.shape, _DARK, np.uint8)
+    low, high = np.percentile(values, percentiles)
     share = np.clip((raw - low) / max(high - low, 1e-12), 0, 1)
     steps = np.rint(np.where(np.isfinite(raw), share, 0.5) * (_GREYS - 1))
     return np.asarray(np.rint(steps * (255 / (_GREYS - 1))), np.uint8)
@@ -107,7 +112,7 @@ def overlay_of(grey: NDArray[np.uint8], labels: NDArray[np.integer], inferred: N
     row, column = np.indices(labels.shape)
     dash = max(3, round(labels.shape[1] / 120))
     gap = (row // dash + column // dash) % 2 == 1
-    opacity = np.where(inferred & gap, 0.45, 0.78) * (labels > 0)
+    opacity = np.where(inferred & gap, 0.3, 0.78) * (labels > 0)
     colour = np.where((inferred & gap)[..., None], tint(colour), colour)
     mixed = under + (colour - under) * opacity[..., None]
     return np.asarray(np.rint(mixed), np.uint8)
@@ -121,8 +126,7 @@ def slice_panels(slices: Sequence[Slice], *, overlay: bool) -> list[Panel]:
     ValueError
         The arrays of a slice differ in shape.
     """
-    columns = max((s.raw.shape[1] for s in slices), default=1)
-    zoom = _zoom(columns)
+    zoom = _zoom(slices)
     panels = []
     for plane in slices:
         if not plane.raw.shape == plane.labels.shape == plane.inferred.shape:
@@ -135,12 +139,15 @@ def slice_panels(slices: Sequence[Slice], *, overlay: bool) -> list[Panel]:
         rgba = np.dstack([colours, np.full(grey.shape, 255, np.uint8)])
         third = "zyx".replace(plane.name[0], "").replace(plane.name[1], "")
         title = f"{third} = {plane.position_nm:.0f} nm"
-        panels.append(Panel(rgba, title, plane.name[0], plane.name[1], plane.nm_per_pixel / zoom, solid=True))
+        panels.append(Panel(rgba, title, plane.name[0], plane.name[1], plane.nm_per_pixel / zoom))
     return panels
 
 
-def _zoom(columns: int) -> int:
-    return max(1, math.ceil(_SHORTEST / columns))
+def _zoom(slices: Sequence[Slice]) -> int:
+    """Whole factor that makes the pictures wide enough, but not taller than the tallest."""
+    columns = max((s.raw.shape[1] for s in slices), default=_SHORTEST)
+    rows = max((s.raw.shape[0] for s in slices), default=1)
+    return max(1, min(math.ceil(_SHORTEST / columns), _TALLEST // rows))
 
 
 def _enlarge(array: NDArray[Any], zoom: int) -> NDArray[Any]:
@@ -162,7 +169,7 @@ def section_panels(
         Lengths z, y, x of the tomogram.
     """
     views = {"xy": (TOP, 0, 1.0), "xz": (FRONT, 1, -1.0), "yz": (RIGHT, 2, 1.0)}
-    zoom = _zoom(max((s.raw.shape[1] for s in slices), default=1))
+    zoom = _zoom(slices)
     panels = []
     for plane in slices:
         view, axis, sense = views[plane.name]
@@ -171,7 +178,7 @@ def section_panels(
         buffers = rasterise(surfaces, frame, cut_nm=sense * (plane.position_nm - box_nm[axis] / 2))
         rgba = shade(buffers, light(buffers), _membrane_colours(buffers.number, buffers.value[..., 0]))
         title = f"behind {'zyx'[axis]} = {plane.position_nm:.0f} nm"
-        panels.append(Panel(rgba, title, plane.name[0], plane.name[1], 1 / frame.pixels_per_nm, solid=False))
+        panels.append(Panel(rgba, title, plane.name[0], plane.name[1], 1 / frame.pixels_per_nm))
     return panels
 
 
@@ -192,7 +199,7 @@ def surface_figures(
     box_nm
         Lengths z, y, x of the tomogram, drawn as a thin box.
     width
-        Pixels across, divisible by 3.
+        Pixels across; less for a box so tall that the picture would be more than 1.25 times as high as wide.
 
     Returns
     -------
@@ -200,6 +207,8 @@ def surface_figures(
         By membrane; by the standard deviation of the position, with a bar of its colours; the first again at a third
         of the size, without a scale bar.
     """
+    across, high = Frame(_OBLIQUE, box_nm, width).extent_nm
+    width = max(3, 3 * round(width * min(1.0, _STEEPEST * across / high) / 3))
     frame = Frame(_OBLIQUE, box_nm, width, margin=0.015)
     buffers = rasterise(surfaces, frame)
     lighting = light(buffers)
@@ -208,12 +217,12 @@ def surface_figures(
     by_membrane = shade(buffers, lighting, _membrane_colours(buffers.number, buffers.value[..., 0]), lines=lines)
     there = buffers.number > 0
     sd_nm = buffers.value[..., -1]
-    top_nm = _nice_above(float(np.percentile(sd_nm[there], 99))) if there.any() else 1.0
+    top_nm = _nice_above(float(np.percentile(sd_nm[there], 90))) if there.any() else 1.0
     colours = np.zeros((*there.shape, 3), np.float32)
     colours[there] = 255 * colormaps[_SD_MAP](sd_nm[there] / top_nm)[:, :3]
     by_sd = shade(buffers, lighting, colours, lines=lines)
-    pictures = [Panel(rgba, "", "", "", scale, solid=False) for rgba in (by_membrane, by_sd)]
-    small = Panel(_third(by_membrane), "", "", "", 3 * scale, solid=False)
+    pictures = [Panel(rgba, "", "", "", scale) for rgba in (by_membrane, by_sd)]
+    small = Panel(_third(by_membrane), "", "", "", 3 * scale)
     first, second = (stack_figure([panel]) for panel in pictures)
     _colour_bar(second, top_nm)
     return first, second, stack_figure([small], with_bar=False)
@@ -284,26 +293,24 @@ def stack_figure(panels: Sequence[Panel], *, with_bar: bool = True) -> Figure:
 
 
 def _write(axes: Any, panel: Panel, width: int, *, with_bar: bool) -> None:
-    """Title top left, axes bottom left, scale bar bottom right; on a dark plate where a picture is under it."""
+    """Title top left, axes bottom left, scale bar bottom right: on dark plates, but plain where there is no title."""
     rows, columns = panel.rgba.shape[:2]
     # Pictures of slices are shown at about 400 pixels, those of surfaces at about 560.
     unit = width / (400 if panel.title else 560)
     plate = {"facecolor": (0.05, 0.06, 0.07, 0.72), "edgecolor": "none", "pad": 2.6 * unit}
-    ink = "white" if panel.solid else _INK
+    ink = "white" if panel.title else _INK
     text = {"color": ink, "fontsize": 8.4 * unit, "zorder": 5}
     pad = 10 * unit
     if panel.title:
-        boxed = {"bbox": plate} if panel.solid else {}
-        axes.text(pad, rows - pad, panel.title, ha="left", va="top", **text, **boxed)
+        axes.text(pad, rows - pad, panel.title, ha="left", va="top", bbox=plate, **text)
     if panel.right:
-        if panel.solid:
-            _plate(axes, plate["facecolor"], 0.5 * pad, 0.5 * pad, 4.3 * pad, 4.3 * pad)
+        _plate(axes, plate["facecolor"], 0.5 * pad, 0.5 * pad, 4.3 * pad, 4.3 * pad)
         _arrows(axes, panel, pad, unit, text)
     if with_bar:
         length = scale_bar_nm(columns * panel.nm_per_pixel)
         right, left = columns - pad, columns - pad - length / panel.nm_per_pixel
         words = f"{length:g} nm" if length < 1000 else f"{length / 1000:g} µm"
-        if panel.solid:
+        if panel.title:
             _plate(axes, plate["facecolor"], left - 0.5 * pad, 0.5 * pad, right - left + pad, 2.5 * pad)
         axes.add_patch(Rectangle((left, 0.9 * pad), right - left, 2.4 * unit, color=ink, lw=0, zorder=5))
         axes.text((left + right) / 2, pad + 5.5 * unit, words, ha="center", va="bottom", **text)

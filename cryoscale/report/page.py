@@ -60,7 +60,7 @@ def render_page(run: ReportRun) -> str:
         _problems(run),
         _methods(run),
         "</main>",
-        f"<footer>Made by cryoscale {clean(run.version)}, {clean(run.created_utc)}. "
+        f"<footer>Made by cryoscale {clean(run.version)}, {_moment(run.created_utc)}. "
         "This page is complete in itself: it loads nothing and runs nothing.</footer>",
     ]
     head = (
@@ -76,8 +76,13 @@ def render_page(run: ReportRun) -> str:
 def _header(run: ReportRun) -> str:
     return (
         f'<header><p class="eyebrow">Membranes in cryo-electron tomograms</p><h1>{clean(run.title)}</h1>'
-        f'<p class="soft">{clean(run.created_utc)} · cryoscale {clean(run.version)}</p></header>'
+        f'<p class="soft">{_moment(run.created_utc)} · cryoscale {clean(run.version)}</p></header>'
     )
+
+
+def _moment(text: str) -> str:
+    """Write an ISO time as people do."""
+    return clean(text.replace("T", " ").replace("+00:00", " UTC"))
 
 
 def _tiles(run: ReportRun) -> str:
@@ -115,15 +120,11 @@ def _known(row: object) -> bool:
 
 
 def _alert(run: ReportRun) -> str:
-    if not run.failures and not run.skipped:
+    if not run.failures:
         return ""
-    parts = []
-    if run.failures:
-        total = len(run.failures) + len(run.tomograms)
-        parts.append(f"{len(run.failures)} of {total} tomograms failed")
-    if run.skipped:
-        parts.append(f"{len(run.skipped)} skipped")
-    return f'<p class="alert">{", ".join(parts)}: <a href="#problems">which, and why</a>.</p>'
+    total = len(run.failures) + len(run.tomograms)
+    words = f"{len(run.failures)} of {total} tomograms failed"
+    return f'<p class="alert">{words}: <a href="#problems">which, and why</a>.</p>'
 
 
 def _gallery(shown: list[TomogramReport]) -> str:
@@ -163,7 +164,8 @@ def _overview(tomograms: tuple[TomogramReport, ...], with_article: set[str]) -> 
 def _problems(run: ReportRun) -> str:
     if not run.failures and not run.skipped:
         return ""
-    parts = ['<section id="problems"><h2>Failed and skipped</h2>']
+    title = " and ".join(word for word, there in (("Failed", run.failures), ("Skipped", run.skipped)) if there)
+    parts = [f'<section id="problems"><h2>{title.capitalize()}</h2>']
     if run.failures:
         rows = [[(clean(a), False), (clean(b), False), (clean(c, longest=1000), False)] for a, b, c in run.failures]
         parts.append(table([("tomogram", "", False), ("stage", "", False), ("why it failed", "", False)], rows))

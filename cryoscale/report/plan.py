@@ -53,8 +53,8 @@ _CAPTIONS = {
     "raw": "Tomogram. {slab} where most membrane is cut.",
     "overlay": "Membranes laid over it. Full colour where the membrane was seen; dashed and paler where the fitted "
     "surface infers it.",
-    "overlay without a tomogram": "Membranes in three planes. Full colour where the membrane was seen; dashed and paler "
-    "where the fitted surface infers it.",
+    "overlay without a tomogram": "Membranes in three planes. Full colour where the membrane was seen; dashed and "
+    "paler where the fitted surface infers it.",
     "sections": "Surfaces behind each plane. Cut open at the slice beside them; pale where inferred.",
     "surfaces": "All membranes. One colour each, pale where inferred; the thin box is the tomogram.",
     "uncertainty": "How well the surface is known. Standard deviation of its position.",
@@ -177,7 +177,7 @@ def _slab_planes(voxel_nm: float) -> int:
 
 def _read_slice(root: Path, geometry: Geometry, axis: int, plane: int, near: _Near) -> Slice:
     """Read one plane: the mean of a slab of the tomogram, and the labels of its middle."""
-    step = max(1, -(-max(geometry.shape[1:]) // _WIDEST))
+    step = max(1, -(-max(geometry.shape) // _WIDEST))
     half = _slab_planes(geometry.voxel_size_nm) // 2
     labels = _read_planes(root / _LABELS, geometry.shape, axis, plane, 0)[0, ::step, ::step]
     raw = np.full(labels.shape, np.nan, np.float32)

@@ -255,8 +255,8 @@ def light(buffers: Buffers) -> Light:
     unit = np.where(inside[..., None], -unit, unit)
     key = np.clip(unit @ _KEY_LIGHT, 0, 1)
     gloss = np.clip(unit @ _HALFWAY, 0, 1) ** 40
-    bright = 0.54 + 0.08 * unit[..., 1] + 0.46 * key
-    bright *= 1 - 0.75 * _hollows(buffers.nearness, there, diagonal)
+    bright = 0.58 + 0.08 * unit[..., 1] + 0.46 * key
+    bright *= 1 - 0.6 * _hollows(buffers.nearness, there, diagonal)
     bright *= 1 - 0.62 * _outlines(buffers.nearness, there, diagonal)
     return Light(bright.astype(np.float32), (0.16 * gloss * ~inside).astype(np.float32), inside)
 

@@ -41,7 +41,7 @@ class TomogramReport:
     protein_count: int | None = None
     """None where proteins were not looked for."""
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Wall time of each stage, in order."""
+    """Time that the units of each stage took, in order; on several workers more than passed on the clock."""
     peak_bytes: int = 0
     """Largest resident memory of any process that worked on it."""
     scores: Mapping[str, float | Sequence[float]] | None = None

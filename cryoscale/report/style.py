@@ -64,10 +64,10 @@ figcaption b{color:var(--ink);font-weight:620}
 .chart .f{fill:var(--accent)}
 .scroll{overflow-x:auto;margin:0 -28px;padding:0 28px}
 table{border-collapse:collapse;font-size:.87rem;min-width:min(100%,640px)}
-th{text-align:left;font-weight:600;vertical-align:bottom;padding:6px 18px 7px 0;border-bottom:1px solid var(--ink);
+th{text-align:left;font-weight:600;vertical-align:bottom;padding:6px 15px 7px 0;border-bottom:1px solid var(--ink);
 line-height:1.25}
 th small{display:block;font-weight:400;color:var(--soft)}
-td{padding:5px 18px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;max-width:34ch;overflow-wrap:anywhere}
+td{padding:5px 15px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;max-width:34ch;overflow-wrap:anywhere}
 th.n,td.n{text-align:right;white-space:nowrap}
 td.w{min-width:24ch}
 tr:last-child td{border-bottom:0}

@@ -115,6 +115,14 @@ def test_surfaces_by_membrane_and_by_uncertainty() -> None:
     assert not np.array_equal(first, second)
 
 
+def test_towers_do_not_make_towering_pictures() -> None:
+    box = (900.0, 30.0, 30.0)
+    first = surface_figures([sphere((450.0, 15.0, 15.0), 12.0)], box, width=300)[0]
+    assert figure_pixels(first).shape[0] < 1.4 * 300
+    tower = Slice("xz", 15.0, np.zeros((900, 30)), np.zeros((900, 30), int), np.zeros((900, 30), bool), 1.0)
+    assert slice_panels([tower], overlay=False)[0].rgba.shape[0] <= 1000
+
+
 def test_slices_that_do_not_fit_are_refused() -> None:
     bad = Slice("xy", 0.0, np.zeros((4, 4)), np.zeros((4, 5), int), np.zeros((4, 4), bool), 1.0)
     with pytest.raises(ValueError, match="one shape"):

@@ -171,7 +171,7 @@ def test_what_is_told() -> None:
         "Why 1 of 4 is not closed",
         "cut by the border plain: membrane 3",
         "1 of 3 tomograms failed",
-        "1 min 16 s in all",
+        "1 min 16 s of work in all",
         "peak memory 3.00 GiB",
         "Journal of Computational Science",
         "distance_nm = 2.0",
