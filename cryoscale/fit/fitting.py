@@ -228,7 +228,11 @@ def _finish(
     step = float(np.clip(prepared.radius / 8, 1.5, 4.0))
     margin = OVERLAP if prepared.large else max(LEAST_MARGIN, MARGIN * prepared.radius)
     near = control if prepared.large else None
-    samples = trace(model.value_gradient, data.min(0) - margin, data.max(0) + margin, step, near=near, reach=margin)
+    low, high = data.min(0) - margin, data.max(0) + margin
+    try:
+        samples = trace(model.value_gradient, low, high, step, near=near, reach=margin)
+    except ValueError as error:
+        return error
     corners = None if box is None else (np.array(box[0]) / prepared.unit, np.array(box[1]) / prepared.unit)
     verdict = judge(samples, data, limit=prepared.limit, box=corners)
     if not verdict.keep.any():

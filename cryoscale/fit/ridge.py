@@ -64,8 +64,7 @@ def ridge_points(score: Any, mask: Any, *, threshold: float = 0.5) -> Array:
     normal, least = vectors[:, :, 0], values[:, 0]
     curved = least < -1e-6
     along = (slope * normal).sum(1)
-    offset = np.where(curved, -along / np.where(curved, least, -1.0), np.inf)
-    step = offset[:, None] * normal
+    step = (-along / np.where(curved, least, -1.0))[:, None] * normal
     top = curved & (np.abs(step) <= OWN_VOXEL).all(1)
     return np.asarray(voxels[top] + step[top], np.float64)
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import label as label_grid
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from cryoscale.fit.ellipsoid import fit_ellipsoid
@@ -129,15 +130,14 @@ def _sparse(points: Array) -> NDArray[np.bool_]:
 
 
 def _islands(points: Array, cell: float) -> NDArray[np.bool_]:
-    index = np.floor((points - points.min(0)) / cell).astype(np.int64)
-    shape = tuple(index.max(0) + 1)
-    if np.prod(shape) > 50_000_000:
-        return np.zeros(len(points), bool)
-    grid = np.zeros(shape, bool)
-    grid[tuple(index.T)] = True
-    labels, count = label_grid(grid, np.ones((3, 3, 3), int))
-    sizes = np.bincount(labels[tuple(index.T)], minlength=count + 1)
-    return np.asarray(sizes[labels[tuple(index.T)]] < ISLAND_SHARE * len(points))
+    """Mark points in small groups of neighbouring cells."""
+    index = np.floor((points - points.min(0)) / cell + 0.5)
+    cells, where = np.unique(index, axis=0, return_inverse=True)
+    pairs = cKDTree(cells).query_pairs(1.8, output_type="ndarray")
+    shape = (len(cells), len(cells))
+    count, label = connected_components(coo_matrix((np.ones(len(pairs)), pairs.T), shape), directed=False)
+    sizes = np.bincount(label[where.ravel()], minlength=count)
+    return np.asarray(sizes[label[where.ravel()]] < ISLAND_SHARE * len(points))
 
 
 def _twigs(points: Array, radius: float) -> NDArray[np.bool_]:

@@ -37,6 +37,8 @@ MOST_OPEN = 0.38
 LEAST_SEEN = 0.25
 SECOND_SHARE = 0.1
 SLACK = 1.3
+MOST_NODES = 4_000_000
+"""Largest coarse grid: 2,500 voxels along each axis where the step is 4."""
 CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(8, 3)
 
 
@@ -74,10 +76,18 @@ def trace(
         Final distance of grid nodes; tracing starts at 1, 2, 4 .. times it.
     near, reach
         Where given, only nodes within ``reach`` of these points (n, 3) are looked at.
+
+    Raises
+    ------
+    ValueError
+        If the box is larger than any membrane.
     """
     factor = 1
     while factor < 4 and np.prod((high - low) / (step * factor)) > 12_000:
         factor *= 2
+    if np.prod((high - low) / (step * factor)) > MOST_NODES:
+        msg = f"points that span {np.round(high - low).astype(int).tolist()} voxels, z, y, x, are not one membrane"
+        raise ValueError(msg)
     count = np.ceil((high - low) / (step * factor)).astype(np.int64) + 1
     nodes = np.stack(np.meshgrid(*[np.arange(c) for c in count], indexing="ij"), -1).reshape(-1, 3) * factor
     tree = None if near is None else cKDTree(near)

@@ -1,0 +1,34 @@
+"""The robust ellipsoid against known ones, and its gradient against differences."""
+
+import numpy as np
+
+from cryoscale.fit.ellipsoid import Ellipsoid, fit_ellipsoid
+from tests.fit.shapes import SHAPES, degrade, sphere_points
+
+
+def test_axes_and_centre_are_recovered_with_outliers_and_caps_missing() -> None:
+    cloud, _ = degrade(SHAPES["ellipsoid"], seed=0, cap=0.87, noise=0.5)
+    ellipsoid, spread = fit_ellipsoid(cloud + 100)
+    assert np.allclose(np.sort(ellipsoid.axes), [28, 32, 40], atol=1.5)
+    assert np.allclose(ellipsoid.centre, 100, atol=1.0)
+    assert spread < 1.0
+
+
+def test_distance_is_exact_on_spheres() -> None:
+    sphere = Ellipsoid(np.zeros(3), np.eye(3) / 100, np.full(3, 10.0))
+    q = sphere_points(13.0, 50, seed=1)
+    assert np.allclose(sphere.distance(q), 3.0)
+    assert np.allclose(sphere.distance(q / 2), -3.5)
+
+
+def test_gradient_against_differences() -> None:
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    axes = np.array([10.0, 14.0, 20.0])
+    e = Ellipsoid(np.ones(3), (turn / axes**2) @ turn.T, axes)
+    q = np.random.default_rng(1).normal(scale=15, size=(80, 3))
+    value, gradient = e.distance_gradient(q)
+    step = 1e-5 * np.eye(3)
+    numeric = np.stack([(e.distance(q + step[a]) - e.distance(q - step[a])) / 2e-5 for a in range(3)], 1)
+    assert np.allclose(gradient, numeric, atol=1e-5)
+    assert np.isfinite(e.distance(np.ones((1, 3)))).all()
+    assert value.shape == (80,)

@@ -1,0 +1,54 @@
+"""The compiled loops against dense SciPy algebra and finite differences."""
+
+import numpy as np
+import pytest
+from scipy.linalg import cho_factor, cho_solve
+
+from cryoscale.fit import evaluate
+from cryoscale.fit.covariance import KINDS, Kernel, covariance
+from cryoscale.fit.solve import Problem, Solution, solve_many
+
+
+def _problem(kind: str, n: int = 90) -> tuple[Problem, Solution]:
+    rng = np.random.default_rng(3)
+    x = rng.normal(scale=15, size=(n, 3))
+    length = 200.0 if kind == "cubic" else 30.0
+    problem = Problem(x, rng.normal(size=n), rng.uniform(0.5, 1.0, n), Kernel(kind, 5.0, length))
+    solution = solve_many([problem])[0]
+    assert isinstance(solution, Solution)
+    return problem, solution
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mean_and_variance_against_dense_algebra(kind: str) -> None:
+    p, s = _problem(kind)
+    assert s.lower_inverse is not None
+    q = np.random.default_rng(4).normal(scale=18, size=(700, 3))
+    factor = cho_factor(covariance(p.kernel, p.points, p.points, np) + np.diag(p.noise**2))
+    cross = covariance(p.kernel, q, p.points, np)
+    mean = cross @ cho_solve(factor, p.targets)
+    variance = p.kernel.amplitude**2 - np.einsum("ij,ji->i", cross, cho_solve(factor, cross.T))
+    assert np.abs(evaluate.field(p.kernel, p.points, s.alpha, q) - mean).max() < 1e-8
+    found = evaluate.variance(p.kernel, p.points, s.lower_inverse, q)
+    assert np.abs(found - variance).max() < 1e-8
+    assert found.min() >= 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_against_differences(kind: str) -> None:
+    p, s = _problem(kind)
+    q = np.random.default_rng(5).normal(scale=18, size=(60, 3))
+    _, gradient = evaluate.field_gradient(p.kernel, p.points, s.alpha, q)
+    step = 1e-4 * np.eye(3)
+    for axis in range(3):
+        up = evaluate.field(p.kernel, p.points, s.alpha, q + step[axis])
+        down = evaluate.field(p.kernel, p.points, s.alpha, q - step[axis])
+        assert np.allclose(gradient[:, axis], (up - down) / 2e-4, atol=1e-6)
+
+
+def test_far_places_return_to_the_prior() -> None:
+    p, s = _problem("matern52")
+    assert s.lower_inverse is not None
+    q = np.full((1, 3), 4000.0)
+    assert abs(evaluate.field(p.kernel, p.points, s.alpha, q)[0]) < 1e-12
+    assert np.isclose(evaluate.variance(p.kernel, p.points, s.lower_inverse, q)[0], 25.0)

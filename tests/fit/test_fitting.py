@@ -1,0 +1,129 @@
+"""fit_surface on shapes that are known: closed or open, where the surface is, and what must not change it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cryoscale.band import band_mesh, is_closed
+from cryoscale.fit import Surface, fit_surface, fit_surfaces, projected_bytes
+from tests.fit.shapes import SHAPES, degrade, dome_points, sphere_points, truth_shell
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> float:
+    key = np.array([10**8, 10**4, 1])
+    left, right = (a.astype(np.int64) + 500) @ key, (b.astype(np.int64) + 500) @ key
+    return 2 * len(np.intersect1d(left, right)) / (len(left) + len(right))
+
+
+def test_voxel_spacing_is_found() -> None:
+    grid = np.argwhere(np.ones((33, 33, 33), bool)) - 16.0
+    shell = grid[np.abs(np.linalg.norm(grid, axis=1) - 12) < 1.5]
+    surface = fit_surface(shell * 0.9)
+    assert np.isclose(surface.unit, 0.9)
+    assert np.abs(surface.distance(sphere_points(12 * 0.9, 50, seed=0))).max() < 0.3
+
+
+def test_order_of_points_does_not_matter() -> None:
+    cloud = sphere_points(15, 1200, seed=5, noise=0.4)
+    q = sphere_points(15, 60, seed=6)
+    shuffled = np.random.default_rng(0).permutation(cloud)
+    assert np.allclose(fit_surface(cloud).distance(q), fit_surface(shuffled).distance(q), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["ellipsoid", "bumpy", "peanut", "banana"])
+def test_shapes_without_caps(name: str) -> None:
+    cloud, _ = degrade(SHAPES[name], seed=7, cap=0.7, noise=0.5)
+    surface = fit_surface(cloud, spacing=1.0)
+    assert surface.closed
+    assert _dice(truth_shell(SHAPES[name]), surface.band(1.5).index) > 0.87
+
+
+@pytest.mark.parametrize("cap", [0.7, 0.5])
+def test_missing_caps_are_closed(cap: float) -> None:
+    surface = fit_surface(sphere_points(25, 3000, seed=8, cap=cap, noise=0.5), spacing=1.0)
+    assert surface.closed
+    assert is_closed(band_mesh(surface.band(3.0)))
+
+
+@pytest.mark.parametrize("lowest", [0.0, 0.2])
+def test_half_a_sphere_stays_open(lowest: float) -> None:
+    cloud = dome_points(25, 4000, seed=9, lowest=lowest, noise=0.5)
+    surface = fit_surface(cloud, spacing=1.0)
+    assert not surface.closed
+    assert surface.band(1.5).index[:, 0].min() >= 25 * lowest - 6
+
+
+def test_an_open_sheet_stays_open_and_bridges_its_gaps() -> None:
+    shape = SHAPES["sheet"]
+    cloud, _ = degrade(shape, seed=1, noise=0.5)
+    surface = fit_surface(cloud, spacing=1.0)
+    band = surface.band(1.5)
+    assert not surface.closed
+    outside = np.maximum(np.abs(band.index[:, 0]) - 40, np.abs(band.index[:, 1]) - 60)
+    assert outside.max() <= 4
+    error = np.abs(np.abs(shape.distance(band.index - 0.0)) - np.abs(band.distance))
+    assert error[outside <= 0].mean() < 0.3
+    assert _dice(truth_shell(shape), band.index) > 0.9
+
+
+def test_a_vesicle_cut_by_the_border_closes_beyond_it() -> None:
+    cloud = dome_points(25, 4000, seed=10, lowest=-0.2, noise=0.5) + np.array([5.0, 40, 40])
+    box = ((0, 0, 0), (60, 80, 80))
+    assert fit_surface(cloud, spacing=1.0, box=box).closed
+
+
+def test_without_selection_outliers_spoil_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cryoscale.fit import prepare
+    from cryoscale.fit.select import Selection
+
+    rng = np.random.default_rng(0)
+    q = sphere_points(15, 1200, seed=3, noise=0.5)
+    cloud = np.concatenate([q, rng.uniform(-25, 25, (90, 3))])
+    truth = sphere_points(15, 300, seed=4)
+    good = np.abs(fit_surface(cloud, spacing=1.0).distance(truth)).mean()
+    monkeypatch.setattr(prepare, "select_points", lambda points, weights, **_: Selection(points, weights))
+    bad = fit_surfaces([cloud], spacing=1.0)[0]
+    worse = np.abs(bad.distance(truth)).mean() if isinstance(bad, Surface) else np.inf
+    assert good < 0.25 and worse > 2 * good
+
+
+def test_many_at_once_equal_one_by_one_and_errors_stay_apart() -> None:
+    clouds: list[Any] = [
+        sphere_points(12, 700, seed=1, noise=0.3),
+        np.eye(3),
+        sphere_points(16, 900, seed=2) * [1, 1, 1.4],
+    ]
+    together = fit_surfaces(clouds, spacing=1.0)
+    assert isinstance(together[1], ValueError) and "found 3" in str(together[1])
+    q = sphere_points(14, 50, seed=3)
+    for both, cloud in ((together[0], clouds[0]), (together[2], clouds[2])):
+        assert isinstance(both, Surface)
+        assert np.allclose(both.mean(q), fit_surface(cloud, spacing=1.0).mean(q), atol=1e-7)
+
+
+@pytest.mark.parametrize("kernel", ["cubic", "matern52"])
+def test_a_kernel_can_be_asked_for(kernel: str) -> None:
+    surface = fit_surface(sphere_points(12, 700, seed=1, noise=0.3), kernel=kernel)
+    assert surface.choice["kernel"] == kernel
+
+
+def test_what_cannot_be_fitted_is_refused() -> None:
+    with pytest.raises(ValueError, match="kernel must be"):
+        fit_surface(sphere_points(9, 99, seed=0), kernel="rbf")
+    with pytest.raises(ValueError, match="spacing must be"):
+        fit_surface(sphere_points(9, 99, seed=0), spacing=-1)
+    with pytest.raises(ValueError, match="places must have shape"):
+        fit_surface(sphere_points(9, 99, seed=0)).mean(np.zeros(3))
+    with pytest.raises(ValueError, match="found 2"):
+        fit_surface([[0, 0, 0], [1e5, 0, 0]])
+
+
+def test_two_clumps_far_apart_are_refused() -> None:
+    q = sphere_points(8, 300, seed=0, noise=0.2)
+    with pytest.raises(ValueError, match="not one membrane"):
+        fit_surface(np.concatenate([q, q + 1e5]), spacing=1.0)
+
+
+def test_projected_bytes_grow_with_the_points() -> None:
+    assert projected_bytes(10**6) > projected_bytes(10**4) > 0

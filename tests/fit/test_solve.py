@@ -1,0 +1,47 @@
+"""Batches against one by one, and against SciPy's multivariate normal."""
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from cryoscale.fit.covariance import KINDS, Kernel, covariance
+from cryoscale.fit.solve import Problem, Solution, padded_size, solve_many
+
+
+def _problem(n: int, seed: int, kind: str = "matern52") -> Problem:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(scale=10, size=(n, 3)) + 300
+    return Problem(x, rng.normal(size=n), rng.uniform(0.4, 1, n), Kernel(kind, 3.0, 150.0 if kind == "cubic" else 20.0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_evidence_is_the_density_of_the_targets(kind: str) -> None:
+    p = _problem(40, 0, kind)
+    s = solve_many([p])[0]
+    assert isinstance(s, Solution)
+    matrix = covariance(p.kernel, p.points, p.points, np) + np.diag(p.noise**2)
+    assert np.isclose(s.log_evidence, multivariate_normal(np.zeros(40), matrix).logpdf(p.targets), atol=1e-6)
+
+
+def test_batch_equals_loop_whatever_the_sizes() -> None:
+    problems = [_problem(n, n, kind) for kind in KINDS for n in (5, 64, 65, 100, 40)]
+    together = solve_many(problems)
+    for p, both in zip(problems, together, strict=True):
+        alone = solve_many([p])[0]
+        assert isinstance(both, Solution) and isinstance(alone, Solution)
+        assert np.allclose(both.alpha, alone.alpha, rtol=1e-9, atol=1e-11)
+        assert np.isclose(both.log_evidence, alone.log_evidence, rtol=1e-10)
+        assert both.lower_inverse is not None and both.lower_inverse.shape == (len(p.points),) * 2
+
+
+def test_one_bad_member_does_not_spoil_its_batch() -> None:
+    good = _problem(30, 1)
+    same = Problem(np.zeros((30, 3)), np.ones(30), np.zeros(30), good.kernel)
+    out = solve_many([good, same, good])
+    assert isinstance(out[0], Solution) and isinstance(out[2], Solution)
+    assert isinstance(out[1], np.linalg.LinAlgError)
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 64), (64, 64), (65, 128)])
+def test_padding(n: int, size: int) -> None:
+    assert padded_size(n) == size

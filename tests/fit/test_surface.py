@@ -1,0 +1,85 @@
+"""What a fitted surface answers: field, distance, band and mesh tell one story, in any unit."""
+
+import numpy as np
+import pytest
+
+from cryoscale.band import band_mesh, euler_number, is_closed, mesh_volume
+from cryoscale.fit import Surface, fit_surface
+from tests.fit.shapes import sphere_points
+
+
+@pytest.fixture(scope="module")
+def sphere() -> Surface:
+    return fit_surface(sphere_points(20, 2500, seed=0, cap=0.7, noise=0.5) + 40, spacing=1.0)
+
+
+def test_radius_and_volume_of_a_sphere_without_caps(sphere: Surface) -> None:
+    assert sphere.closed
+    assert abs(sphere.radius - 20) < 1
+    q = sphere_points(20, 400, seed=1) + 40
+    assert np.abs(sphere.distance(q)).max() < 0.7
+    mesh = band_mesh(sphere.band(3.0))
+    assert is_closed(mesh) and euler_number(mesh) == 2
+    assert abs(mesh_volume(mesh) / (4 / 3 * np.pi * 20**3) - 1) < 0.04
+
+
+def test_signs_and_slopes(sphere: Surface) -> None:
+    assert sphere.mean([[40, 40, 40]])[0] < 0 < sphere.mean([[40, 40, 68]])[0]
+    q = np.array([[40.0, 40.0, 57.0], [50.0, 45.0, 30.0]])
+    step = 1e-4 * np.eye(3)
+    numeric = np.stack([(sphere.mean(q + step[a]) - sphere.mean(q - step[a])) / 2e-4 for a in range(3)], 1)
+    assert np.allclose(sphere.gradient(q), numeric, atol=1e-6)
+    assert np.allclose(sphere.distance(q), sphere.mean(q) / np.linalg.norm(numeric, axis=1), atol=1e-5)
+
+
+def test_what_was_not_seen_is_less_certain(sphere: Surface) -> None:
+    side, cap = sphere.distance_sd([[40, 40, 60]])[0], sphere.distance_sd([[60, 40, 40]])[0]
+    assert 0 < side < cap < 5
+    assert (sphere.variance(np.random.default_rng(0).uniform(0, 80, (300, 3))) >= 0).all()
+
+
+def test_band_says_the_same_as_the_field(sphere: Surface) -> None:
+    band = sphere.band(3.0)
+    d = sphere.distance(band.index)
+    assert np.abs(band.distance - d).max() < 0.02
+    near = np.abs(d) <= 2.9
+    assert near.sum() <= len(band.index)
+    grid = np.argwhere(np.ones((90, 90, 90), bool))
+    r = np.abs(np.linalg.norm(grid - 40.0, axis=1) - 20) < 4.5
+    whole = grid[r][np.abs(sphere.distance(grid[r])) < 2.95]
+    have = {tuple(i) for i in band.index.tolist()}
+    assert all(tuple(i) in have for i in whole.tolist())
+    assert np.allclose(band.sd, sphere.distance_sd(band.index - 0.0), rtol=0.35, atol=0.1)
+    assert band.support.max() > 8 and np.median(band.support) < 3
+
+
+def test_band_in_a_box_is_part_of_the_band(sphere: Surface) -> None:
+    whole, part = sphere.band(2.0), sphere.band(2.0, box=((0, 0, 0), (40, 90, 45)))
+    inside = (whole.index[:, 0] < 40) & (whole.index[:, 2] < 45)
+    assert np.array_equal(part.index, whole.index[inside])
+    assert np.array_equal(part.distance, whole.distance[inside])
+    assert part.closed
+
+
+def test_mesh_spacing_and_unit(sphere: Surface) -> None:
+    for spacing in (0.7, 1.0, 2.0):
+        vertices, faces = sphere.mesh(spacing)
+        assert np.abs(np.linalg.norm(vertices - 40, axis=1) - 20).max() < 0.8
+        assert len(faces) == 2 * len(vertices) - 4
+    with pytest.raises(ValueError, match="found 0"):
+        sphere.mesh(0)
+    with pytest.raises(ValueError, match="found -1"):
+        sphere.band(-1)
+    with pytest.raises(ValueError, match="coarser"):
+        sphere.mesh(20.0)
+
+
+@pytest.mark.parametrize("unit", [1.368, 10.48])
+def test_units_scale_everything(sphere: Surface, unit: float) -> None:
+    cloud = (sphere_points(20, 2500, seed=0, cap=0.7, noise=0.5) + 40) * unit
+    scaled = fit_surface(cloud, spacing=unit)
+    q = sphere_points(21, 100, seed=2) + 40
+    assert scaled.closed
+    assert np.allclose(scaled.distance(q * unit), sphere.distance(q) * unit, atol=0.005 * unit)
+    assert np.allclose(scaled.variance(q * unit), sphere.variance(q) * unit**2, rtol=0.02)
+    assert np.isclose(scaled.radius, sphere.radius * unit, rtol=1e-4)
