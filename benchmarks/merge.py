@@ -158,12 +158,12 @@ def run(size: str, repeats: int) -> dict[str, Any]:
         for cut, path in paths.items():
             np.save(path, membrane_mask(cut))
         for method, (name, joins, _) in METHODS.items():
-            cut = shape
+            cut, times = shape, repeats
             if method == "dask_image":
-                trial = _in_a_process(method, paths[_half(shape)], 1)
-                if 8 * trial.get("seconds", 0.0) > PATIENCE_SECONDS:
-                    cut = _half(shape)
-            result = _in_a_process(method, paths[cut], repeats)
+                expected = 8 * _in_a_process(method, paths[_half(shape)], 1).get("seconds", 0.0)
+                cut = _half(shape) if expected > PATIENCE_SECONDS else shape
+                times = 1 if expected > PATIENCE_SECONDS / 10 else repeats
+            result = _in_a_process(method, paths[cut], times)
             rows.append({"method": method, "name": name, "joins": joins, "shape": list(cut), **result})
             print(
                 f"  {name} {joins}: {result.get('error', '')}{result.get('seconds', math.nan):.3f} s", file=sys.stderr
