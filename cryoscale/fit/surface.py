@@ -29,9 +29,8 @@ Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 MESH_REACH = 2.5
 """Half width in grid steps of the band that is meshed."""
 SD_SAMPLES = 1500
-RIM_STEPS = 2.5
 RIM_VOXELS = 2.0
-"""Within so many sample steps of where an open surface is cut, it reaches only so far beyond the raw points."""
+"""How far an open surface reaches beyond the raw points."""
 LARGEST_SD = 1e3
 
 
@@ -140,22 +139,28 @@ class Surface:
                 index, distance, normal = index[inside], distance[inside], normal[inside]
             if len(index):
                 parts.append(self._describe(index, distance, normal, step))
-        return _assemble(parts, self.closed)
+        if not parts:
+            nothing = np.zeros(0, np.float32)
+            return Band(np.zeros((0, 3), np.int32), nothing, nothing, nothing, self.closed)
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        if not self.closed:
+            inside = within_rim(columns[4], columns[5], columns[3] * step, self.limit)
+            columns = [column[inside] for column in columns]
+        return _assemble(columns[0], columns[1], columns[2], columns[3], self.closed)
 
     def _describe(self, index: NDArray[np.int64], distance: Array, normal: Array, step: float) -> tuple[Any, ...]:
-        """Return index, distance, sd and support of the points that belong to the membrane, in grid steps."""
+        """Return index, distance, sd and support (in grid steps), feet and hole flags of the membrane's points."""
         foot = index * step - distance[:, None] * normal
         far, near = self._sample_tree.query(foot, k=min(4, len(self.samples.points)), workers=1)
         far, near = far.reshape(len(foot), -1), near.reshape(len(foot), -1)
         keep = self.verdict.keep[near[:, 0]]
         support = self._data_tree.query(foot)[0]
+        hole = self.verdict.hole[near[:, 0]]
         if not self.closed:
-            rim = self._cut_tree.query(foot)[0] < RIM_STEPS * self.samples.step if self._cut_tree else False
-            reach = np.where(rim, min(RIM_VOXELS, self.limit), self.limit)
-            keep = self._member[near[:, 0]] & (self.verdict.hole[near[:, 0]] | (support <= reach))
+            keep = self._member[near[:, 0]] & (hole | (support <= self.limit + RIM_VOXELS))
         share = 1 / (far + 1e-3) ** 2
         sd = (share * self._sample_sd[near]).sum(1) / share.sum(1)
-        return index[keep], distance[keep] / step, sd[keep] / step, support[keep] / step
+        return index[keep], distance[keep] / step, sd[keep] / step, support[keep] / step, foot[keep], hole[keep]
 
     @cached_property
     def _sample_tree(self) -> cKDTree:
@@ -164,11 +169,6 @@ class Surface:
     @cached_property
     def _data_tree(self) -> cKDTree:
         return cKDTree(self.data)
-
-    @cached_property
-    def _cut_tree(self) -> cKDTree | None:
-        cut = self.samples.points[~self.verdict.keep]
-        return cKDTree(cut) if len(cut) else None
 
     @cached_property
     def _member(self) -> NDArray[np.bool_]:
@@ -201,12 +201,34 @@ def _length(slope: Array) -> Array:
     return np.asarray(np.maximum(np.linalg.norm(slope, axis=1), 1e-12))
 
 
-def _assemble(parts: list[tuple[Any, ...]], closed: bool) -> Band:
+def within_rim(foot: Array, hole: NDArray[np.bool_], support: Array, limit: float) -> NDArray[np.bool_]:
+    """Return which places on an open surface lie inside its rim.
+
+    A closing: the surface is what lies within ``limit`` of the raw points, less what is then within
+    ``limit`` - `RIM_VOXELS` of the outside. Small voids of a sparse cloud stay filled, and the rim reaches only
+    `RIM_VOXELS` beyond the points.
+
+    Parameters
+    ----------
+    foot
+        (n, 3) places on the surface, some of them up to `RIM_VOXELS` beyond the limit, in voxels.
+    hole
+        (n,) places in gaps that are bridged: always inside.
+    support
+        (n,) distances to the nearest raw point, in voxels.
+    limit
+        Distance within which a place counts as seen, in voxels.
+    """
+    beyond = ~hole & (support > limit)
+    doubtful = ~hole & (support > RIM_VOXELS) & ~beyond
+    if beyond.any() and doubtful.any():
+        outside = cKDTree(foot[beyond]).query(foot[doubtful], distance_upper_bound=limit)[0]
+        beyond[np.flatnonzero(doubtful)[outside <= limit - RIM_VOXELS]] = True
+    return ~beyond
+
+
+def _assemble(index: Any, distance: Array, sd: Array, support: Array, closed: bool) -> Band:
     """Return one band in raster order."""
-    if not parts:
-        nothing = np.zeros(0, np.float32)
-        return Band(np.zeros((0, 3), np.int32), nothing, nothing, nothing, closed)
-    index, distance, sd, support = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.lexsort(index.T[::-1])
     return Band(
         index[order].astype(np.int32),

@@ -5,6 +5,7 @@ import pytest
 
 from cryoscale.band import band_mesh, euler_number, is_closed, mesh_volume
 from cryoscale.fit import Surface, fit_surface
+from cryoscale.fit.surface import within_rim
 from tests.fit.shapes import sphere_points
 
 
@@ -83,3 +84,16 @@ def test_units_scale_everything(sphere: Surface, unit: float) -> None:
     assert np.allclose(scaled.distance(q * unit), sphere.distance(q) * unit, atol=0.005 * unit)
     assert np.allclose(scaled.variance(q * unit), sphere.variance(q) * unit**2, rtol=0.02)
     assert np.isclose(scaled.radius, sphere.radius * unit, rtol=1e-4)
+
+
+def test_a_rim_is_cut_and_a_void_is_filled() -> None:
+    """A flat sheet of feet: raw points at x <= 20 but for a void of radius 2.6 around x = 10."""
+    foot = np.argwhere(np.ones((1, 41, 41), bool)).astype(float)
+    raw = foot[(foot[:, 2] <= 20) & (np.linalg.norm(foot[:, 1:] - [20, 10], axis=1) > 2.6)]
+    support = np.linalg.norm(foot[:, None] - raw[None], axis=2).min(1)
+    near = support <= 5
+    inside = within_rim(foot[near], np.zeros(near.sum(), bool), support[near], 3.0)
+    assert foot[near][inside][:, 2].max() == 22
+    assert inside[np.linalg.norm(foot[near][:, 1:] - [20, 10], axis=1) < 3].all()
+    bridged = within_rim(foot[near], np.ones(near.sum(), bool), support[near], 3.0)
+    assert bridged.all()
