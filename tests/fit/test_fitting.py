@@ -1,5 +1,6 @@
 """fit_surface on shapes that are known: closed or open, where the surface is, and what must not change it."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -127,3 +128,15 @@ def test_two_clumps_far_apart_are_refused() -> None:
 
 def test_projected_bytes_grow_with_the_points() -> None:
     assert projected_bytes(10**6) > projected_bytes(10**4) > 0
+
+
+def test_measured_peak_stays_below_the_projection() -> None:
+    grid = np.argwhere(np.ones((41, 41, 41), bool)) - 20.0
+    shell = grid[np.abs(np.linalg.norm(grid, axis=1) - 16) < 1.5]
+    fit_surface(shell[::7], spacing=1.0)
+    tracemalloc.start()
+    surface = fit_surface(shell, spacing=1.0)
+    surface.band(3.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < projected_bytes(len(shell))
