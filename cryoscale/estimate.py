@@ -98,8 +98,8 @@ def _units(stage: str, geometry: Geometry, itemsize: int, spec: RunSpec) -> tupl
         return _segment_units(geometry, itemsize, spec)
     if stage in ("merge", "locate"):
         block = (128, 256, 256)
-        count = len(blocks(shape, block))
-        return 3 * count, merge.projected_bytes(tuple(min(b, n) for b, n in zip(block, shape, strict=True)), 1, False)
+        count, largest = len(blocks(shape, block)), tuple(min(b, n) for b, n in zip(block, shape, strict=True))
+        return 3 * count, merge.projected_bytes(largest, 1, reach_voxels=2)
     if stage == "fit":
         return -(-membranes // spec.fit.batch_membranes), fit_bytes(_MEMBRANE_VOXELS)
     if stage == "surface":
