@@ -79,7 +79,7 @@ class SegmentSpec:
     region_voxels: int = 512
     """Edge in y and x of what the network sees at once, without the halo; more memory, less overlap."""
     batch_slices: int = 4
-    """Slices per forward pass; never changes the result."""
+    """Slices per forward pass on a GPU (one at a time is fastest on a CPU); never changes the result."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,8 @@ class FitSpec:
     """auto (chosen by marginal likelihood), cubic (the paper's) or matern52."""
     batch_membranes: int = 8
     """Membranes solved together in one unit."""
+    minimum_area_nm2: float = 2000.0
+    """Smaller surfaces (a sphere of 25 nm diameter has 2,000 nm2) are not taken for membranes."""
     reach_nm: float = 4.0
     """Half width of the band around the surface in which distance and sd are kept; at least half the thickness."""
 

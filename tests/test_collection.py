@@ -8,6 +8,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 
@@ -78,6 +79,23 @@ def test_geometry_out_is_geometry_in(reference: tuple[Path, Result]) -> None:
         assert geometry.shape == (48, 72, 80)
         assert np.allclose(geometry.voxel_size_angstrom, 10)
         assert np.allclose(geometry.origin_angstrom, (-50, 100, 200))
+
+
+def test_the_labels_open_as_mrc_on_top_of_the_tomogram(reference: tuple[Path, Result]) -> None:
+    output, _ = reference
+    with mrcfile.open(output / "spheres" / "spheres__membranes.mrc") as mrc:
+        assert np.array_equal(mrc.data, read_region(output / "spheres" / "membranes.ome.zarr"))
+        assert np.allclose([mrc.voxel_size.x, mrc.voxel_size.y, mrc.voxel_size.z], 10)
+        assert [float(mrc.header.origin[axis]) for axis in "zyx"] == [-50, 100, 200]
+
+
+def test_fewer_membranes_leave_no_mesh_behind(mask: Path, tmp_path: Path) -> None:
+    run(mask, tmp_path, until="surface")
+    small = dataclasses.replace(SPEC, fit=FitSpec(minimum_area_nm2=2800.0))
+    result = run(mask, tmp_path, small, first="fit", until="surface")
+    assert [path.name for path in (tmp_path / "spheres" / "meshes").iterdir()] == ["membrane_0001.ply"]
+    (dropped,) = (entry for entry in result.outcomes[0].summary["fit"]["membranes"] if "reason" in entry)
+    assert "too small" in dropped["reason"]
 
 
 def test_the_report_is_one_page(reference: tuple[Path, Result]) -> None:

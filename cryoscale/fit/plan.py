@@ -101,15 +101,21 @@ def fit_batch(
         if isinstance(surface, Surface):
             band = surface.band(reach, box=corners)
             entry |= {"closed": surface.closed, **surface.choice}
-            if len(band.index):
+            area_nm2 = _area_voxels2(band) * geometry.voxel_size_nm**2
+            if area_nm2 >= spec.minimum_area_nm2:
                 files.append(band_file(number))
                 save_band(Path(folder) / files[-1], band)
             else:
-                entry["reason"] = "the surface lies outside the volume"
+                entry["reason"] = f"too small for a membrane: {area_nm2:.0f} nm2, at least {spec.minimum_area_nm2:.0f}"
         else:
             entry["reason"] = str(surface)
         entries.append(entry)
     return Receipt(tuple(files), {"membranes": entries})
+
+
+def _area_voxels2(band: Band) -> float:
+    """Area of a surface from its band: the voxels within one voxel of it fill a layer two voxels thick."""
+    return float(np.count_nonzero(np.abs(band.distance) <= 1.0)) / 2.0
 
 
 def save_band(path: Path, band: Band) -> None:

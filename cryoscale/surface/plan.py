@@ -24,13 +24,25 @@ from cryoscale.band import Band, Mesh, band_file, band_mesh
 from cryoscale.chunks import Region, blocks
 from cryoscale.io.files import load_npz, save_npz, write_text
 from cryoscale.io.meshes import PlyMesh, write_ply
-from cryoscale.io.omezarr import create_image, write_region
+from cryoscale.io.mrc import write_mrc
+from cryoscale.io.omezarr import create_image, read_region, write_region
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.spec import SurfaceSpec
 from cryoscale.surface.mesh import vertex_angstrom, vertex_properties
 from cryoscale.surface.voxels import VOXEL, paint_block, split_by_block, voxel_records
 
-__all__ = ["LABELS", "POSITION_SD", "TABLE", "build_group", "mesh_bytes", "paint", "paint_bytes", "plan", "write_table"]
+__all__ = [
+    "LABELS",
+    "POSITION_SD",
+    "TABLE",
+    "build_group",
+    "export_mrc",
+    "mesh_bytes",
+    "paint",
+    "paint_bytes",
+    "plan",
+    "write_table",
+]
 
 LABELS = "membranes.ome.zarr"
 POSITION_SD = "position_sd_nm.ome.zarr"
@@ -61,8 +73,8 @@ def plan(
     Returns
     -------
     dict
-        ``labels`` and ``position_sd`` (the volumes' names), ``count`` (largest number), ``table`` (path), and its
-        content ``membranes``: for each number, as text, ``mesh`` (path, or empty where the band holds no surface),
+        ``labels`` and ``position_sd`` (the volumes' names), ``mrc`` (the labels as one file), ``count`` (largest
+        number), ``table`` (path), and its content ``membranes``: for each number, as text, ``mesh`` (path, or empty where the band holds no surface),
         ``vertices``, ``faces``, ``band_closed`` and ``voxels`` (in the painted volume).
     """
     geometry = tomogram.known_geometry
@@ -77,6 +89,7 @@ def plan(
         )
         for index, group in enumerate(_groups(tomogram, numbers))
     ]
+    _forget_stale_meshes(tomogram, receipts)
     membranes = {number: dict(entry) for receipt in receipts for number, entry in receipt.numbers["membranes"].items()}
     count = max(numbers, default=0)
     dtype = "uint16" if count <= np.iinfo(np.uint16).max else "uint32"
@@ -85,13 +98,34 @@ def plan(
     painted = yield _paint_units(tomogram, geometry.shape, block, dtype, receipts)
     for number, entry in membranes.items():
         entry["voxels"] = sum(receipt.numbers["voxels"].get(number, 0) for receipt in painted)
-    yield [Unit(("surface-table", tomogram.id, 0), write_table, (tomogram.folder, membranes), _BASE_BYTES)]
-    return {"labels": LABELS, "position_sd": POSITION_SD, "count": count, "table": TABLE, "membranes": membranes}
+    mrc = f"{tomogram.id}__membranes.mrc"
+    slab_bytes = 8 * chunk_voxels[0] * geometry.shape[1] * geometry.shape[2]
+    exported = (tomogram.folder, mrc, geometry, chunk_voxels[0], count)
+    yield [
+        Unit(("surface-table", tomogram.id, 0), write_table, (tomogram.folder, membranes), _BASE_BYTES),
+        Unit(("surface-mrc", tomogram.id, 0), export_mrc, exported, _BASE_BYTES + slab_bytes),
+    ]
+    return {
+        "labels": LABELS,
+        "mrc": mrc,
+        "position_sd": POSITION_SD,
+        "count": count,
+        "table": TABLE,
+        "membranes": membranes,
+    }
 
 
 def _block(shape: tuple[int, int, int], chunk: tuple[int, int, int]) -> tuple[int, int, int]:
     z, y, x = (c * min(times, -(-n // c)) for n, c, times in zip(shape, chunk, _BLOCK_CHUNKS, strict=True))
     return z, y, x
+
+
+def _forget_stale_meshes(tomogram: Tomogram, receipts: Sequence[Receipt]) -> None:
+    """Remove meshes of an earlier run that found more membranes: no reader could tell them from this run's."""
+    ours = {name for receipt in receipts for name in receipt.files}
+    for path in tomogram.path("meshes").glob("membrane_*.ply"):
+        if path.relative_to(tomogram.folder).as_posix() not in ours:
+            path.unlink()
 
 
 def _groups(tomogram: Tomogram, numbers: Sequence[int]) -> list[tuple[int, ...]]:
@@ -205,6 +239,19 @@ def paint(folder: str, number: int, region: Region, dtype: str, voxel_files: tup
     voxels = {str(k): int(n) for k, n in zip(found.tolist(), counts.tolist(), strict=True) if k}
     relative = tuple(Path(name).relative_to(root.absolute()).as_posix() for name in files)
     return Receipt(relative, {"voxels": voxels})
+
+
+def export_mrc(folder: str, name: str, geometry: Geometry, depth: int, count: int) -> Receipt:
+    """Write the labels as MRC too, slab by slab, for programs that read no Zarr."""
+    root = Path(folder)
+    # Signed 16 bits open everywhere; MRC has no 32-bit integers.
+    dtype = np.int16 if count <= np.iinfo(np.int16).max else np.float32
+    slabs = (
+        read_region(root / LABELS, region).astype(dtype)
+        for region in blocks(geometry.shape, (depth, *geometry.shape[1:]))
+    )
+    write_mrc(root / name, slabs, geometry.voxel_size_angstrom, geometry.origin_angstrom, dtype)
+    return Receipt((name,))
 
 
 def write_table(folder: str, membranes: dict[str, Any]) -> Receipt:
