@@ -74,8 +74,9 @@ def plan(
     -------
     dict
         ``labels`` and ``position_sd`` (the volumes' names), ``mrc`` (the labels as one file), ``count`` (largest
-        number), ``table`` (path), and its content ``membranes``: for each number, as text, ``mesh`` (path, or empty where the band holds no surface),
-        ``vertices``, ``faces``, ``band_closed`` and ``voxels`` (in the painted volume).
+        number), ``table`` (path), and its content ``membranes``: for each number, as text, ``mesh`` (path, or empty
+        where the band holds no surface), ``vertices``, ``faces``, ``band_closed`` and ``voxels`` (in the painted
+        volume).
     """
     geometry = tomogram.known_geometry
     block = _block(geometry.shape, chunk_voxels)
