@@ -36,6 +36,8 @@ HOLE_SHARE = 0.25
 MOST_OPEN = 0.38
 LEAST_SEEN = 0.25
 SECOND_SHARE = 0.1
+BORDER_RING = 3.0
+"""Voxels along the volume's border in which a membrane must have been seen to be taken as cut by it."""
 SLACK = 1.3
 MOST_NODES = 4_000_000
 """Largest coarse grid: 2,500 voxels along each axis where the step is 4."""
@@ -182,7 +184,8 @@ def judge(samples: Samples, data: Array, *, limit: float, box: tuple[Array, Arra
     limit
         Distance within which a sample counts as supported.
     box
-        Corners of the volume, where it is known: what lies outside cannot have been seen and does not count.
+        Corners of the volume, where it is known: where the border cuts a membrane that was seen up to it, what lies
+        outside cannot have been seen and does not count against closing.
     """
     n = len(samples.points)
     if not n:
@@ -191,7 +194,7 @@ def judge(samples: Samples, data: Array, *, limit: float, box: tuple[Array, Arra
     support = cKDTree(data).query(samples.points)[0]
     seen = support <= limit
     if box is not None:
-        seen |= ((samples.points < box[0]) | (samples.points > box[1])).any(1)
+        seen = seen | _beyond_the_volume(samples, seen, box)
     label, count = _join(samples.cells, np.ones(n, bool))
     supported = np.bincount(label, samples.areas * seen, count).astype(np.float64)
     total = np.bincount(label, samples.areas, count).astype(np.float64)
@@ -204,6 +207,18 @@ def judge(samples: Samples, data: Array, *, limit: float, box: tuple[Array, Arra
     inferred = float((area * ~seen).sum() / max(area.sum(), 1e-12))
     closed = bool(closes[keep].all())
     return Verdict(kept, kept & ~seen, support, closed, inferred, int(count - keep.sum()))
+
+
+def _beyond_the_volume(samples: Samples, seen: NDArray[np.bool_], box: tuple[Array, Array]) -> NDArray[np.bool_]:
+    """Return which samples lie outside the volume where a membrane that was seen goes on."""
+    low, high = np.asarray(box[0], float), np.asarray(box[1], float)
+    beyond = np.maximum(low - samples.points, samples.points - high).max(1)
+    outside, ring = beyond > 0, (beyond <= 0) & (beyond > -BORDER_RING)
+    patch, count = _join(samples.cells, outside | ring)
+    ring_area = np.bincount(patch, samples.areas * ring, count)
+    # A patch whose foot on the border was mostly not seen is a mere continuation of the field.
+    cut = np.bincount(patch, samples.areas * (ring & seen), count) > 0.5 * ring_area
+    return np.asarray(outside & cut[patch])
 
 
 def _closes(

@@ -1,0 +1,94 @@
+"""Real membranes from masks to surfaces: vesicles, a thylakoid and its authors' mesh, a mitochondrion."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, label
+from scipy.spatial import cKDTree
+
+from cryoscale.collection import Collection, Result, run_collection
+from cryoscale.engine import LoopExecutor
+from cryoscale.io.meshes import read_ply
+from cryoscale.io.omezarr import read_region
+from cryoscale.manifest import entries
+from cryoscale.spec import IngestSpec, MergeSpec, RunSpec
+
+
+def run(source: Path, output: Path, *, until: str = "measure", apix: float = 0.0, **merge: object) -> Result:
+    spec = RunSpec(ingest=IngestSpec(apix=apix), merge=MergeSpec(**merge))
+    return run_collection(Collection(entries([str(source)], "{path}"), output, spec, until=until), LoopExecutor())
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "membranes.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def mesh_vertices(lines: str) -> NDArray[np.float64]:
+    """Vertices x, y, z of a Wavefront file."""
+    return np.array([line.split()[1:4] for line in lines.splitlines() if line.startswith("v ")], float)
+
+
+def test_thirty_vesicles_each_around_its_own_lumen(shared_data: Path, tmp_path: Path) -> None:
+    result = run(shared_data / "labels" / "vesicles.mrc.gz", tmp_path, mask_labels=(1,))
+    assert result.exit_code == 0
+    folder = tmp_path / "vesicles"
+    table = rows(folder)
+    assert len(table) == 30
+    open_ones = [row for row in table if row["closed"] != "closed"]
+    assert len(open_ones) <= 2
+    assert all(row["not_closed_reason"] for row in open_ones)
+    instances, mask = (read_region(folder / f"{name}.ome.zarr") for name in ("instances", "mask"))
+    lumens, count = label(mask == 2, np.ones((3, 3, 3)))
+    assert count == 30
+    # The lumen that most of a membrane's voxels are nearest to: one to one.
+    nearest = distance_transform_edt(lumens == 0, return_distances=False, return_indices=True)
+    owner = lumens[tuple(nearest)]
+    matched = [int(np.bincount(owner[instances == number]).argmax()) for number in range(1, 31)]
+    assert sorted(matched) == list(range(1, 31))
+
+
+def test_a_thylakoid_lies_on_its_authors_mesh_and_stays_open(shared_data: Path, tmp_path: Path) -> None:
+    result = run(shared_data / "labels" / "thylakoid-M1.mrc.gz", tmp_path)
+    assert result.exit_code == 0
+    table = rows(tmp_path / "thylakoid-M1")
+    largest = max(table, key=lambda row: float(row["area_nm2"] or 0))
+    assert largest["closed"] == "open"
+    ours = read_ply(tmp_path / "thylakoid-M1" / largest["mesh"]).vertices.astype(float)[:, ::-1]
+    with gzip.open(shared_data / "coordinates" / "thylakoid-M1.obj.gz", "rt") as stream:
+        theirs = mesh_vertices(stream.read())
+    voxel = result.outcomes[0].summary["geometry"]["voxel_size_angstrom"][0]
+    distance = cKDTree(theirs).query(ours)[0] / voxel
+    assert np.percentile(distance, 95) <= 4
+    # Without the header's origin the two would not even overlap.
+    origin = np.array(result.outcomes[0].summary["geometry"]["origin_angstrom"])[::-1]
+    assert np.percentile(cKDTree(theirs).query(ours - origin)[0] / voxel, 95) > 50
+
+
+def test_a_broken_voxel_size_is_asked_about(shared_data: Path, tmp_path: Path) -> None:
+    result = run(shared_data / "labels" / "mitochondria-TE1.mrc.gz", tmp_path, until="ingest")
+    assert result.exit_code == 3
+    message = str(result.outcomes[0].error)
+    assert "3881" in message
+    assert "--apix" in message
+
+
+@pytest.mark.slow
+def test_a_mitochondrion_whole(shared_data: Path, tmp_path: Path) -> None:
+    result = run(
+        shared_data / "labels" / "mitochondria-TE1.mrc.gz", tmp_path, until="report", apix=12.44, separate_labels=True
+    )
+    assert result.exit_code == 0
+    table = rows(tmp_path / "mitochondria-TE1")
+    assert len(table) >= 20
+    surfaces = [row for row in table if row["closed"] != "no surface"]
+    assert len(surfaces) >= 0.8 * len(table)
+    summary = json.loads((tmp_path / "mitochondria-TE1" / "summary.json").read_text())
+    assert max(cost["peak_bytes"] for cost in summary["times"].values()) < 8 << 30
