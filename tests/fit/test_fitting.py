@@ -145,7 +145,7 @@ def test_measured_peak_stays_below_the_projection() -> None:
 def test_a_sheet_inside_a_thin_volume_is_not_taken_on_to_its_border() -> None:
     y, x = np.mgrid[12:70:1.0, 12:70:1.0]
     sheet = np.stack([20 + 0.002 * (y - 40) ** 2, y, x], -1).reshape(-1, 3)
-    cloud = np.concatenate([sheet - [1, 0, 0], sheet, sheet + [1, 0, 0]]).round()
+    cloud = np.concatenate([sheet - [1, 0, 0], sheet, sheet + np.array([1, 0, 0])]).round()
     surface = fit_surface(cloud, spacing=1.0, box=((0, 0, 0), (40, 82, 82)))
     assert not surface.closed
     vertices = surface.mesh(1.0)[0]
