@@ -31,7 +31,7 @@ from cryoscale.manifest import Entry
 from cryoscale.pipeline import STAGES, tomogram_job
 from cryoscale.records import Tomogram
 from cryoscale.reporting import write_run_report
-from cryoscale.segment.plan import model_path
+from cryoscale.segment.plan import gpu_available, model_path
 from cryoscale.segment.weights import model_hash
 from cryoscale.spec import RunSpec
 
@@ -80,7 +80,7 @@ class Result:
 
 
 def run_collection(
-    collection: Collection, executor: Executor, observer: Observer | None = None, *, window: int = 4, gpu: bool = False
+    collection: Collection, executor: Executor, observer: Observer | None = None, *, window: int = 4
 ) -> Result:
     """Run every tomogram through the stages and write the tables and the page.
 
@@ -97,6 +97,7 @@ def run_collection(
     if not all(entry.mask for entry in collection.entries):
         # Weights that cannot be read would fail every tomogram, one by one.
         model_hash(model_path(collection.spec.segment))
+    gpu = gpu_available() if executor.gpu is None else executor.gpu
     with run_lock(collection.output):
         _refuse_mixture(collection)
         _forget_records(collection)

@@ -112,6 +112,9 @@ class Observer:
 class Executor(Protocol):
     """Where units run."""
 
+    gpu: bool | None
+    """Whether there are GPU workers; None where units run on this machine, which then knows."""
+
     def submit(self, unit: Unit, folder: str, fingerprint: str) -> None:
         """Take a unit."""
 
@@ -218,6 +221,7 @@ class LoopExecutor:
     """Runs each unit in this process, in the order submitted: the reference that all else must equal."""
 
     def __init__(self) -> None:
+        self.gpu: bool | None = None
         self._queue: list[tuple[Unit, str, str]] = []
 
     def submit(self, unit: Unit, folder: str, fingerprint: str) -> None:

@@ -49,15 +49,17 @@ class DaskExecutor:
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=_free_dashboard_port() if dashboard else None,
+                # The scheduler always serves some page; without the dashboard any free port will do.
+                dashboard_address=_free_dashboard_port() if dashboard else "127.0.0.1:0",
+                scheduler_kwargs={"dashboard": dashboard},
                 silence_logs=40,
             )
             self._client = Client(self._cluster)
         self._completed = as_completed()
         self._units: dict[str, tuple[Any, Unit]] = {}
-        self._has_gpu = any(
-            "GPU" in w["resources"] for w in self._client.scheduler_info(n_workers=-1)["workers"].values()
-        )
+        resources = [w["resources"] for w in self._client.scheduler_info(n_workers=-1)["workers"].values()]
+        self._gpu_workers = any("GPU" in held for held in resources)
+        self.gpu: bool | None = self._gpu_workers if address else None
 
     @property
     def dashboard_link(self) -> str:
@@ -67,7 +69,7 @@ class DaskExecutor:
 
     def submit(self, unit: Unit, folder: str, fingerprint: str) -> None:
         """Take a unit; its tuple key makes the dashboard group units by stage."""
-        resources = {"GPU": 1} if unit.gpu and self._has_gpu else None
+        resources = {"GPU": 1} if unit.gpu and self._gpu_workers else None
         future = self._client.submit(
             run_unit, unit, folder, fingerprint, key=unit.key, pure=False, resources=resources, retries=0
         )

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cryoscale.chunks import Region, blocks
@@ -25,7 +26,7 @@ from cryoscale.segment.weights import Card, default_model_path, load_model
 from cryoscale.segment.windows import Window, for_inference, predict_slab, region_to_read, window_of
 from cryoscale.spec import SegmentSpec
 
-__all__ = ["CLASSES", "SCORES", "model_path", "plan", "projected_bytes", "segment_block"]
+__all__ = ["CLASSES", "SCORES", "gpu_available", "model_path", "plan", "projected_bytes", "segment_block"]
 
 SCORES = "scores.ome.zarr"
 CLASSES = "classes.ome.zarr"
@@ -34,6 +35,11 @@ _LOADED_BYTES = 64 << 20
 """What torch keeps for itself once a network has run: thread pools, primitive caches, the weights."""
 _GROUP_SLICES = 8
 """Slices scored between two conversions to uint8: float32 scores of a whole slab would take more than all else."""
+
+
+def gpu_available() -> bool:
+    """Whether this machine has a GPU that torch can use."""
+    return bool(torch.cuda.is_available())
 
 
 def model_path(spec: SegmentSpec) -> str:
