@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from cryoscale import __version__
 from cryoscale.engine import Executor, LoopExecutor
-from cryoscale.errors import CryoscaleError
+from cryoscale.errors import CryoscaleError, UsageError
 from cryoscale.pipeline import STAGES
 from cryoscale.progress import Bars, printable
 from cryoscale.spec import RunSpec, from_toml, to_toml
@@ -103,7 +103,11 @@ def _run_parser(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--separate-labels", action="store_true", help="never join voxels of different mask values")
     run.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes (default: the cores); 1 runs in a plain loop"
+        "--workers",
+        type=_workers,
+        default=0,
+        metavar="N",
+        help="processes (default: the cores); 1 runs in a plain loop",
     )
     run.add_argument("--scheduler", default="", metavar="ADDRESS", help="use this Dask scheduler")
     run.add_argument("--dashboard", action="store_true", help="serve the Dask dashboard on this machine's loopback")
@@ -117,7 +121,7 @@ def _demo_parser(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--seed", type=int, default=90_000)
     demo.add_argument("--snr", type=float, default=0.3)
     demo.add_argument("--shape", type=_shape, default=(200, 400, 400), metavar="Z,Y,X")
-    demo.add_argument("--workers", type=int, default=0, metavar="N")
+    demo.add_argument("--workers", type=_workers, default=0, metavar="N")
     demo.add_argument("--dashboard", action="store_true")
     demo.set_defaults(run=_demo)
 
@@ -141,10 +145,17 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
     train.set_defaults(run=_train)
 
 
+def _workers(text: str) -> int:
+    if not text.isdigit():
+        msg = f"a whole number, 0 (the cores) or more, not {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
 def _shape(text: str) -> tuple[int, int, int]:
     numbers = _integers(text)
-    if len(numbers) != 3 or min(numbers) < 16:
-        msg = f"three lengths of at least 16 voxels, z,y,x, not {text}"
+    if len(numbers) != 3 or min(numbers) < 32:
+        msg = f"three lengths of at least 32 voxels, z,y,x, not {text}"
         raise argparse.ArgumentTypeError(msg)
     return numbers[0], numbers[1], numbers[2]
 
@@ -194,6 +205,10 @@ def _run(options: argparse.Namespace) -> int:
     from cryoscale.manifest import entries
     from cryoscale.summary import print_summary
 
+    if options.first and STAGES.index(options.first) > STAGES.index(options.until):
+        raise UsageError("--from comes after --until", where="run", found=f"{options.first}, {options.until}")
+    if (options.mask_labels or options.separate_labels) and not options.masks:
+        raise UsageError("--mask-labels and --separate-labels are about masks", where="run", todo="give --masks too")
     collection = Collection(
         entries(options.sources, options.masks),
         options.output,

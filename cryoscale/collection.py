@@ -101,7 +101,7 @@ def run_collection(
     with run_lock(collection.output):
         _refuse_mixture(collection)
         _forget_records(collection)
-        _sweep_partial(collection.output)
+        _sweep_partial(collection)
         write_text(collection.output / "run.json", json.dumps(_run_record(collection), indent=1))
         result = Result()
         for outcome in run_jobs(
@@ -113,7 +113,7 @@ def run_collection(
         result.outcomes.sort(key=lambda outcome: order[outcome.id])
         _write_failures(collection, result)
         if STAGES.index(collection.until) >= STAGES.index("measure"):
-            _gather_membranes(collection, result)
+            _gather_membranes(collection)
         if collection.until == "report":
             result.report = write_run_report(collection.output)
         return result
@@ -122,6 +122,8 @@ def run_collection(
 def _job(collection: Collection, entry: Entry, gpu: bool) -> Job:
     tomogram = Tomogram(entry.id, entry.source, str(collection.folder(entry)))
     Path(tomogram.folder).mkdir(parents=True, exist_ok=True)
+    # It says "complete" and must not while the tomogram is under way.
+    tomogram.path("summary.json").unlink(missing_ok=True)
     return Job(entry.id, tomogram_job(tomogram, entry, collection.spec, until=collection.until, gpu=gpu))
 
 
@@ -136,8 +138,18 @@ def _run_record(collection: Collection) -> dict[str, Any]:
         "machine": {"node": platform.node(), "python": platform.python_version(), "system": platform.platform()},
         "until": collection.until,
         "spec": dataclasses.asdict(collection.spec),
-        "tomograms": [dataclasses.asdict(entry) for entry in collection.entries],
+        "tomograms": [*_others(collection), *(dataclasses.asdict(entry) for entry in collection.entries)],
     }
+
+
+def _others(collection: Collection) -> list[dict[str, str]]:
+    """Return the tomograms that earlier runs put into this folder and this run does not touch."""
+    try:
+        before = json.loads((collection.output / "run.json").read_text(encoding="utf-8"))["tomograms"]
+    except (OSError, ValueError, KeyError):
+        return []
+    ours = {entry.id for entry in collection.entries}
+    return [entry for entry in before if entry["id"] not in ours]
 
 
 def _refuse_mixture(collection: Collection) -> None:
@@ -155,7 +167,13 @@ def _refuse_mixture(collection: Collection) -> None:
         f"{stage}.{name} {old.get(stage, {}).get(name)!r} -> {value!r}"
         for stage, options in new.items()
         for name, value in options.items()
-        if old.get(stage, {}).get(name) != value and stage not in redone
+        if old.get(stage, {}).get(name) != value and stage not in redone and _has_records(collection, stage)
+    ]
+    inputs = {entry["id"]: (entry["source"], entry["mask"]) for entry in before["tomograms"]}
+    changed += [
+        f"inputs of {entry.id} {inputs[entry.id]} -> {(entry.source, entry.mask)}"
+        for entry in collection.entries
+        if inputs.get(entry.id, (entry.source, entry.mask)) != (entry.source, entry.mask)
     ]
     if version != __version__:
         changed.append(f"cryoscale {version} -> {__version__}")
@@ -168,6 +186,13 @@ def _refuse_mixture(collection: Collection) -> None:
         )
 
 
+def _has_records(collection: Collection, stage: str) -> bool:
+    """Whether any tomogram has a finished unit of a stage; where none has, no option of it was used yet."""
+    names = {path.name for entry in collection.entries for path in (collection.folder(entry) / "records").glob("*")}
+    # Looking into an input uses no option that could be changed by its failing.
+    return any(name.split("-")[0] == stage and not name.endswith("-open") for name in names)
+
+
 def _forget_records(collection: Collection) -> None:
     """Drop the done-records of what is to be done again."""
     stages = STAGES if collection.overwrite else STAGES[STAGES.index(collection.first) :] if collection.first else ()
@@ -177,12 +202,12 @@ def _forget_records(collection: Collection) -> None:
                 shutil.rmtree(folder)
 
 
-def _sweep_partial(output: Path) -> None:
+def _sweep_partial(collection: Collection) -> None:
     """Remove what a killed run left half written; the lock says that nobody is writing now."""
-    for pattern in (".*.partial*", "*.partial"):
-        for path in output.rglob(pattern):
-            if path.is_file():
-                path.unlink(missing_ok=True)
+    for entry in collection.entries:
+        folder = collection.folder(entry)
+        for path in (*folder.rglob(".*.partial*"), *folder.glob("*.ome.zarr/**/*.partial")):
+            path.unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------------------------------------------------- results
@@ -200,18 +225,23 @@ def _write_failures(collection: Collection, result: Result) -> None:
         (outcome.id, outcome.stage, type(outcome.error).__name__, str(outcome.error)) for outcome in result.failures
     ]
     path = collection.output / "failures.csv"
+    others = {entry["id"] for entry in _others(collection)}
+    if path.is_file():
+        rows += [tuple(row.values()) for row in read_csv(path) if row["id"] in others]  # type: ignore[misc]
     if rows:
         write_csv(path, ("id", "stage", "error", "message"), rows)
     else:
         path.unlink(missing_ok=True)
 
 
-def _gather_membranes(collection: Collection, result: Result) -> None:
+def _gather_membranes(collection: Collection) -> None:
+    """Put the tables of all complete tomograms in the folder one below the other."""
     rows: list[tuple[str, ...]] = []
     columns: tuple[str, ...] = ()
-    for outcome in result.outcomes:
-        if outcome.error is None:
-            table = read_csv(collection.output / outcome.id / "membranes.csv")
+    for name in [entry["id"] for entry in _others(collection)] + [entry.id for entry in collection.entries]:
+        path = collection.output / name / "membranes.csv"
+        if path.is_file() and (path.parent / "summary.json").is_file():
+            table = read_csv(path)
             columns = tuple(table[0]) if table else columns
-            rows += [(outcome.id, *row.values()) for row in table]
+            rows += [(name, *row.values()) for row in table]
     write_csv(collection.output / "membranes.csv", ("tomogram", *columns), rows)

@@ -12,6 +12,7 @@ import numpy as np
 
 from cryoscale.collection import Collection, Result, run_collection
 from cryoscale.engine import Executor, Observer
+from cryoscale.errors import UsageError
 from cryoscale.io.files import write_text
 from cryoscale.io.mrc import write_mrc
 from cryoscale.io.tables import write_csv
@@ -45,9 +46,17 @@ def write_simulation(
     Returns
     -------
     Path of the tomogram.
+
+    Raises
+    ------
+    UsageError
+        A value that cannot be simulated.
     """
-    phantom = make_phantom(shape, seed=seed, voxel_size_angstrom=apix)
-    tomogram = image_phantom(phantom.density, seed=seed, snr=snr, voxel_size_angstrom=apix)
+    try:
+        phantom = make_phantom(shape, seed=seed, voxel_size_angstrom=apix)
+        tomogram = image_phantom(phantom.density, seed=seed, snr=snr, voxel_size_angstrom=apix)
+    except ValueError as error:
+        raise UsageError("cannot simulate this", where="simulate", found=error) from error
     truth = output / "truth"
     voxel = (apix, apix, apix)
     angles = np.nan_to_num(phantom.beam_angle, nan=-1.0).astype(np.float16)
@@ -66,6 +75,7 @@ def write_simulation(
     facts = {
         "seed": seed,
         "snr": snr,
+        "shape": list(shape),
         "voxel_size_angstrom": apix,
         "membrane_thickness_nm": MEMBRANE_THICKNESS_NM,
         "membranes": [dataclasses.asdict(membrane) for membrane in phantom.membranes],
@@ -111,7 +121,8 @@ def _is_there(inputs: Path, seed: int, snr: float, shape: tuple[int, int, int]) 
     except (OSError, ValueError):
         return False
     path = inputs / f"simulated_{seed}.mrc"
-    return bool(facts["snr"] == snr) and path.is_file() and path.stat().st_size == 1024 + 4 * int(np.prod(shape))
+    same = facts.get("snr") == snr and facts.get("shape") == list(shape)
+    return same and path.is_file() and path.stat().st_size == 1024 + 4 * int(np.prod(shape))
 
 
 def _show(collection: Collection, result: Result, scores: dict[str, Scores]) -> None:

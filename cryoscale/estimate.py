@@ -21,7 +21,7 @@ import cryoscale.segment.plan as segment
 import cryoscale.surface.plan as surface
 from cryoscale.chunks import blocks
 from cryoscale.collection import Collection
-from cryoscale.errors import CryoscaleError
+from cryoscale.errors import CryoscaleError, TomogramError
 from cryoscale.fit import projected_bytes as fit_bytes
 from cryoscale.io.source import peek_source
 from cryoscale.io.voxelsize import resolve_voxel_size
@@ -131,6 +131,9 @@ def print_estimate(collection: Collection, workers: int) -> None:
     totals: dict[str, list[float]] = {}
     for entry in collection.entries:
         try:
+            if _is_done(entry, collection):
+                lines.append(f"{entry.id}: complete, would be checked and kept")
+                continue
             geometry, itemsize = _opened(entry, collection)
             found = estimate_tomogram(geometry, itemsize, collection.spec, _stages(entry, collection))
         except CryoscaleError as error:
@@ -157,7 +160,7 @@ def _table(totals: dict[str, list[float]], workers: int) -> list[str]:
     largest = max((row[1] for row in totals.values()), default=0)
     disk, seconds = (sum(row[k] for row in totals.values()) for k in (2, 3))
     lines.append(
-        f"in all: {disk / 2**30:.1f} GiB of disk, about {seconds / workers / 60:.0f} min with {workers} workers, "
+        f"in all: {disk / 2**30:.2f} GiB of disk, about {seconds / workers / 60:.1f} min with {workers} workers, "
         f"up to {workers * (largest + (400 << 20)) / 2**30:.1f} GiB of memory"
     )
     return lines
@@ -167,15 +170,28 @@ def _stages(entry: Entry, collection: Collection) -> tuple[str, ...]:
     left_out = set() if collection.spec.enhance.enabled else {"enhance"}
     if entry.mask:
         left_out |= {"enhance", "segment", "locate"}
-    wanted = STAGES[: STAGES.index(collection.until) + 1]
+    first = STAGES.index(collection.first) if collection.first else 0
+    wanted = STAGES[first : STAGES.index(collection.until) + 1]
     return tuple(stage for stage in wanted if stage not in left_out)
 
 
+def _is_done(entry: Entry, collection: Collection) -> bool:
+    done = (collection.folder(entry) / "summary.json").is_file()
+    return done and not collection.overwrite and not collection.first
+
+
 def _opened(entry: Entry, collection: Collection) -> tuple[Geometry, int]:
+    """Look into a tomogram and its mask: what can be told now should not be told in an hour."""
     options = collection.spec.ingest
-    source = peek_source(
-        entry.source, mode0_bytes=options.mode0_bytes, ignore_extended_header=options.ignore_extended_header
-    )
+    sources = [
+        peek_source(name, mode0_bytes=options.mode0_bytes, ignore_extended_header=options.ignore_extended_header)
+        for name in dict.fromkeys(filter(None, (entry.source, entry.mask)))
+    ]
+    source = sources[0]
+    if sources[-1].shape != source.shape:
+        raise TomogramError(
+            "mask and tomogram differ in shape", where=entry.mask, found=sources[-1].shape, allowed=str(source.shape)
+        )
     voxel, _ = resolve_voxel_size(
         source.voxel_size_found_angstrom, options.apix or None, force=options.force_apix, where=entry.source
     )

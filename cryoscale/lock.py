@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from cryoscale.errors import LockedError
+from cryoscale.errors import LockedError, UsageError
 
 __all__ = ["run_lock"]
 
@@ -25,9 +25,14 @@ def run_lock(folder: str | Path) -> Iterator[None]:
     ------
     LockedError
         Another live run, or one on another host, holds it.
+    UsageError
+        The folder cannot be made.
     """
     path = Path(folder) / "run.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError("cannot make the output folder", where=str(folder), found=error.strerror) from error
     holder = {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
     for _ in range(2):
         try:

@@ -43,9 +43,16 @@ class Entry:
         """Return what tells these inputs from others: paths, sizes and times of change."""
         parts: list[object] = []
         for name in filter(None, (self.source, self.mask)):
-            info = Path(name).stat()
-            parts += [os.path.realpath(name), info.st_size, info.st_mtime_ns]
+            parts += [os.path.realpath(name), *_stat(Path(name))]
+            if Path(name).is_dir():
+                # A chunk replaced in place leaves the folder's own times alone.
+                parts += [_stat(path) for path in sorted(Path(name).rglob("*")) if path.is_file()]
         return parts
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    info = path.stat()
+    return info.st_size, info.st_mtime_ns
 
 
 def entries(sources: Sequence[str], masks: str = "") -> list[Entry]:

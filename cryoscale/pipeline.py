@@ -62,6 +62,8 @@ class _Way:
 
 def _phases(stage: str, tomogram: Tomogram, plan: Plan, mark: str) -> Generator[Phase, list[Receipt], Summary]:
     try:
+        # An empty phase first: whatever the plan then raises is told under its own stage.
+        yield Phase(stage, tomogram.folder, mark, ())
         units = next(plan)
         while True:
             receipts = yield Phase(stage, tomogram.folder, mark, tuple(units))

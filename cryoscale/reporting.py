@@ -37,7 +37,7 @@ def write_run_report(output: Path, *, scores: Mapping[str, Mapping[str, Any]] | 
     tomograms = [
         _tomogram(output, entry, (scores or {}).get(entry["id"]))
         for entry in run["tomograms"]
-        if entry["id"] not in {failure[0] for failure in failures}
+        if (output / entry["id"] / "summary.json").is_file()
     ]
     page = ReportRun(
         title=output.absolute().name,

@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import math
 import tomllib
 import typing
 from dataclasses import dataclass, field
@@ -48,6 +49,8 @@ class IngestSpec:
     """Chunk of every volume, z, y, x; z divisible by 4."""
     pyramid_levels: int = 3
     """Resolution levels of the ingested tomogram."""
+    wait_stable_seconds: float = 0.0
+    """Take a file only after it stayed the same for so long: for folders that a microscope is still writing to."""
     ignore_extended_header: bool = False
     """Read the data right after the 1,024-byte header, for files that declare an extended header they do not have."""
 
@@ -108,8 +111,10 @@ class FitSpec:
     """auto (chosen by marginal likelihood), cubic (the paper's) or matern52."""
     batch_membranes: int = 8
     """Membranes solved together in one unit."""
-    minimum_area_nm2: float = 2000.0
-    """Smaller surfaces (a sphere of 25 nm diameter has 2,000 nm2) are not taken for membranes."""
+    minimum_area_nm2: float = 500.0
+    """Smaller closed surfaces (a sphere of 12.6 nm diameter has 500 nm2) are not taken for membranes."""
+    minimum_open_area_nm2: float = 1500.0
+    """Smaller open surfaces are not taken for membranes: scraps that streaks of gold and noise leave."""
     reach_nm: float = 4.0
     """Half width of the band around the surface in which distance and sd are kept; at least half the thickness."""
 
@@ -155,7 +160,14 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         """Refuse values that no stage could work with."""
-        _require(self.ingest.apix >= 0, "ingest.apix", self.ingest.apix, "0 (from the header) or 0.5 to 100 Å")
+        for section in dataclasses.fields(self):
+            stage = getattr(self, section.name)
+            for entry in dataclasses.fields(stage):
+                value = getattr(stage, entry.name)
+                if isinstance(value, float):
+                    _require(0 <= value < math.inf, f"{section.name}.{entry.name}", value, "a finite number, 0 or more")
+        clip = self.enhance.clahe_clip_limit
+        _require(clip <= 1, "enhance.clahe_clip_limit", clip, "0 to 1")
         signs = ("", "signed", "unsigned")
         _require(
             self.ingest.mode0_bytes in signs, "ingest.mode0_bytes", self.ingest.mode0_bytes, "signed, unsigned or empty"
@@ -170,7 +182,6 @@ class RunSpec:
         )
         _require(self.segment.region_voxels >= 64, "segment.region_voxels", self.segment.region_voxels, "at least 64")
         _require(self.segment.batch_slices >= 1, "segment.batch_slices", self.segment.batch_slices, "at least 1")
-        _require(self.merge.distance_nm >= 0, "merge.distance_nm", self.merge.distance_nm, "0 or more")
         _require(
             self.fit.kernel in ("auto", "cubic", "matern52"), "fit.kernel", self.fit.kernel, "auto, cubic, matern52"
         )

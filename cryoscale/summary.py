@@ -16,7 +16,7 @@ from cryoscale.progress import printable
 if TYPE_CHECKING:
     from cryoscale.collection import Result
 
-__all__ = ["print_status", "print_summary"]
+__all__ = ["print_status", "print_summary", "warnings_of"]
 
 
 def print_summary(result: Result) -> None:
@@ -28,9 +28,9 @@ def print_summary(result: Result) -> None:
             lines.append(f"{outcome.id}: FAILED in {outcome.stage}: {outcome.error}")
             continue
         units, skipped = (sum(getattr(cost, name) for cost in outcome.times.values()) for name in ("units", "skipped"))
-        lines.append(
-            f"{outcome.id}: {_membranes(outcome.summary)}{units - skipped} units run, {skipped} kept, {seconds:.1f} s"
-        )
+        lines += [f"{outcome.id}: WARNING {text}" for text in warnings_of(outcome.summary)]
+        work = f"{units - skipped} units run, {skipped} kept, {seconds:.1f} s"
+        lines.append(f"{outcome.id}: {_membranes(outcome.summary)}{work}")
     done = len(result.outcomes) - len(result.failures)
     lines.append(
         f"{done} of {len(result.outcomes)} tomograms complete" + (", see failures.csv" if result.failures else "")
@@ -40,10 +40,18 @@ def print_summary(result: Result) -> None:
     sys.stdout.write(printable("\n".join(lines)) + "\n")
 
 
+def warnings_of(summary: dict[str, Any]) -> list[str]:
+    """Return what the stages of one tomogram warn of."""
+    return [text for stage in summary.values() if isinstance(stage, dict) for text in stage.get("warnings", ())]
+
+
 def _membranes(summary: dict[str, Any]) -> str:
     if "measure" not in summary:
         return ""
-    return f"{summary['measure'].get('membranes', 0)} membranes, {summary['measure'].get('closed', 0)} closed; "
+    found = summary["measure"]
+    dropped = found["without_surface"]
+    shown = f"{found['membranes'] - dropped} membranes, {found['closed']} closed; "
+    return shown + (f"{dropped} regions without a surface, see membranes.csv; " if dropped else "")
 
 
 def print_status(folder: Path) -> None:
@@ -64,9 +72,7 @@ def print_status(folder: Path) -> None:
         name = entry["id"]
         counts = _records(folder / name)
         shown = ", ".join(f"{stage} {counts[stage]}" for stage in STAGES if counts[stage])
-        state = (
-            f"FAILED: {failed[name]}" if name in failed else "complete" if _is_complete(folder / name) else "under way"
-        )
+        state = _state(folder / name, failed.get(name, ""), run["until"])
         lines.append(f"  {name}: {state}; finished units: {shown or 'none'}")
     sys.stdout.write(printable("\n".join(lines)) + "\n")
 
@@ -78,8 +84,12 @@ def _records(folder: Path) -> Counter[str]:
     return counts
 
 
-def _is_complete(folder: Path) -> bool:
-    return (folder / "summary.json").is_file()
+def _state(folder: Path, failure: str, until: str) -> str:
+    if failure:
+        return f"FAILED: {failure}"
+    if not (folder / "summary.json").is_file():
+        return "under way"
+    return "complete" if until == STAGES[-1] else f"complete up to {until}"
 
 
 def _failed(folder: Path) -> dict[str, str]:

@@ -16,10 +16,12 @@ from cryoscale.cluster import DaskExecutor
 from cryoscale.collection import Collection, Result, run_collection
 from cryoscale.engine import LoopExecutor
 from cryoscale.errors import LockedError, UsageError
+from cryoscale.io.mrc import write_mrc
 from cryoscale.io.omezarr import image_geometry, read_region
 from cryoscale.lock import run_lock
 from cryoscale.manifest import entries
-from cryoscale.spec import FitSpec, IngestSpec, RunSpec, SurfaceSpec
+from cryoscale.spec import FitSpec, IngestSpec, MergeSpec, RunSpec, SurfaceSpec
+from cryoscale.summary import warnings_of
 from tests.phantoms import spheres_shell, write_spheres
 
 SPEC = RunSpec(ingest=IngestSpec(chunk_voxels=(16, 32, 32)))
@@ -146,19 +148,54 @@ def test_a_damaged_product_is_made_again(mask: Path, reference: tuple[Path, Resu
 
 
 def test_other_options_are_refused_until_said(mask: Path, tmp_path: Path) -> None:
-    run(mask, tmp_path, until="merge")
+    run(mask, tmp_path, until="fit")
     other = dataclasses.replace(SPEC, fit=FitSpec(reach_nm=3.0))
     with pytest.raises(UsageError, match=r"fit.reach_nm 4.0 -> 3.0"):
-        run(mask, tmp_path, other, until="merge")
+        run(mask, tmp_path, other, until="fit")
     result = run(mask, tmp_path, other, first="fit", until="fit")
     assert result.outcomes[0].times["merge"].skipped == result.outcomes[0].times["merge"].units
-    run(
-        mask,
-        tmp_path,
-        dataclasses.replace(other, surface=SurfaceSpec(thickness_nm=5.0)),
-        overwrite=True,
-        until="ingest",
-    )
+    # What was not used yet may change; what was may not, but for --overwrite.
+    thicker = dataclasses.replace(other, surface=SurfaceSpec(thickness_nm=5.0))
+    assert run(mask, tmp_path, thicker, until="fit").exit_code == 0
+    fewer = dataclasses.replace(thicker, merge=MergeSpec(minimum_volume_nm3=9e9))
+    with pytest.raises(UsageError, match=r"merge.minimum_volume_nm3"):
+        run(mask, tmp_path, fewer, until="fit")
+    assert run(mask, tmp_path, fewer, overwrite=True, until="merge").exit_code == 0
+
+
+def test_the_advice_of_an_error_can_be_followed(tmp_path: Path) -> None:
+    volume = np.zeros((16, 32, 32), np.int8)
+    volume[8, 4:28, 4:28] = 1
+    write_mrc(tmp_path / "no_apix.mrc", volume, 0.0)
+    assert run(tmp_path / "no_apix.mrc", tmp_path / "out", until="merge").exit_code == 3
+    stated = dataclasses.replace(SPEC, ingest=dataclasses.replace(SPEC.ingest, apix=12.0))
+    assert run(tmp_path / "no_apix.mrc", tmp_path / "out", stated, until="merge").exit_code == 0
+
+
+def test_a_failure_is_told_under_its_own_stage(mask: Path, tmp_path: Path) -> None:
+    spec = dataclasses.replace(SPEC, merge=MergeSpec(mask_labels=(0,)))
+    (failure,) = run(mask, tmp_path, spec).failures
+    assert failure.stage == "merge"
+
+
+def test_nothing_found_is_said(mask: Path, tmp_path: Path) -> None:
+    result = run(mask, tmp_path, dataclasses.replace(SPEC, merge=MergeSpec(mask_labels=(7,))))
+    assert result.exit_code == 0
+    assert warnings_of(result.outcomes[0].summary) == ["merge: no voxel is membrane; looked for values [7]"]
+
+
+def test_a_second_tomogram_joins_the_first(mask: Path, reference: tuple[Path, Result], tmp_path: Path) -> None:
+    run(mask, tmp_path / "out")
+    other = write_spheres(tmp_path / "others.mrc")
+    run(other, tmp_path / "out")
+    names = [entry["id"] for entry in json.loads((tmp_path / "out" / "run.json").read_text())["tomograms"]]
+    assert names == ["spheres", "others"]
+    with (tmp_path / "out" / "membranes.csv").open() as stream:
+        assert [row["tomogram"] for row in csv.DictReader(stream)] == ["spheres"] * 2 + ["others"] * 2
+    # The same id from another file is refused, not mixed.
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(UsageError, match="inputs of spheres"):
+        run(write_spheres(tmp_path / "elsewhere" / "spheres.mrc"), tmp_path / "out")
 
 
 def test_one_bad_tomogram_fails_alone(mask: Path, reference: tuple[Path, Result], tmp_path: Path) -> None:

@@ -45,13 +45,16 @@ def test_every_field_has_its_help() -> None:
         ("[ingest]\nchunk_voxels = [64, 64]", "a list of 3"),
         ("[ingest]\nchunk_voxels = [62, 64, 64]", "divisible"),
         ("[segment]\nscore_threshold = 1.5", "0 to 1"),
+        ("[merge]\nminimum_volume_nm3 = nan", "a finite number"),
+        ("[enhance]\nbilateral_sigma_nm = -1.0", "a finite number, 0 or more"),
+        ("[enhance]\nclahe_clip_limit = 7", "0 to 1"),
         ("fit = 3", "a section is expected"),
         ("[fit\n", "cannot be read"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "run.toml").write_text(text)
-    with pytest.raises(UsageError, match=r"run.toml|ingest|segment|fit") as error:
+    with pytest.raises(UsageError, match=r"run.toml|ingest|segment|fit|merge|enhance") as error:
         from_toml(tmp_path / "run.toml")
     assert says in str(error.value)
 

@@ -16,12 +16,13 @@ from distributed import Client, LocalCluster, as_completed
 from distributed.scheduler import KilledWorker, NoWorkerError
 
 from cryoscale.engine import UnitResult, run_unit
-from cryoscale.errors import PauseError, TomogramError
+from cryoscale.errors import PauseError, TomogramError, UsageError
 from cryoscale.records import Unit
 
 __all__ = ["DaskExecutor"]
 
 _CONNECT_SECONDS = 20
+_WORKERS_SECONDS = 120
 
 
 class DaskExecutor:
@@ -43,6 +44,7 @@ class DaskExecutor:
         self._cluster: Any = None
         if address:
             self._client = _connect(Client, address)
+            _require_workers(self._client, address)
         else:
             self._cluster = LocalCluster(
                 n_workers=workers,
@@ -65,6 +67,8 @@ class DaskExecutor:
     def dashboard_link(self) -> str:
         """Address of the dashboard, empty where there is none."""
         port = self._client.scheduler_info()["services"].get("dashboard")
+        if self._cluster is None:
+            return str(self._client.dashboard_link) if port else ""
         return f"http://127.0.0.1:{port}/status" if port else ""
 
     def submit(self, unit: Unit, folder: str, fingerprint: str) -> None:
@@ -110,12 +114,26 @@ class DaskExecutor:
 def _connect(client: Callable[..., Any], address: str) -> Any:
     try:
         return client(address, timeout=_CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+        raise UsageError("not a scheduler's address", where=address, found=error, allowed="tcp://host:port") from error
+    except OSError as error:
         raise PauseError(
             "no Dask scheduler answers",
             where=address,
             found=error,
             todo="start one with `dask scheduler`, check the address",
+        ) from error
+
+
+def _require_workers(client: Any, address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
+    except TimeoutError as error:
+        client.close()
+        raise PauseError(
+            f"no worker joined the scheduler within {_WORKERS_SECONDS} s",
+            where=address,
+            todo=f"start one with `dask worker {address}`, then run the same command again",
         ) from error
 
 

@@ -102,11 +102,12 @@ def fit_batch(
             band = surface.band(reach, box=corners)
             entry |= {"closed": surface.closed, **surface.choice}
             area_nm2 = _area_voxels2(band) * geometry.voxel_size_nm**2
-            if area_nm2 >= spec.minimum_area_nm2:
+            least_nm2 = spec.minimum_area_nm2 if surface.closed else spec.minimum_open_area_nm2
+            if area_nm2 >= least_nm2:
                 files.append(band_file(number))
                 save_band(Path(folder) / files[-1], band)
             else:
-                entry["reason"] = f"too small for a membrane: {area_nm2:.0f} nm2, at least {spec.minimum_area_nm2:.0f}"
+                entry["reason"] = f"too small for a membrane: {area_nm2:.0f} nm2, at least {least_nm2:.0f}"
         else:
             entry["reason"] = str(surface)
         entries.append(entry)

@@ -33,7 +33,7 @@ from cryoscale.ingest.values import (
     stored_dtype,
 )
 from cryoscale.io.files import relative_files
-from cryoscale.io.inputs import AskError, InputError, Notes, printable
+from cryoscale.io.inputs import AskError, InputError, Notes, printable, wait_stable
 from cryoscale.io.omezarr import create_image, level_region, write_region
 from cryoscale.io.source import Source, open_source
 from cryoscale.io.voxelsize import resolve_voxel_size
@@ -109,7 +109,9 @@ def plan(tomogram: Tomogram, spec: IngestSpec, *, mask: str = "", mode0_bytes: s
     scratch = tomogram.path(f".{name}.unpacked")
     opening = Opening(path, str(scratch), mode0_bytes, spec.ignore_extended_header)
     try:
-        (opened,) = yield [Unit((f"{stage}-open", tomogram.id, 0), open_unit, (opening,), _READ_BYTES)]
+        (opened,) = yield [
+            Unit((f"{stage}-open", tomogram.id, 0), open_unit, (opening, spec.wait_stable_seconds), _READ_BYTES)
+        ]
         found = opened.numbers
         geometry, notes = _geometry(tomogram if mask else None, found, spec, printable(path))
         dtype = _mask_dtype(np.dtype(found["dtype"])) if mask else stored_dtype(np.dtype(found["dtype"]))
@@ -145,8 +147,10 @@ def plan(tomogram: Tomogram, spec: IngestSpec, *, mask: str = "", mode0_bytes: s
     }
 
 
-def open_unit(opening: Opening) -> Receipt:
+def open_unit(opening: Opening, wait_stable_seconds: float = 0.0) -> Receipt:
     """Judge an input, unpacking it first where it is packed, and return what is known before it is read."""
+    if wait_stable_seconds:
+        wait_stable(opening.path, wait_stable_seconds)
     Path(opening.scratch).unlink(missing_ok=True)
     source = opening.open()
     numbers = {

@@ -163,14 +163,27 @@ def plan(
         Unit((f"{stage}-paint", tomogram.id, k), paint_unit, (task, box, offset[k], offset[k + 1]), memory[k])
         for k, box in enumerate(owned)
     ]
+    foreground_voxels = sum(receipt.numbers["voxels"] for receipt in labelled)
     return {
         "volume": INSTANCES[stage],
         "regions": f"{stage}/regions.npz",
         **numbered[0].numbers,
-        "voxels": sum(receipt.numbers["voxels"] for receipt in labelled),
+        "voxels": foreground_voxels,
+        "warnings": _warnings(stage, foreground, foreground_voxels, numbered[0].numbers["count"]),
         "distance_voxels": distance,
         "minimum_voxels": minimum,
     }
+
+
+def _warnings(stage: str, foreground: Foreground, voxels: int, count: int) -> list[str]:
+    """Say when nothing was found: an empty table alone looks like a result."""
+    if stage != "merge" or count:
+        return []
+    if voxels:
+        return [f"merge: {voxels} voxels of membrane, but no region reaches merge.minimum_volume_nm3"]
+    if foreground.threshold is not None:
+        return [f"merge: no voxel is membrane; looked for scores from {foreground.threshold:g}"]
+    return [f"merge: no voxel is membrane; looked for values {list(foreground.values) or 'other than 0'}"]
 
 
 def _block_bytes(task: Task, box: Region, itemsize: int) -> int:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from distributed import LocalCluster
 
 from cryoscale.cluster import DaskExecutor
 from cryoscale.engine import LoopExecutor, run_jobs
-from cryoscale.errors import PauseError, TomogramError
+from cryoscale.errors import PauseError, TomogramError, UsageError
 from tests import toyunits
 
 
@@ -61,12 +62,44 @@ def test_everything_listens_on_loopback_only(executor: DaskExecutor) -> None:
     assert set(sockets) <= {"127.0.0.1", "::1"}
 
 
-def test_the_dashboard_answers_and_knows_the_stages(tmp_path: Path, executor: DaskExecutor) -> None:
+def test_the_dashboard_answers_and_groups_units_by_stage(tmp_path: Path, executor: DaskExecutor) -> None:
     import urllib.request
 
+    list(run_jobs([toyunits.job(tmp_path, "a")], executor))
+    # The progress bars of the dashboard are the scheduler's prefixes.
+    assert {"square", "total"} <= set(executor._cluster.scheduler.task_prefixes)
     assert executor.dashboard_link.startswith("http://127.0.0.1:")
     with urllib.request.urlopen(executor.dashboard_link, timeout=10) as answer:
         assert answer.status == 200
+
+
+def test_without_a_dashboard_there_is_none() -> None:
+    import urllib.error
+    import urllib.request
+
+    with DaskExecutor(1) as plain, pytest.raises(urllib.error.HTTPError, match="404"):
+        port = plain._cluster.scheduler.http_server.port
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=10)
+
+
+def test_a_scheduler_elsewhere_does_the_same(tmp_path: Path, executor: DaskExecutor) -> None:
+    with DaskExecutor(address=executor._cluster.scheduler_address) as remote:
+        (outcome,) = run_jobs([toyunits.job(tmp_path, "a")], remote)
+    assert outcome.summary == {"total": 14}
+
+
+def test_a_scheduler_without_workers_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cryoscale.cluster.executor._WORKERS_SECONDS", 1)
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty,
+        pytest.raises(PauseError, match="no worker joined"),
+    ):
+        DaskExecutor(address=empty.scheduler_address)
+
+
+def test_a_wrong_address_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="not a scheduler's address"):
+        DaskExecutor(address="nonsense")
 
 
 def test_no_scheduler_at_the_address_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
