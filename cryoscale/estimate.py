@@ -40,11 +40,11 @@ _MEMBRANE_SHARE = 0.03
 _MEMBRANE_VOXELS = 60_000
 """Voxels of a typical vesicle of 40 nm radius at 10 Å: the size that fits are projected for."""
 _SECONDS_PER_MEGAVOXEL = {
-    "ingest": 0.06, "enhance": 3.0, "segment": 1.5, "merge": 0.05, "locate": 0.03, "fit": 0.9, "surface": 0.3,
-    "measure": 0.1, "report": 0.3,
+    "ingest": 0.1, "enhance": 3.0, "segment": 1.5, "merge": 0.1, "locate": 0.05, "fit": 0.5, "surface": 0.1,
+    "measure": 0.03, "report": 0.15,
 }  # fmt: skip
 _DISK_BYTES_PER_VOXEL = {
-    "ingest": 1.1, "enhance": 3.6, "segment": 0.9, "merge": 0.2, "locate": 0.02, "fit": 0.9, "surface": 0.8,
+    "ingest": 1.1, "enhance": 3.6, "segment": 0.25, "merge": 0.05, "locate": 0.02, "fit": 0.7, "surface": 3.0,
     "measure": 0.0, "report": 0.02,
 }  # fmt: skip
 """Of the voxel's own size for ingest, in bytes for the others."""
