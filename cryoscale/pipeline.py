@@ -110,11 +110,15 @@ def _from_tomogram(way: _Way, *, gpu: bool) -> Generator[Phase, list[Receipt], V
     )
     way.tomogram = dataclasses.replace(way.tomogram, geometry=Geometry.from_json(summary["geometry"]))
     source, intensity = str(summary["volume"]), (float(summary["centre"]), float(summary["scale"]))
-    if spec.enhance.enabled and way.wanted("enhance"):
+    enhanced = way.wanted("segment") and segment.reads_enhanced(spec.segment)
+    if (spec.enhance.enabled or enhanced) and way.wanted("enhance"):
         stage = enhance.plan(way.tomogram, spec.enhance, chunk, source=source, intensity=intensity)
         before = way.mark
         yield from way.run("enhance", stage, dataclasses.asdict(spec.enhance))
-        way.mark = before
+        if enhanced:
+            source, intensity = enhance.ENHANCED, enhance.INTENSITY
+        else:
+            way.mark = before
     if not way.wanted("segment"):
         return {}
     stage = segment.plan(way.tomogram, spec.segment, chunk, source=source, intensity=intensity, gpu=gpu)

@@ -20,7 +20,7 @@ from cryoscale.io.mrc import write_mrc
 from cryoscale.io.omezarr import image_geometry, read_region
 from cryoscale.lock import run_lock
 from cryoscale.manifest import entries
-from cryoscale.spec import FitSpec, IngestSpec, MergeSpec, RunSpec, SurfaceSpec
+from cryoscale.spec import FitSpec, IngestSpec, MergeSpec, RunSpec, SegmentSpec, SurfaceSpec
 from cryoscale.summary import warnings_of
 from tests.phantoms import spheres_shell, write_spheres
 
@@ -222,9 +222,27 @@ def test_the_folder_is_held_by_one_run(mask: Path, tmp_path: Path) -> None:
 
 
 def test_missing_weights_stop_before_anything_starts(mask: Path, tmp_path: Path) -> None:
-    from cryoscale.spec import SegmentSpec
-
     spec = dataclasses.replace(SPEC, segment=SegmentSpec(model=str(tmp_path / "none.safetensors")))
     with pytest.raises(UsageError, match=r"none"):
         run_collection(Collection(entries([str(mask)]), tmp_path / "out", spec), LoopExecutor())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_the_network_reads_what_its_card_says(tmp_path: Path, enhanced: bool) -> None:
+    import torch
+
+    from cryoscale.segment.unet import UNet
+    from cryoscale.segment.weights import save_model
+
+    torch.manual_seed(0)
+    card = {"voxel_size_angstrom": [8.0, 16.0], "enhanced": enhanced}
+    save_model(tmp_path / "tiny.safetensors", UNet(slices_in=1, width=4, depth=1), card)
+    noise = np.random.default_rng(0).normal(size=(16, 32, 32)).astype(np.float32)
+    write_mrc(tmp_path / "noise.mrc", noise, 10.0)
+    spec = dataclasses.replace(SPEC, segment=SegmentSpec(model=str(tmp_path / "tiny.safetensors")))
+    job = Collection(entries([str(tmp_path / "noise.mrc")]), tmp_path / "out", spec, until="segment")
+    result = run_collection(job, LoopExecutor())
+    assert result.exit_code == 0, result.outcomes[0].error
+    assert (tmp_path / "out" / "noise" / "enhanced.ome.zarr").is_dir() == enhanced
+    assert ("enhance" in result.outcomes[0].times) == enhanced

@@ -13,9 +13,11 @@ from cryoscale.io.omezarr import create_image, read_region, write_region
 from cryoscale.records import Plan, Receipt, Tomogram, Unit
 from cryoscale.spec import EnhanceSpec
 
-__all__ = ["ENHANCED", "plan", "projected_bytes"]
+__all__ = ["ENHANCED", "INTENSITY", "plan", "projected_bytes"]
 
 ENHANCED = "enhanced.ome.zarr"
+INTENSITY = (0.5, 0.125)
+"""Centre and scale of enhanced grey values, for a network trained on them: 0 to 1 stands for 4 sd on either side."""
 
 
 def projected_bytes(slab_voxels: int, slice_voxels: int) -> int:

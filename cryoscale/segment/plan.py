@@ -26,7 +26,16 @@ from cryoscale.segment.weights import Card, default_model_path, load_model
 from cryoscale.segment.windows import Window, for_inference, predict_slab, region_to_read, window_of
 from cryoscale.spec import SegmentSpec
 
-__all__ = ["CLASSES", "SCORES", "gpu_available", "model_path", "plan", "projected_bytes", "segment_block"]
+__all__ = [
+    "CLASSES",
+    "SCORES",
+    "gpu_available",
+    "model_path",
+    "plan",
+    "projected_bytes",
+    "reads_enhanced",
+    "segment_block",
+]
 
 SCORES = "scores.ome.zarr"
 CLASSES = "classes.ome.zarr"
@@ -40,6 +49,11 @@ _GROUP_SLICES = 8
 def gpu_available() -> bool:
     """Whether this machine has a GPU that torch can use."""
     return bool(torch.cuda.is_available())
+
+
+def reads_enhanced(spec: SegmentSpec) -> bool:
+    """Whether the model's card says that it was trained on enhanced tomograms."""
+    return bool(load_model(model_path(spec))[1].get("enhanced", False))
 
 
 def model_path(spec: SegmentSpec) -> str:
