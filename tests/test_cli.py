@@ -95,12 +95,18 @@ def test_a_voxel_size_of_0_is_asked_for_and_then_taken(tmp_path: Path, capsys: p
     assert main([*command, "--until", "merge", "--apix", "12", "--overwrite"]) == 0
 
 
+def _as_in_a_terminal() -> None:
+    """A shell starts background jobs with SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.fault
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_stops_cleanly_and_the_same_command_goes_on(
     mask: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     command = [sys.executable, "-m", "cryoscale", *arguments(mask, tmp_path / "out", "--workers", "2")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=_as_in_a_terminal)
     records = tmp_path / "out" / "spheres" / "records"
     deadline = time.monotonic() + 60
     while not list(records.glob("merge-*/*.json")) and time.monotonic() < deadline and process.poll() is None:
