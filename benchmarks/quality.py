@@ -6,7 +6,7 @@ Each tomogram (seeds from 90,000; tilts to +-60 degrees) is simulated at SNR 0.3
 scored against its truth: Dice of the raw network and of the final membranes, both by the angle between the membrane's
 normal and the beam (0 a cap, 90 a side wall), and instances at IoU 0.5. The peer is the network's own output, that is
 what a user gets from a segmentation program that ends there; the limit is 1. For comparison: the paper reports a mean
-Dice of 0.6065 on slices of its own tomogram, and a prototype without a network reached 0.877 and 0.758 here.
+Dice of 0.6065 on slices of its own tomogram; a prototype without a network reached 0.877 and 0.758 on another phantom.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Memory comes from the stages' own projections; the number and size of membranes is not known yet, so fits and surfaces
 are projected for a tomogram of which 3 % is membrane. Times are rates measured on one core of a 2.6 GHz server
-processor (benchmarks/results), divided by the workers: expect them within a factor of two elsewhere.
+processor (benchmarks/results), divided by the workers; another machine has other rates.
 """
 
 from __future__ import annotations
