@@ -10,10 +10,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "cryoscale"
 LAYER_0 = {"errors", "records", "chunks", "backend", "spec"}
-STAGES = {"ingest", "simulate", "enhance", "segment", "merge", "fit", "surface", "measure", "evaluate", "report"}
+STAGES = {
+    "ingest", "simulate", "enhance", "segment", "merge", "connect", "fit", "surface", "measure", "evaluate", "report",
+}  # fmt: skip
 ABOVE_THE_STAGES = {
     "engine", "cluster", "pipeline", "collection", "cli", "manifest", "lock", "progress", "summary", "doctor",
-    "training", "demo", "scoring", "reporting", "estimate", "__main__",
+    "training", "demo", "scoring", "showing", "reporting", "estimate", "__main__",
 }  # fmt: skip
 SCHEDULER = {"dask", "distributed"}
 KERNEL_LIBRARIES = {"numpy", "scipy", "skimage", "numba"}
