@@ -20,6 +20,7 @@ from typing import Any
 from cryoscale.errors import UsageError
 
 __all__ = [
+    "ConnectSpec",
     "EnhanceSpec",
     "FitSpec",
     "IngestSpec",
@@ -101,6 +102,46 @@ class MergeSpec:
     """Keep different values of a given mask apart: another tool's instances or classes."""
     minimum_protein_nm3: float = 60.0
     """Smaller protein components are dropped."""
+    connect: str = "regions"
+    """regions (distance in 3-D) or qlearning (a walker that learns, slice by slice; its options are in [connect])."""
+
+
+@dataclass(frozen=True)
+class ConnectSpec:
+    """Tracing and Q-learning, slice by slice (paper section 4.1); used where merge.connect is qlearning."""
+
+    view_nm: float = 15.0
+    """Edge of the walker's square field of view; at least twice the thickness of a segmented membrane."""
+    minimum_length_nm: float = 15.0
+    """Shorter traced segments are dropped."""
+    gap_nm: float = 40.0
+    """Widest gap between two segments that a join may bridge."""
+    tangent_nm: float = 25.0
+    """Length of a segment's end over which its direction and curvature are measured."""
+    distance_cost: float = 1.0
+    """Cost of a join across the widest gap; shorter gaps cost in proportion."""
+    angle_cost: float = 2.0
+    """Cost of a right angle between the joining line and a segment's end: times 1 - cos, at either end."""
+    curvature_cost: float = 0.5
+    """Cost of curvatures that differ by one over the tangent length."""
+    dearest_join: float = 2.5
+    """Joins that cost more are not tried."""
+    closing_reward: float = 5.0
+    """Reward for coming back to the segment the walk began with; a closed membrane's joins cost less in all."""
+    dearest_open_join: float = 0.6
+    """Segments in no closed membrane are joined up to this cost; 0 leaves each to itself."""
+    episodes: int = 400
+    """Walks tried from each segment."""
+    actions_per_episode: int = 30
+    """A walk that has not come back after so many joins has failed."""
+    exploration: float = 0.9
+    """Share of random choices in the first walk; decays to a hundredth of it in the last."""
+    learning_rate: float = 0.8
+    """Weight of a new experience in the first walk; decays to a tenth of it in the last."""
+    discount: float = 1.0
+    """Weight of the rewards to come, 0 to 1; below 1, short membranes are preferred."""
+    seed: int = 0
+    """Seed of the random choices; the same seed gives the same membranes."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +194,7 @@ class RunSpec:
     enhance: EnhanceSpec = field(default_factory=EnhanceSpec)
     segment: SegmentSpec = field(default_factory=SegmentSpec)
     merge: MergeSpec = field(default_factory=MergeSpec)
+    connect: ConnectSpec = field(default_factory=ConnectSpec)
     fit: FitSpec = field(default_factory=FitSpec)
     surface: SurfaceSpec = field(default_factory=SurfaceSpec)
     measure: MeasureSpec = field(default_factory=MeasureSpec)
@@ -182,6 +224,9 @@ class RunSpec:
         )
         _require(self.segment.region_voxels >= 64, "segment.region_voxels", self.segment.region_voxels, "at least 64")
         _require(self.segment.batch_slices >= 1, "segment.batch_slices", self.segment.batch_slices, "at least 1")
+        ways = ("regions", "qlearning")
+        _require(self.merge.connect in ways, "merge.connect", self.merge.connect, "regions, qlearning")
+        _require_connect(self.connect)
         _require(
             self.fit.kernel in ("auto", "cubic", "matern52"), "fit.kernel", self.fit.kernel, "auto, cubic, matern52"
         )
@@ -193,6 +238,16 @@ class RunSpec:
 def _require(holds: bool, name: str, found: object, allowed: str) -> None:
     if not holds:
         raise UsageError("value not allowed", where=name, found=found, allowed=allowed)
+
+
+def _require_connect(connect: ConnectSpec) -> None:
+    for name in ("view_nm", "gap_nm", "tangent_nm", "dearest_join", "closing_reward"):
+        _require(getattr(connect, name) > 0, f"connect.{name}", getattr(connect, name), "more than 0")
+    for name in ("exploration", "learning_rate", "discount"):
+        _require(0 < getattr(connect, name) <= 1, f"connect.{name}", getattr(connect, name), "0 to 1, 0 excluded")
+    for name in ("episodes", "actions_per_episode"):
+        _require(getattr(connect, name) >= 1, f"connect.{name}", getattr(connect, name), "at least 1")
+    _require(connect.seed >= 0, "connect.seed", connect.seed, "0 or more")
 
 
 def to_toml(spec: RunSpec) -> str:

@@ -1,0 +1,123 @@
+"""What a slice falls into: traced segments, the closed and open membranes they form, and the joins between them.
+
+segments   0 ------>   1 ---->   2 ----->         ordered pixels; end 0 is the first, end 1 the last
+end index  0       1   2     3   4      5         2 * segment + end
+path       ((0, False), (2, True), (1, False))    segment 0 forwards, 2 backwards, 1 forwards, back to 0
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscale.spec import ConnectSpec
+
+__all__ = ["ConnectOptions", "SliceConnection", "options_in_voxels"]
+
+
+@dataclass(frozen=True)
+class ConnectOptions:
+    """The options of `cryoscale.spec.ConnectSpec` with lengths in voxels."""
+
+    half_view_voxels: int = 5
+    """The field of view reaches so far in y and x; it is 2 * half_view_voxels + 1 voxels wide."""
+    minimum_length_voxels: int = 11
+    """Segments of fewer pixels are dropped."""
+    gap_voxels: float = 29.0
+    """Widest gap a join may bridge."""
+    tangent_voxels: int = 18
+    """Pixels of a segment's end over which its direction and curvature are measured."""
+    distance_cost: float = 1.0
+    """Cost of a join across `gap_voxels`."""
+    angle_cost: float = 2.0
+    """Cost times 1 - cos of the angle between the joining line and a segment's end, at either end."""
+    curvature_cost: float = 0.5
+    """Cost of curvatures that differ by 1 / tangent_voxels."""
+    dearest_join: float = 2.5
+    """Joins that cost more are no actions."""
+    closing_reward: float = 5.0
+    """Reward of the join that returns to the first segment."""
+    dearest_open_join: float = 0.6
+    """Segments in no closed path are joined up to this cost; 0 joins none."""
+    episodes: int = 400
+    """Episodes from each segment."""
+    actions_per_episode: int = 30
+    """An episode ends, failed, after so many actions."""
+    exploration: float = 0.9
+    """epsilon of the first episode; a hundredth of it in the last."""
+    learning_rate: float = 0.8
+    """alpha of the first episode; a tenth of it in the last."""
+    discount: float = 1.0
+    """gamma."""
+
+
+def options_in_voxels(spec: ConnectSpec, voxel_size_angstrom: float) -> ConnectOptions:
+    """Turn the lengths of `spec` into voxels of a slice.
+
+    Parameters
+    ----------
+    spec : ConnectSpec
+        Lengths in nm.
+    voxel_size_angstrom : float
+        Edge of a voxel in y and x, in ångström.
+
+    Returns
+    -------
+    ConnectOptions
+        The same options; a field of view is at least 5 voxels wide, a direction is measured over at least 5 voxels.
+
+    Raises
+    ------
+    ValueError
+        The voxel size is not positive.
+    """
+    if not voxel_size_angstrom > 0:
+        msg = f"voxel_size_angstrom={voxel_size_angstrom} is not positive"
+        raise ValueError(msg)
+    per_nm = 10.0 / voxel_size_angstrom
+    same = {
+        name: getattr(spec, name)
+        for name in (
+            "distance_cost", "angle_cost", "curvature_cost", "dearest_join", "closing_reward", "dearest_open_join",
+            "episodes", "actions_per_episode", "exploration", "learning_rate", "discount",
+        )
+    }  # fmt: skip
+    return ConnectOptions(
+        half_view_voxels=max(2, round(spec.view_nm * per_nm / 2)),
+        minimum_length_voxels=max(2, round(spec.minimum_length_nm * per_nm)),
+        gap_voxels=spec.gap_nm * per_nm,
+        tangent_voxels=max(5, round(spec.tangent_nm * per_nm)),
+        **same,
+    )
+
+
+@dataclass(frozen=True)
+class SliceConnection:
+    """Segments of one slice and the membranes they form."""
+
+    segments: tuple[NDArray[np.int32], ...]
+    """(n, 2) y, x pixels of each segment, in voxels, from its end 0 to its end 1."""
+    ring: tuple[bool, ...]
+    """Whether a segment is a closed ring by itself; its last pixel then touches its first."""
+    paths: tuple[tuple[tuple[int, bool], ...], ...]
+    """Each membrane as (segment, reversed) in the order of the walk; closed ones first, best first."""
+    closed: tuple[bool, ...]
+    """Whether each path returns to its first segment."""
+    reward: tuple[float, ...]
+    """Reward collected along each path: closing reward less the costs of the joins; a ring gets the closing reward."""
+    joins: NDArray[np.int32]
+    """(m, 2, 2) y, x of the two end points each join connects, in voxels; path after path."""
+    join_path: NDArray[np.int32]
+    """(m,) the path each join belongs to, counted from 1 as in `labels`."""
+    q: NDArray[np.float64]
+    """(2 S, 2 S) learned value of the action from end (row) to end (column); NaN where there is no action. The rows of
+    a segment come from the table its membrane was read from."""
+    failed: int
+    """Episodes that did not return to the segment they began with."""
+    episodes: int
+    """Episodes walked in all."""
+    labels: NDArray[np.int32]
+    """(ny, nx) 0 background, k = path k: each pixel of the mask goes with the nearest segment of its component; 0
+    also where a component has no segment."""
