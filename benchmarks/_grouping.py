@@ -343,7 +343,8 @@ def quality_table(rows: list[dict[str, Any]]) -> str:
 def _mean_lines(rows: list[dict[str, Any]], second_view: bool) -> list[str]:
     total = summary(rows, second_view=second_view)
     view = "second views where there are two" if second_view else "headline views"
-    lines = ["", f"{f'mean of {len(total["sets"])} sets, {view}':60}{'F1':>8}{'ARI':>8}{'VI':>8}"]
+    head = f"mean of {len(total['sets'])} sets, {view}"
+    lines = ["", f"{head:60}{'F1':>8}{'ARI':>8}{'VI':>8}"]
     shown = {"best plain distance of each set": total["best per set"]}
     shown[f"best plain for all: {total['best for all']}"] = total["mean"][total["best for all"]]
     shown |= {m: s for m, s in total["mean"].items() if not m.startswith("distance")}
