@@ -114,11 +114,11 @@ class ConnectSpec:
     """Edge of the walker's square field of view; at least twice the thickness of a segmented membrane."""
     minimum_length_nm: float = 15.0
     """Shorter traced segments are dropped."""
-    gap_nm: float = 40.0
+    gap_nm: float = 80.0
     """Widest gap between two segments that a join may bridge."""
     tangent_nm: float = 25.0
     """Length of a segment's end over which its direction and curvature are measured."""
-    distance_cost: float = 1.0
+    distance_cost: float = 1.5
     """Cost of a join across the widest gap; shorter gaps cost in proportion."""
     angle_cost: float = 2.0
     """Cost of a right angle between the joining line and a segment's end: times 1 - cos, at either end."""
@@ -130,7 +130,7 @@ class ConnectSpec:
     """Reward for coming back to the segment the walk began with; a closed membrane's joins cost less in all."""
     dearest_open_join: float = 0.6
     """Segments in no closed membrane are joined up to this cost; 0 leaves each to itself."""
-    episodes: int = 400
+    episodes: int = 1000
     """Walks tried from each segment."""
     actions_per_episode: int = 30
     """A walk that has not come back after so many joins has failed."""

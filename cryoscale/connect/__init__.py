@@ -7,5 +7,6 @@ which ends to join so that the walk comes back to where it began, smoothly.
 """
 
 from cryoscale.connect.connection import ConnectOptions, SliceConnection, options_in_voxels
+from cryoscale.connect.slice import connect_slice
 
-__all__ = ["ConnectOptions", "SliceConnection", "options_in_voxels"]
+__all__ = ["ConnectOptions", "SliceConnection", "connect_slice", "options_in_voxels"]

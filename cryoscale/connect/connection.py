@@ -25,11 +25,11 @@ class ConnectOptions:
     """The field of view reaches so far in y and x; it is 2 * half_view_voxels + 1 voxels wide."""
     minimum_length_voxels: int = 11
     """Segments of fewer pixels are dropped."""
-    gap_voxels: float = 29.0
+    gap_voxels: float = 58.0
     """Widest gap a join may bridge."""
     tangent_voxels: int = 18
     """Pixels of a segment's end over which its direction and curvature are measured."""
-    distance_cost: float = 1.0
+    distance_cost: float = 1.5
     """Cost of a join across `gap_voxels`."""
     angle_cost: float = 2.0
     """Cost times 1 - cos of the angle between the joining line and a segment's end, at either end."""
@@ -41,7 +41,7 @@ class ConnectOptions:
     """Reward of the join that returns to the first segment."""
     dearest_open_join: float = 0.6
     """Segments in no closed path are joined up to this cost; 0 joins none."""
-    episodes: int = 400
+    episodes: int = 1000
     """Episodes from each segment."""
     actions_per_episode: int = 30
     """An episode ends, failed, after so many actions."""
