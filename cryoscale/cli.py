@@ -1,7 +1,7 @@
 """The command line: ``cryoscale VERB``.
 
 Exit codes: 0 all done, 2 the command or its inputs contradict themselves, 3 finished but some tomograms failed,
-4 paused (run the same command again), 5 another run holds the folder, 70 a fault of ours, 130 or 143 a signal.
+4 paused (run the same command again), 5 another run holds the folder, 70 a fault of ours, 129, 130 or 143 a signal.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ import argparse
 import contextlib
 import dataclasses
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from cryoscale import __version__
 from cryoscale.engine import Executor, LoopExecutor
 from cryoscale.errors import CryoscaleError, UsageError
+from cryoscale.interrupt import check
 from cryoscale.pipeline import STAGES
 from cryoscale.progress import Bars, printable
 from cryoscale.spec import RunSpec, from_toml, to_toml
@@ -31,28 +29,20 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         code: int = options.run(options)
     except CryoscaleError as error:
         print(printable(f"cryoscale: {error}"), file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("cryoscale: stopped; run the same command again to go on", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:
+        check()
         traceback.print_exc()
         print("cryoscale: a fault of ours, please report the lines above", file=sys.stderr)
         return 70
     return code
-
-
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-    print("cryoscale: stopped by a signal; run the same command again to go on", file=sys.stderr)
-    raise SystemExit(128 + signum)
 
 
 def _parser() -> argparse.ArgumentParser:

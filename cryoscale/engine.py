@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cryoscale.errors import CryoscaleError, PauseError, TomogramError, TransientError
+from cryoscale.interrupt import check
 from cryoscale.io.files import crc32c, fsync_file, fsync_folder, write_text
 from cryoscale.records import DoneRecord, Receipt, Unit
 
@@ -348,5 +349,6 @@ def _step(state: _Running, executor: Executor, observer: Observer) -> bool:
 
 
 def _fail(state: _Running, error: BaseException, stage: str) -> None:
+    check()
     state.job.plan.close()
     state.outcome.error, state.outcome.stage = error, stage

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from cryoscale.errors import LockedError, UsageError
+from cryoscale.interrupt import shielded
 
 __all__ = ["run_lock"]
 
@@ -33,6 +34,19 @@ def run_lock(folder: str | Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError("cannot make the output folder", where=str(folder), found=error.strerror) from error
+    holder = None
+    try:
+        with shielded():
+            holder = _take(path)
+        yield
+    finally:
+        with shielded():
+            if holder is not None and _holder(path) == holder:
+                path.unlink(missing_ok=True)
+
+
+def _take(path: Path) -> dict[str, Any]:
+    """Write the lock file, or raise; return what it says."""
     holder = {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
     for _ in range(2):
         try:
@@ -52,11 +66,7 @@ def run_lock(folder: str | Path) -> Iterator[None]:
         raise LockedError("another run took this output folder just now", where=str(path))
     with os.fdopen(descriptor, "w") as stream:
         json.dump(holder, stream)
-    try:
-        yield
-    finally:
-        if _holder(path) == holder:
-            path.unlink(missing_ok=True)
+    return holder
 
 
 def _holder(path: Path) -> dict[str, Any] | None:

@@ -6,8 +6,13 @@ it held and nothing else.
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from multiprocessing import active_children, resource_tracker
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,12 +22,14 @@ from distributed.scheduler import KilledWorker, NoWorkerError
 
 from cryoscale.engine import UnitResult, run_unit
 from cryoscale.errors import PauseError, TomogramError, UsageError
+from cryoscale.interrupt import shielded, without_keyboard
 from cryoscale.records import Unit
 
 __all__ = ["DaskExecutor"]
 
 _CONNECT_SECONDS = 20
 _WORKERS_SECONDS = 120
+_CLOSE_SECONDS = 10
 
 
 class DaskExecutor:
@@ -42,21 +49,16 @@ class DaskExecutor:
         # A run with no workers left must end, with the command to resume, and not hang.
         dask.config.set({"distributed.scheduler.no-workers-timeout": "120s", "distributed.comm.retry.count": 2})
         self._cluster: Any = None
+        self._others = set(active_children())
         if address:
             self._client = _connect(Client, address)
             _require_workers(self._client, address)
         else:
-            self._cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                # The scheduler always serves some page; without the dashboard any free port will do.
-                dashboard_address=_free_dashboard_port() if dashboard else "127.0.0.1:0",
-                scheduler_kwargs={"dashboard": dashboard},
-                silence_logs=40,
-            )
-            self._client = Client(self._cluster)
+            # A worker begun half and told to stop leaves its supervisor waiting for ever.
+            with shielded(), without_keyboard():
+                _start_resource_tracker()
+                self._cluster = _local_cluster(workers, dashboard=dashboard)
+                self._client = Client(self._cluster)
         self._completed = as_completed()
         self._units: dict[str, tuple[Any, Unit]] = {}
         resources = [w["resources"] for w in self._client.scheduler_info(n_workers=-1)["workers"].values()]
@@ -74,11 +76,12 @@ class DaskExecutor:
     def submit(self, unit: Unit, folder: str, fingerprint: str) -> None:
         """Take a unit; its tuple key makes the dashboard group units by stage."""
         resources = {"GPU": 1} if unit.gpu and self._gpu_workers else None
-        future = self._client.submit(
-            run_unit, unit, folder, fingerprint, key=unit.key, pure=False, resources=resources, retries=0
-        )
-        self._units[future.key] = (future, unit)
-        self._completed.add(future)
+        with shielded():
+            future = self._client.submit(
+                run_unit, unit, folder, fingerprint, key=unit.key, pure=False, resources=resources, retries=0
+            )
+            self._units[future.key] = (future, unit)
+            self._completed.add(future)
 
     def completed(self) -> tuple[tuple[str, str, int], UnitResult | BaseException]:
         """Wait for any unit to end and return its key and result; the cluster then forgets it."""
@@ -86,10 +89,11 @@ class DaskExecutor:
             future = next(self._completed)
             if future.key in self._units:
                 break
-        _, unit = self._units.pop(future.key)
-        if future.status == "finished":
-            return unit.key, future.result()
-        return unit.key, _dask_failure(unit, future)
+        with shielded():
+            _, unit = self._units.pop(future.key)
+            if future.status == "finished":
+                return unit.key, future.result()
+            return unit.key, _dask_failure(unit, future)
 
     def drop(self, job: str) -> None:
         """Cancel the units of a job that failed."""
@@ -104,11 +108,66 @@ class DaskExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for future, _ in self._units.values():
-            future.cancel(force=True)
-        self._client.close(timeout=10)
-        if self._cluster is not None:
-            self._cluster.close(timeout=10)
+        with shielded():
+            if kind is not None:
+                self._abandon()
+            with contextlib.suppress(TimeoutError, OSError):
+                self._client.close(timeout=_CLOSE_SECONDS)
+            if self._cluster is not None:
+                with contextlib.suppress(TimeoutError, OSError):
+                    self._cluster.close(timeout=_CLOSE_SECONDS)
+                _kill(set(active_children()) - self._others)
+
+    def _abandon(self) -> None:
+        """Give up the units in flight: their missing records say that they are not done."""
+        # Dask's own words about connections that end on the way would hide ours.
+        for name in ("distributed", "tornado", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        if self._cluster is None:
+            with contextlib.suppress(TimeoutError, OSError):
+                self._client.cancel([future for future, _ in self._units.values()], force=True)
+            return
+        for nanny in self._cluster.workers.values():
+            nanny.auto_restart = False
+        _kill(set(active_children()) - self._others)
+
+
+def _local_cluster(workers: int, *, dashboard: bool) -> LocalCluster:
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        # The scheduler always serves some page; without the dashboard any free port will do.
+        dashboard_address=_free_dashboard_port() if dashboard else "127.0.0.1:0",
+        scheduler_kwargs={"dashboard": dashboard},
+        silence_logs=40,
+    )
+
+
+def _start_resource_tracker() -> None:
+    """Start Python's keeper of semaphores ahead of the workers.
+
+    Started with the first of them it would let Ctrl-C through to all; and it calls the semaphores of killed workers,
+    which it removes, a leak.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker" + (f",{before}" if before else "")
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def _kill(processes: Collection[BaseProcess]) -> None:
+    """End worker processes on the spot: units survive it, orphans would hold their memory."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join(_CLOSE_SECONDS)
 
 
 def _connect(client: Callable[..., Any], address: str) -> Any:
