@@ -14,16 +14,22 @@ or on how many processes work on it.
 
     from cryoscale.merge import merge_regions
     labels, count = merge_regions(mask, distance_voxels=3.0)
+    labels, count = merge_regions(mask, distance=4.2, voxel_size=(2.8, 1.4, 1.4))    # voxels that are no cubes
 
-Somebody else's instances can be passed with ``separate_values=True``: voxels then join only within equal values.
+The mask may be a NumPy, CuPy, Zarr or Dask array. Somebody else's instances can be passed with
+``separate_values=True``: voxels then join only within equal values.
 
-The files: `runs` (foreground as intervals), `near` (which intervals are within the distance), `unionfind` (what hangs
-together), `labels` (the whole volume), `regions` (counts, boxes, sums), `shell` (what a block tells its neighbours),
-`blocks` (the same answer block by block), `plan` (units of work on stored volumes).
+The files: `ball` (which offsets join), `runs` (foreground as intervals), `near` (which intervals are within the
+distance), `unionfind` (what hangs together), `labels` (a whole volume), `regions` (counts, boxes, sums), `shell` (what
+a block tells its neighbours), `tree` (blocks joined into boxes up to the volume), `blocks` (the same answer block by
+block), `stream` (painted on demand from a stored mask), `graph` (as a Dask graph), `arrays` (any of them), `plan`
+(units of work on stored volumes).
 """
 
+from cryoscale.merge.arrays import merge_regions
+from cryoscale.merge.ball import Ball
 from cryoscale.merge.blocks import merge_regions_in_blocks
-from cryoscale.merge.labels import merge_regions
 from cryoscale.merge.regions import Regions
+from cryoscale.merge.stream import LazyLabels
 
-__all__ = ["Regions", "merge_regions", "merge_regions_in_blocks"]
+__all__ = ["Ball", "LazyLabels", "Regions", "merge_regions", "merge_regions_in_blocks"]

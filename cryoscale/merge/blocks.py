@@ -1,127 +1,80 @@
-"""Membrane voxels to regions in blocks: the same numbers as in one go, holding one block at a time.
+"""Membrane voxels to regions block by block: the same numbers as in one go, holding one block at a time.
 
-1. `label_block`, per block: the block's own regions (pieces), their statistics, and its shell. Pieces that cannot grow
-   (they stay clear of the block's inner faces) and are too small are dropped at once.
-2. `join_shells`, pair by pair in a tree: links between pieces of different blocks. Only shells travel.
-3. `number_regions`, once: the links joined into regions, small ones dropped, the rest numbered in raster order of their
-   first voxels. Memory follows the number of pieces.
-4. `relabel_block`, per block: the block labelled once more (cheaper than keeping labels on disk: the numbers of its
-   pieces come out the same) and painted with the final numbers.
+1. Up (`number_blocks`): each block is labelled and forgotten but for its shell and tables; boxes of 2 x 2 x 2 are
+   joined as soon as their members are there, so that the shells in memory are those of a few boxes.
+2. Ranks and down: the final number of every label of every block.
+3. Paint (`paint_block`), in any order: a block is labelled once more (cheaper than keeping its labels: they come out
+   the same) and painted with the final numbers.
 
-`merge_regions_in_blocks` runs the four steps in a plain loop.
+`merge_regions_in_blocks` runs all of it in a plain loop over an array in memory; `stream` does the same for an array
+on disk and paints on demand, `graph` as a Dask graph, `plan` in units of work over files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.merge.labels import check_mask, label_runs
-from cryoscale.merge.near import check_distance
-from cryoscale.merge.regions import Regions, concatenate_regions, number_regions, region_statistics
-from cryoscale.merge.runs import Runs, find_runs, paint_runs
-from cryoscale.merge.shell import Shell, block_shell, join_shells, near_block_faces, unpack_piece
+from cryoscale.chunks import Region, blocks
+from cryoscale.merge.ball import Ball
+from cryoscale.merge.labels import check_mask, label_runs, runs_of
+from cryoscale.merge.regions import Regions, concatenate_regions
+from cryoscale.merge.runs import paint_runs
+from cryoscale.merge.tree import Box, block_box, hand_down, join_boxes, rank_regions
 
-__all__ = ["BlockPieces", "label_block", "links_to_rows", "merge_regions_in_blocks", "relabel_block"]
+__all__ = ["grid_of", "merge_regions_in_blocks", "number_blocks", "paint_block"]
 
 Triple = tuple[int, int, int]
 
-_NO_LINKS = np.empty((0, 2), np.int64)
-
 
 @dataclass(frozen=True, slots=True)
-class BlockPieces:
-    """What one block hands on."""
+class _Branch:
+    """What one box needs on the way down."""
 
-    pieces: Regions
-    """Its pieces; row k is label k + 1."""
-    shell: Shell
-    """Its runs near the faces it shares with other blocks."""
-
-
-def _label_pieces(
-    mask: NDArray[Any],
-    origin: Triple,
-    shape: Triple,
-    distance_voxels: float,
-    minimum_voxels: int,
-    separate_values: bool,
-) -> tuple[Runs, NDArray[np.int32], int]:
-    """Return the runs of a block, the piece of each run (0: dropped), and the number of pieces."""
-    runs = find_runs(check_mask(mask, (3,)), separate_values)
-    label, count = label_runs(runs, distance_voxels)
-    if minimum_voxels <= 1:
-        return runs, label, count
-    voxels = np.bincount(label, weights=runs.stop - runs.start, minlength=count + 1)
-    kept = voxels >= minimum_voxels
-    kept[label[near_block_faces(runs, origin, shape, distance_voxels)]] = True
-    kept[0] = False
-    number = np.where(kept, np.cumsum(kept, dtype=np.int32), np.int32(0))
-    return runs, number[label], int(kept.sum())
+    code: NDArray[np.int32]
+    closed: Regions
+    block: int
+    """The block's number, where the box is a single one."""
+    members: list[int]
+    """Branches of the members in the order of `code`; none for a block."""
+    growing: int
+    """Number of regions that travelled upwards."""
 
 
-def label_block(
-    mask: NDArray[Any],
-    block: int,
-    origin: Triple,
-    shape: Triple,
-    distance_voxels: float,
-    *,
-    minimum_voxels: int = 1,
-    separate_values: bool = False,
-) -> BlockPieces:
-    """Find the pieces of regions in one block, and what is needed to join them with those of its neighbours.
+def grid_of(shape: Triple, block: Triple) -> NDArray[Any]:
+    """Cut a volume into blocks.
 
     Parameters
     ----------
-    mask : (nz, ny, nx) bool or integer array
-        The block's own voxels, no halo; nonzero is foreground.
-    block : int
-        The block's number.
-    origin : tuple of int
-        Where the block starts in the whole volume, z, y, x, voxels.
-    shape : tuple of int
-        Shape of the whole volume in voxels.
-    distance_voxels : float
-        Largest Euclidean distance between two voxels that join, in voxels.
-    minimum_voxels : int
-        Smaller regions will be dropped; here only those that touch no shell.
-    separate_values : bool
-        Join only voxels of equal value.
+    shape, block : tuple of int
+        Voxels of the volume and of a block, z, y, x.
 
     Returns
     -------
-    BlockPieces
-        Table and shell.
+    (a, b, c) object array of Region
+        The blocks; one empty block where the volume is empty.
     """
-    runs, label, count = _label_pieces(mask, origin, shape, distance_voxels, minimum_voxels, separate_values)
-    pieces = region_statistics(runs, label, count, origin, shape)
-    return BlockPieces(pieces, block_shell(runs, label, block, origin, shape, distance_voxels))
+    parts = blocks(shape, block) if min(shape) > 0 else [Region((0, 0, 0), shape)]
+    grid = np.empty(len(parts), object)
+    grid[:] = parts
+    return grid.reshape([max(1, -(-n // b)) if min(shape) > 0 else 1 for n, b in zip(shape, block, strict=True)])
 
 
-def relabel_block(
-    mask: NDArray[Any],
-    origin: Triple,
-    shape: Triple,
-    distance_voxels: float,
-    final: NDArray[np.int32],
-    *,
-    minimum_voxels: int = 1,
-    separate_values: bool = False,
+def paint_block(
+    mask: NDArray[Any], ball: Ball, final: NDArray[np.int32], separate_values: bool = False
 ) -> NDArray[np.int32]:
-    """Paint one block with the final numbers of its pieces.
+    """Paint one block with the final numbers of its labels.
 
     Parameters
     ----------
-    mask, origin, shape, distance_voxels, minimum_voxels, separate_values
-        As they were given to `label_block`.
+    mask, ball, separate_values
+        As they were given to `block_box`.
     final : (n,) int32 array
-        The final number of each piece of the block, 0 for dropped ones.
+        The final number of each label of the block, 0 for dropped ones.
 
     Returns
     -------
@@ -131,45 +84,111 @@ def relabel_block(
     Raises
     ------
     ValueError
-        If the block has another number of pieces than `final`: the mask or a setting changed in between.
+        If the block has another number of labels than `final`: the mask or a setting changed in between.
     """
-    runs, label, count = _label_pieces(mask, origin, shape, distance_voxels, minimum_voxels, separate_values)
+    if not final.any():
+        return np.zeros(mask.shape, np.int32)
+    runs = runs_of(mask, ball, separate_values)
+    label, count = label_runs(runs, ball)
     if count != final.size:
-        msg = f"the block at {origin} has {count} pieces, and final numbers came for {final.size}"
+        msg = f"a block of shape {mask.shape} has {count} pieces, and final numbers came for {final.size}"
         raise ValueError(msg)
-    return paint_runs(runs, np.concatenate((np.zeros(1, np.int32), final))[label])
+    return paint_runs(runs, final[label - 1])
 
 
-def links_to_rows(links: NDArray[np.int64], offset: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Turn names of pieces into rows of the table of all pieces.
+def _halves(grid: NDArray[Any]) -> NDArray[Any]:
+    """Cut a grid into up to 2 x 2 x 2 grids: an object array of them."""
+    cuts = [sorted({0, n // 2, n}) for n in grid.shape]
+    members = np.empty([len(cut) - 1 for cut in cuts], object)
+    for index in np.ndindex(members.shape):
+        members[index] = grid[tuple(slice(*cut[i : i + 2]) for cut, i in zip(cuts, index, strict=True))]
+    return members
+
+
+def _climb(
+    number: NDArray[np.intp], leaf: Callable[[int], Box], branches: list[_Branch], shape: Triple, ball: Ball, least: int
+) -> Box:
+    """Join a brick of blocks, members before the whole; append a branch for each box."""
+    members: list[int] = []
+    if number.size == 1:
+        box = leaf(int(number.item()))
+    else:
+        parts = _halves(number)
+        shells, growing = np.empty(parts.shape, object), []
+        for index in np.ndindex(parts.shape):
+            below = _climb(parts[index], leaf, branches, shape, ball, least)
+            shells[index] = below.shell
+            growing.append(below.growing)
+            members.append(len(branches) - 1)
+        box = join_boxes(shells, growing, shape, ball, minimum_voxels=least)
+    branches.append(_Branch(box.code, box.closed, int(number.flat[0]), members, len(box.growing)))
+    return box
+
+
+def number_blocks(
+    read: Callable[[Region], NDArray[Any]],
+    grid: NDArray[Any],
+    shape: Triple,
+    ball: Ball,
+    *,
+    minimum_voxels: int = 1,
+    separate_values: bool = False,
+) -> tuple[NDArray[Any], Regions]:
+    """Find the final number of every label of every block, reading each block once.
 
     Parameters
     ----------
-    links : (m, 2) int64 array
-        Names of pieces, as `join_shells` gives them.
-    offset : (blocks + 1,) int64 array
-        The row at which each block's pieces begin.
+    read : callable
+        Gives the mask of a region.
+    grid : (a, b, c) object array of Region
+        The blocks, as `grid_of` cuts them; any rectilinear grid will do.
+    shape : tuple of int
+        Shape of the volume in voxels.
+    ball : Ball
+        Which voxels join.
+    minimum_voxels : int
+        Smaller regions are dropped.
+    separate_values : bool
+        Join only voxels of equal value.
 
     Returns
     -------
-    (m, 2) int64 array
-        Rows.
+    finals : (a, b, c) object array of (n,) int32 arrays
+        What `paint_block` needs.
+    regions : Regions
+        One row a region, in the order of the final numbers.
+
+    Notes
+    -----
+    Memory: one block, the shells of the boxes on the path to it, 4 bytes a piece and 96 a region.
     """
-    block, label = unpack_piece(links)
-    return offset[block] + label - 1
+    options: dict[str, Any] = {"minimum_voxels": minimum_voxels, "separate_values": separate_values}
 
+    def leaf(number: int) -> Box:
+        region = grid.flat[number]
+        return block_box(read(region), region.start, shape, ball, **options)[0]
 
-def _grid(shape: Triple, chunks: Triple) -> Iterator[tuple[Triple, tuple[slice, slice, slice]]]:
-    """Yield origin and slices of every block in raster order."""
-    for origin in product(*(range(0, n, c) for n, c in zip(shape, chunks, strict=True))):
-        z, y, x = (slice(o, min(o + c, n)) for o, c, n in zip(origin, chunks, shape, strict=True))
-        yield (z.start, y.start, x.start), (z, y, x)
+    branches: list[_Branch] = []
+    _climb(np.arange(grid.size).reshape(grid.shape), leaf, branches, shape, ball, minimum_voxels)
+    ranks = rank_regions([branch.closed.first_voxel for branch in branches])
+    regions = concatenate_regions([branch.closed for branch in branches])
+    regions = regions.take(np.argsort(regions.first_voxel))
+    handed = {len(branches) - 1: np.empty(0, np.int32)}
+    finals = np.empty(grid.shape, object)
+    for number in reversed(range(len(branches))):
+        branch = branches[number]
+        below = hand_down(branch.code, handed.pop(number), ranks[number])
+        if not branch.members:
+            finals.flat[branch.block] = below
+        ends = np.cumsum([branches[member].growing for member in branch.members], dtype=np.int64)
+        handed.update(zip(branch.members, np.split(below, ends[:-1]), strict=False))
+    return finals, regions
 
 
 def merge_regions_in_blocks(
     mask: NDArray[Any],
     chunks: Triple,
-    distance_voxels: float = 3.0,
+    distance_voxels: float | Ball = 3.0,
     *,
     minimum_voxels: int = 1,
     separate_values: bool = False,
@@ -182,8 +201,9 @@ def merge_regions_in_blocks(
         Nonzero is foreground.
     chunks : tuple of int
         Shape of a block in voxels.
-    distance_voxels : float
-        Largest Euclidean distance between two voxels that join, in voxels, at least 1.
+    distance_voxels : float or Ball
+        Largest Euclidean distance between two voxels that join, in voxels, at least 1; or a `Ball` where voxels are
+        no cubes.
     minimum_voxels : int
         Regions with fewer voxels are dropped.
     separate_values : bool
@@ -203,24 +223,23 @@ def merge_regions_in_blocks(
     ValueError
         If the mask is not 3-D, a chunk is smaller than 1, or the distance is not finite or below 1.
     """
-    array = check_mask(mask, (3,))
-    check_distance(distance_voxels)
+    array = np.asarray(mask)
+    check_mask(array, (3,))
+    ball = distance_voxels if isinstance(distance_voxels, Ball) else Ball(float(distance_voxels))
     if len(chunks) != 3 or min(chunks) < 1:
         msg = f"chunks are {chunks!r}; they must be three whole numbers of at least 1"
         raise ValueError(msg)
     shape: Triple = (array.shape[0], array.shape[1], array.shape[2])
-    blocks = list(_grid(shape, chunks))
-    options: dict[str, Any] = {"minimum_voxels": minimum_voxels, "separate_values": separate_values}
-    found = [
-        label_block(array[where], k, origin, shape, distance_voxels, **options)
-        for k, (origin, where) in enumerate(blocks)
-    ]
-    offset = np.cumsum([0, *(len(block.pieces) for block in found)], dtype=np.int64)
-    links = join_shells([block.shell for block in found], shape, distance_voxels)[1] if found else _NO_LINKS
-    pieces = concatenate_regions([block.pieces for block in found])
-    final, regions = number_regions(pieces, links_to_rows(links, offset), minimum_voxels)
+    grid = grid_of(shape, chunks)
+    finals, regions = number_blocks(
+        lambda region: array[region.slices],
+        grid,
+        shape,
+        ball,
+        minimum_voxels=minimum_voxels,
+        separate_values=separate_values,
+    )
     labels = np.empty(shape, np.int32)
-    for k, (origin, where) in enumerate(blocks):
-        part = final[offset[k] : offset[k + 1]]
-        labels[where] = relabel_block(array[where], origin, shape, distance_voxels, part, **options)
+    for region, final in zip(grid.flat, finals.flat, strict=True):
+        labels[region.slices] = paint_block(array[region.slices], ball, final, separate_values)
     return labels, regions

@@ -5,13 +5,16 @@ mask = (volume in values)     or     mask = (volume >= threshold)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Foreground"]
+from cryoscale.errors import UsageError
+
+__all__ = ["Foreground", "foreground_of"]
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,44 @@ class Foreground:
         for value in self.values:
             kept |= array == value
         return np.where(kept, array, array.dtype.type(0)) if self.separate_values else kept
+
+
+def foreground_of(
+    path: str,
+    dtype: np.dtype[Any],
+    mask_threshold: float,
+    values: Sequence[int] = (),
+    threshold: float | None = None,
+    separate_values: bool = False,
+) -> Foreground:
+    """Return what counts as foreground in a volume.
+
+    Parameters
+    ----------
+    path
+        The volume, for messages.
+    dtype
+        Of its voxels.
+    mask_threshold
+        Threshold of scores where neither values nor a threshold are given.
+    values, threshold, separate_values
+        As for `cryoscale.merge.plan.plan`.
+
+    Raises
+    ------
+    UsageError
+        If the options contradict each other or the volume.
+    """
+    floating = bool(np.issubdtype(dtype, np.floating))
+    if threshold is None and floating and not values:
+        threshold = mask_threshold
+    if (threshold is not None and values) or (separate_values and (floating or threshold is not None)):
+        raise UsageError(
+            "scores have no values to choose or to keep apart",
+            where=path,
+            found=f"{dtype} with values {tuple(values)}, separate_values {separate_values}",
+            allowed="whole-numbered labels, or a threshold alone",
+        )
+    if 0 in values:
+        raise UsageError("0 is background", where=path, found=f"values {tuple(values)}", allowed="any other value")
+    return Foreground(tuple(int(value) for value in values), threshold, separate_values)

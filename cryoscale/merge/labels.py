@@ -14,26 +14,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.merge.near import check_distance, join_near_runs
-from cryoscale.merge.runs import Runs, find_runs, paint_runs
+from cryoscale.merge.ball import Ball
+from cryoscale.merge.near import join_near_runs
+from cryoscale.merge.runs import Room, Runs, find_runs, paint_runs
+from cryoscale.merge.unionfind import number_trees
 
-__all__ = ["check_mask", "label_runs", "merge_regions"]
+__all__ = ["check_mask", "label_runs", "label_volume", "runs_of"]
 
 
-def check_mask(mask: NDArray[Any], dimensions: tuple[int, ...] = (2, 3)) -> NDArray[Any]:
-    """Return the mask as an array, or raise where it cannot be merged.
+def check_mask(mask: Any, axes: tuple[int, ...] = (2, 3)) -> None:
+    """Raise where an array of any kind cannot be merged.
 
     Parameters
     ----------
-    mask : bool or integer array
-        Nonzero is foreground.
-    dimensions : tuple of int
+    mask : array
+        Only its dtype and shape are looked at.
+    axes : tuple of int
         Numbers of axes that are allowed.
-
-    Returns
-    -------
-    array
-        The same mask.
 
     Raises
     ------
@@ -42,45 +39,41 @@ def check_mask(mask: NDArray[Any], dimensions: tuple[int, ...] = (2, 3)) -> NDAr
     ValueError
         If its number of axes is not allowed.
     """
-    array = np.asarray(mask)
-    if array.dtype != np.bool_ and not np.issubdtype(array.dtype, np.integer):
-        msg = f"mask has dtype {array.dtype}; it must be bool or integer: compare scores with a threshold first"
+    dtype, shape = np.dtype(mask.dtype), tuple(mask.shape)
+    if dtype != np.bool_ and not np.issubdtype(dtype, np.integer):
+        msg = f"mask has dtype {dtype}; it must be bool or integer: compare scores with a threshold first"
         raise TypeError(msg)
-    if array.ndim not in dimensions:
-        msg = f"mask has {array.ndim} axes, shape {array.shape}; it must have {' or '.join(map(str, dimensions))}"
+    if len(shape) not in axes:
+        msg = f"mask has {len(shape)} axes, shape {shape}; it must have {' or '.join(map(str, axes))}"
         raise ValueError(msg)
-    return array
 
 
-def number_runs(parent: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
-    """Give regions the numbers 1, 2, ... in the order of their first runs.
+def runs_of(mask: NDArray[Any], ball: Ball, separate_values: bool = False, room: Room | None = None) -> Runs:
+    """Find the runs of a mask whose voxels join: single voxels where neighbours along x are beyond the ball.
 
     Parameters
     ----------
-    parent : (n,) int32 array
-        For each run the first run of its region, as `join_near_runs` returns it.
-
-    Returns
-    -------
-    label : (n,) int32 array
-        The number of each run's region.
-    count : int
-        The number of regions.
+    mask : (nz, ny, nx) bool or integer array
+        Nonzero is foreground.
+    ball : Ball
+        Which voxels join.
+    separate_values, room
+        As for `find_runs`.
     """
-    is_first = parent == np.arange(parent.size, dtype=np.int32)
-    number = np.cumsum(is_first, dtype=np.int32)
-    return number[parent], int(is_first.sum())
+    return find_runs(mask, separate_values, single_voxels=ball.reach_voxels[2] < 1, room=room)
 
 
-def label_runs(runs: Runs, distance_voxels: float) -> tuple[NDArray[np.int32], int]:
+def label_runs(runs: Runs, ball: Ball, parent: NDArray[np.int32] | None = None) -> tuple[NDArray[np.int32], int]:
     """Give numbers to the regions of a volume's runs in raster order of their first voxels.
 
     Parameters
     ----------
     runs : Runs
-        The runs of a volume.
-    distance_voxels : float
-        Largest Euclidean distance between two voxels that join, in voxels.
+        The runs of a volume, as `runs_of` finds them.
+    ball : Ball
+        Which voxels join.
+    parent : (n,) int32 array, optional
+        Where to put the numbers.
 
     Returns
     -------
@@ -89,52 +82,37 @@ def label_runs(runs: Runs, distance_voxels: float) -> tuple[NDArray[np.int32], i
     count : int
         The number of regions.
     """
-    return number_runs(join_near_runs(runs, distance_voxels))
+    if parent is not None:
+        parent[:] = np.arange(parent.size, dtype=np.int32)
+    label = join_near_runs(runs, ball, parent)
+    return label, int(number_trees(label))
 
 
-def merge_regions(
-    mask: NDArray[Any], distance_voxels: float = 3.0, *, separate_values: bool = False
-) -> tuple[NDArray[np.int32], int]:
-    """Group foreground voxels: every pair within a distance shares a region.
+def label_volume(mask: NDArray[Any], ball: Ball, separate_values: bool = False) -> tuple[NDArray[np.int32], int]:
+    """Group the foreground voxels of a volume in memory.
 
     Parameters
     ----------
-    mask : (nz, ny, nx) or (ny, nx) bool or integer array
+    mask : (nz, ny, nx) bool or integer array
         Nonzero is foreground.
-    distance_voxels : float
-        Largest Euclidean distance between two voxels that join, in voxels: 1, sqrt(2) and sqrt(3) are what is called
-        6-, 18- and 26-connectivity, 3 bridges gaps of two voxels. At least 1.
+    ball : Ball
+        Which voxels join.
     separate_values : bool
-        Join only voxels of equal value, so that the instances or classes of another tool stay apart.
+        Join only voxels of equal value.
 
     Returns
     -------
-    labels : int32 array of the mask's shape
-        0 for background, else the number of the region; regions count from 1 in raster order (z, then y, then x) of
-        their first voxels.
+    labels : (nz, ny, nx) int32 array
+        0 for background, else the number of the region.
     count : int
         The number of regions.
 
-    Raises
-    ------
-    TypeError
-        If the mask is neither bool nor integer.
-    ValueError
-        If the mask is not 2-D or 3-D, or the distance is not finite or below 1.
-
     Notes
     -----
-    Zhou et al., J. Comput. Sci. 66 (2023) 101904, section 4.2, eq. 1. Time follows the runs of foreground along x,
-    memory is the labels plus about 20 bytes a run.
-
-    Examples
-    --------
-    >>> labels, count = merge_regions(np.array([[1, 0, 0, 1, 0, 0, 0, 1]]), distance_voxels=3.0)
-    >>> labels.tolist(), count
-    ([[1, 0, 0, 1, 0, 0, 0, 2]], 2)
+    Memory beyond the mask: the labels, and what `Room` cannot hold of 12 bytes a run and 8 bytes a row.
     """
-    array = check_mask(mask)
-    check_distance(distance_voxels)
-    runs = find_runs(array if array.ndim == 3 else array[np.newaxis], separate_values)
-    label, count = label_runs(runs, distance_voxels)
-    return paint_runs(runs, label).reshape(array.shape), count
+    labels = np.empty(mask.shape, np.int32)
+    room = Room(labels)
+    runs = runs_of(mask, ball, separate_values, room)
+    label, count = label_runs(runs, ball, room.take(runs.start.size, np.int32))
+    return paint_runs(runs, label, labels, room), count

@@ -1,28 +1,31 @@
 """Units of the merge stage (and of locate, which groups protein voxels with the same machinery).
 
-    source --blocks--> pieces, shells --4 x 4 x 4 at a time--> links --one unit--> numbers --blocks--> instances
+    source --blocks--> boxes --4 x 4 x 4 at a time, up--> whole --ranges--> ranks --down--> maps --blocks--> instances
 
 A volume of classes, of another tool's labels, or of scores becomes ``instances.ome.zarr`` (uint32, 0 background) and a
-table of its regions. The four steps are those of `cryoscale.merge.blocks`:
+table of its regions. The steps are those of `cryoscale.merge.tree`; no unit holds all pieces:
 
-========================= ====================================== ===========================================
-units                     read                                   write, below ``<stage>/``
-========================= ====================================== ===========================================
-``<stage>-label``         their block, no halo                   ``pieces/<block>.npz``, ``shells/0-<block>.npz``
-``<stage>-join``          up to 64 shells                        ``shells/<level>-<box>.npz``, with the links
-``<stage>-number``        all pieces and links                   ``final.npy``, ``regions.npz``
-``<stage>-paint``         their block, their part of ``final``   their chunks of the instances
-========================= ====================================== ===========================================
+================== ============================================== ====================================================
+units              read                                           write, below ``<stage>/``
+================== ============================================== ====================================================
+``<stage>-label``  their block, no halo                           ``tree/0-<block>.npz``
+``<stage>-join``   shells and growing regions of up to 64 boxes   ``tree/<level>-<box>.npz``
+``<stage>-number`` complete regions that begin in some slices     ``ranks/<range>.npz``
+``<stage>-map``    their box's code, ranks, their parent's map    ``maps/<level>-<box>.npy``: numbers for the members
+``<stage>-table``  the tables of all ranges, one at a time        ``regions.npz``
+``<stage>-paint``  their block, code, ranks, their parent's map   their chunks of the instances
+================== ============================================== ====================================================
 
 ``regions.npz`` holds the columns of `cryoscale.merge.regions.Regions`; row k is region k + 1.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -30,20 +33,25 @@ from numpy.typing import NDArray
 
 from cryoscale.chunks import Region, blocks
 from cryoscale.errors import UsageError
-from cryoscale.io.files import atomic_write, load_npz, relative_files, save_npz
+from cryoscale.io.files import atomic_write, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, image_dtype, read_region, write_region
-from cryoscale.merge.blocks import label_block, links_to_rows, relabel_block
-from cryoscale.merge.foreground import Foreground
-from cryoscale.merge.memory import projected_bytes, projected_join_bytes, projected_number_bytes
-from cryoscale.merge.near import reach_voxels
-from cryoscale.merge.regions import Regions, concatenate_regions, number_regions
-from cryoscale.merge.shell import Shell, join_shells
+from cryoscale.merge.ball import Ball
+from cryoscale.merge.blocks import paint_block
+from cryoscale.merge.foreground import Foreground, foreground_of
+from cryoscale.merge.levels import Levels, Place, places_of
+from cryoscale.merge.memory import (
+    projected_bytes,
+    projected_join_bytes,
+    projected_map_bytes,
+    projected_number_bytes,
+)
+from cryoscale.merge.regions import Regions, concatenate_regions
+from cryoscale.merge.shell import Shell
+from cryoscale.merge.tree import Box, block_box, hand_down, join_boxes
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.spec import MergeSpec
 
 __all__ = ["INSTANCES", "Task", "plan", "projected_bytes"]
-
-Triple = tuple[int, int, int]
 
 INSTANCES = {"merge": "instances.ome.zarr", "locate": "proteins.ome.zarr"}
 """The volume that each stage writes."""
@@ -51,6 +59,8 @@ _BLOCK_VOXELS = (128, 256, 256)
 """A block is made of as many whole chunks as fit into this: about half a second of work."""
 _FAN_IN = 4
 """Boxes along each axis that one unit joins."""
+_RANGE_REGIONS = 1 << 17
+"""Complete regions that one unit numbers, on average."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +73,12 @@ class Task:
     """Path of the source volume."""
     folder: str
     """The tomogram's folder."""
-    shape: Triple
-    """Shape of the volume in voxels."""
+    levels: Levels
+    """The volume, its blocks and the boxes they are joined into."""
     foreground: Foreground
     """What counts as foreground."""
-    distance_voxels: float
-    """Largest distance between voxels that join."""
+    ball: Ball
+    """Which voxels join."""
     minimum_voxels: int
     """Smaller regions are dropped."""
 
@@ -76,9 +86,9 @@ class Task:
         """Return the path of one of the stage's own files."""
         return f"{self.folder}/{self.stage}/{name}"
 
-    def options(self) -> dict[str, Any]:
-        """Return the keyword arguments that the block kernels share."""
-        return {"minimum_voxels": self.minimum_voxels, "separate_values": self.foreground.separate_values}
+    def box_path(self, level: int, box: int) -> str:
+        """Return the path of what is known of one box."""
+        return self.path(f"tree/{level}-{box:06d}.npz")
 
     def mask(self, region: Region) -> NDArray[Any]:
         """Read the foreground of a block."""
@@ -137,40 +147,37 @@ def plan(
         If the foreground asked for does not exist, or the distance is out of range.
     """
     geometry, path = tomogram.known_geometry, str(tomogram.path(source))
-    foreground = _foreground(path, spec, values, threshold, separate_values)
-    distance, minimum = _sizes(geometry, spec, stage)
-    task = Task(stage, path, tomogram.folder, geometry.shape, foreground, distance, minimum)
-    create_image(tomogram.path(INSTANCES[stage]), geometry, np.uint32, chunk_voxels, labels=True)
+    dtype = image_dtype(path)
+    foreground = foreground_of(path, dtype, spec.mask_threshold, values, threshold, separate_values)
+    ball, minimum = _sizes(geometry, spec, stage)
     edge = tuple(max(limit // chunk, 1) * chunk for limit, chunk in zip(_BLOCK_VOXELS, chunk_voxels, strict=True))
+    levels = Levels(geometry.shape, edge, _FAN_IN)  # type: ignore[arg-type]
+    task = Task(stage, path, tomogram.folder, levels, foreground, ball, minimum)
+    create_image(tomogram.path(INSTANCES[stage]), geometry, np.uint32, chunk_voxels, labels=True)
     owned = blocks(geometry.shape, edge)
-    memory = [_block_bytes(task, box, image_dtype(path).itemsize) for box in owned]
+    memory = [_block_bytes(task, box, dtype.itemsize) for box in owned]
     labelled = yield [
         Unit((f"{stage}-label", tomogram.id, k), label_unit, (task, box, k), memory[k]) for k, box in enumerate(owned)
     ]
-    grid = tuple(-(-n // e) for n, e in zip(geometry.shape, edge, strict=True))
-    joined = yield from _join_phases(tomogram.id, task, grid, [receipt.numbers["runs"] for receipt in labelled])
-    offset = np.cumsum([0, *(receipt.numbers["pieces"] for receipt in labelled)]).tolist()
-    links = sum(receipt.numbers["links"] for receipt in joined)
-    numbered = yield [
-        Unit(
-            (f"{stage}-number", tomogram.id, 0),
-            number_unit,
-            (task, len(owned), tuple(_shell_files(joined))),
-            projected_number_bytes(offset[-1], links),
-        )
-    ]
+    tree = yield from _join_phases(tomogram.id, task, labelled)
+    ranked = yield _number_units(tomogram.id, task, tree)
+    counts = [receipt.numbers["count"] for receipt in ranked]
+    growing = [[receipt.numbers["growing"] for receipt in level] for level in tree]
+    places = places_of(levels, growing, counts)
+    yield from _map_phases(tomogram.id, task, tree, places, counts)
     yield [
-        Unit((f"{stage}-paint", tomogram.id, k), paint_unit, (task, box, offset[k], offset[k + 1]), memory[k])
+        Unit((f"{stage}-paint", tomogram.id, k), paint_unit, (task, box, places[0][k]), memory[k])
         for k, box in enumerate(owned)
     ]
-    foreground_voxels = sum(receipt.numbers["voxels"] for receipt in labelled)
+    voxels = sum(receipt.numbers["voxels"] for receipt in labelled)
     return {
         "volume": INSTANCES[stage],
         "regions": f"{stage}/regions.npz",
-        **numbered[0].numbers,
-        "voxels": foreground_voxels,
-        "warnings": _warnings(stage, foreground, foreground_voxels, numbered[0].numbers["count"]),
-        "distance_voxels": distance,
+        "count": sum(counts),
+        "kept_voxels": sum(receipt.numbers["voxels"] for receipt in ranked),
+        "voxels": voxels,
+        "warnings": _warnings(stage, foreground, voxels, sum(counts)),
+        "distance_voxels": ball.distance / (1.0 if stage == "locate" else geometry.voxel_size_nm),
         "minimum_voxels": minimum,
     }
 
@@ -190,81 +197,78 @@ def _block_bytes(task: Task, box: Region, itemsize: int) -> int:
     return projected_bytes(
         box.shape,
         itemsize,
-        reach_voxels=reach_voxels(task.distance_voxels),
+        reach_voxels=task.ball.reach_voxels,
         minimum_voxels=task.minimum_voxels,
         separate_values=task.foreground.separate_values,
     )
 
 
-def _foreground(
-    path: str, spec: MergeSpec, values: Sequence[int], threshold: float | None, separate_values: bool
-) -> Foreground:
-    """Return what counts as foreground, or raise where it contradicts the volume."""
-    dtype = image_dtype(path)
-    floating = bool(np.issubdtype(dtype, np.floating))
-    if threshold is None and floating and not values:
-        threshold = spec.mask_threshold
-    if (threshold is not None and values) or (separate_values and (floating or threshold is not None)):
-        raise UsageError(
-            "scores have no values to choose or to keep apart",
-            where=path,
-            found=f"{dtype} with values {tuple(values)}, separate_values {separate_values}",
-            allowed="whole-numbered labels, or a threshold alone",
-        )
-    if 0 in values:
-        raise UsageError("0 is background", where=path, found=f"values {tuple(values)}", allowed="any other value")
-    return Foreground(tuple(int(value) for value in values), threshold, separate_values)
-
-
-def _sizes(geometry: Geometry, spec: MergeSpec, stage: str) -> tuple[float, int]:
-    """Return the distance and the least size of a region, both in voxels."""
+def _sizes(geometry: Geometry, spec: MergeSpec, stage: str) -> tuple[Ball, int]:
+    """Return which voxels join and the least size of a region in voxels."""
     proteins = stage == "locate"
     least_nm3 = spec.minimum_protein_nm3 if proteins else spec.minimum_volume_nm3
-    distance = math.sqrt(3.0) if proteins else max(math.sqrt(3.0), spec.distance_nm / geometry.voxel_size_nm)
-    if not distance <= 1000:
+    z, y, x = (edge / 10.0 for edge in geometry.voxel_size_angstrom)
+    if not spec.distance_nm <= 1000 * min(z, y, x):
         raise UsageError(
             "the merge distance is out of range",
             where="merge.distance_nm",
-            found=f"{spec.distance_nm} nm, {distance:.0f} voxels",
+            found=f"{spec.distance_nm} nm, {spec.distance_nm / min(z, y, x):.0f} voxels",
             allowed="up to 1000 voxels",
         )
-    voxel_nm3 = math.prod(geometry.voxel_size_angstrom) / 1000.0
+    diagonal = math.sqrt(z * z + y * y + x * x)
+    ball = Ball(math.sqrt(3.0)) if proteins else Ball(max(diagonal, spec.distance_nm), (z, y, x))
     # The slack keeps a size of exactly n voxels from asking for n + 1 after rounding.
-    return distance, max(1, math.ceil(least_nm3 / voxel_nm3 * (1 - 1e-9)))
+    return ball, max(1, math.ceil(least_nm3 / (z * y * x) * (1 - 1e-9)))
 
 
-def _shell_name(level: int, box: int) -> str:
-    return f"shells/{level}-{box:06d}.npz"
+def _join_phases(
+    name: str, task: Task, labelled: list[Receipt]
+) -> Generator[list[Unit], list[Receipt], list[list[Receipt]]]:
+    """Yield the levels of the tree of joins; return the receipts of every level."""
+    tree, done = [labelled], 0
+    for level, grid in enumerate(task.levels.grids[1:], 1):
+        units = []
+        for box in range(math.prod(grid)):
+            members = [tree[-1][member].numbers for member in task.levels.members(level, box)[1]]
+            runs, pieces = (sum(numbers[key] for numbers in members) for key in ("runs", "growing"))
+            low, high = task.levels.slices(level, box)
+            size = projected_join_bytes(runs, (high - low) * task.levels.shape[1], pieces)
+            units.append(Unit((f"{task.stage}-join", name, done + box), join_unit, (task, level, box), size))
+        done += len(units)
+        tree.append((yield units))
+    return tree
 
 
-def _shell_files(receipts: Sequence[Receipt]) -> list[str]:
-    return [name for receipt in receipts for name in receipt.files]
+def _number_units(name: str, task: Task, tree: list[list[Receipt]]) -> list[Unit]:
+    """Return one unit for each range of first voxels."""
+    before = [np.cumsum([0, *(receipt.numbers["closed"] for receipt in level)]) for level in tree]
+    bounds = task.levels.bounds(max(1, -(-int(sum(total[-1] for total in before)) // _RANGE_REGIONS)))
+    units = []
+    for k, (low, high) in enumerate(itertools.pairwise(bounds)):
+        boxes = task.levels.boxes_between(low, high)
+        size = sum(int(total[past] - total[first]) for total, (first, past) in zip(before, boxes, strict=True))
+        key = (f"{task.stage}-number", name, k)
+        units.append(Unit(key, number_unit, (task, k, low, high, boxes), projected_number_bytes(size)))
+    return units
 
 
-def _join_phases(name: str, task: Task, grid: tuple[int, ...], runs: list[int]) -> Any:
-    """Yield the levels of the tree of joins, `_FAN_IN` boxes along each axis at a time; return all receipts."""
-    done: list[Receipt] = []
-    level, rows = 0, task.shape[0] * task.shape[1]
-    while math.prod(grid) > 1:
-        number = np.arange(math.prod(grid)).reshape(grid)
-        grid = tuple(-(-n // _FAN_IN) for n in grid)
-        groups = [
-            number[tuple(slice(i * _FAN_IN, (i + 1) * _FAN_IN) for i in index)].ravel().tolist()
-            for index in product(*(range(n) for n in grid))
-        ]
-        receipts = yield [
-            Unit(
-                (f"{task.stage}-join", name, len(done) + k),
-                join_unit,
-                (task, level, k, tuple(group)),
-                projected_join_bytes(sum(runs[member] for member in group), rows),
-            )
-            for k, group in enumerate(groups)
-        ]
-        done += receipts
-        runs = [receipt.numbers["runs"] for receipt in receipts]
-        level += 1
-    return done
+def _map_phases(
+    name: str, task: Task, tree: list[list[Receipt]], places: list[list[Place]], counts: list[int]
+) -> Generator[list[Unit], list[Receipt], None]:
+    """Yield the way down, from the whole volume to the parents of the blocks, and the table of all regions."""
+    done = 0
+    largest = projected_number_bytes(max(counts))
+    units = [Unit((f"{task.stage}-table", name, 0), table_unit, (task, len(counts)), largest)]
+    for level in reversed(range(1, len(tree))):
+        for box, receipt in enumerate(tree[level]):
+            regions = sum(counts[k] for k, _ in places[level][box].ranges)
+            size = projected_map_bytes(receipt.numbers["pieces"], regions)
+            units.append(Unit((f"{task.stage}-map", name, done), map_unit, (task, places[level][box]), size))
+            done += 1
+        yield units
+        units = []
+    if units:
+        yield units
 
 
 # ------------------------------------------------------------------------------------------------------------ units
@@ -274,61 +278,120 @@ def label_unit(task: Task, region: Region, block: int) -> Receipt:
     """Find the pieces and the shell of one block."""
     z, y, x = region.start
     mask = task.mask(region)
-    found = label_block(mask, block, (z, y, x), task.shape, task.distance_voxels, **task.options())
-    files = [task.path(f"pieces/{block:06d}.npz"), task.path(_shell_name(0, block))]
-    save_npz(files[0], **found.pieces.columns())
-    _save_shell(files[1], found.shell, np.empty((0, 2), np.int64))
-    voxels = int(np.count_nonzero(mask))
-    return task.receipt(files, pieces=len(found.pieces), runs=len(found.shell.runs), voxels=voxels)
+    box, _, _ = block_box(
+        mask,
+        (z, y, x),
+        task.levels.shape,
+        task.ball,
+        minimum_voxels=task.minimum_voxels,
+        separate_values=task.foreground.separate_values,
+    )
+    return _saved(task, 0, block, box, voxels=int(np.count_nonzero(mask)))
 
 
-def join_unit(task: Task, level: int, box: int, members: tuple[int, ...]) -> Receipt:
-    """Join the shells of one level's boxes into the shell of one box of the next level."""
-    shells = [_load_shell(task.path(_shell_name(level, member))) for member in members]
-    shell, links = join_shells(shells, task.shape, task.distance_voxels)
-    path = task.path(_shell_name(level + 1, box))
-    _save_shell(path, shell, links)
-    return task.receipt([path], runs=len(shell.runs), links=len(links))
+def join_unit(task: Task, level: int, box: int) -> Receipt:
+    """Join up to 64 boxes of the level below into one."""
+    grid, members = task.levels.members(level, box)
+    shells, growing = np.empty(len(members), object), []
+    for k, member in enumerate(members):
+        shells[k], table = _load_open(task.box_path(level - 1, member))
+        growing.append(table)
+    joined = join_boxes(shells.reshape(grid), growing, task.levels.shape, task.ball, minimum_voxels=task.minimum_voxels)
+    return _saved(task, level, box, joined)
 
 
-def _save_shell(path: str, shell: Shell, links: NDArray[np.int64]) -> None:
-    box = np.array(shell.box, np.int64)
-    save_npz(path, box=box, runs=shell.runs, piece=shell.piece, value=shell.value, links=links)
+def _saved(task: Task, level: int, number: int, box: Box, **numbers: int) -> Receipt:
+    """Write a box and return the receipt."""
+    shell, path = box.shell, task.box_path(level, number)
+    growing = {f"growing_{name}": column for name, column in box.growing.columns().items()}
+    closed = {f"closed_{name}": column for name, column in box.closed.columns().items()}
+    edges = np.array(shell.box, np.int64)
+    save_npz(path, box=edges, runs=shell.runs, piece=shell.piece, value=shell.value, code=box.code, **growing, **closed)
+    sizes = {"runs": len(shell.runs), "growing": len(box.growing), "closed": len(box.closed), "pieces": len(box.code)}
+    return task.receipt([path], **sizes, **numbers)
 
 
-def _load_shell(path: str) -> Shell:
-    found = load_npz(path)
-    z0, y0, x0, z1, y1, x1 = (int(n) for n in found["box"])
-    return Shell((z0, y0, x0, z1, y1, x1), found["runs"], found["piece"], found["value"])
+def _load_open(path: str) -> tuple[Shell, Regions]:
+    """Read the shell of a box and its regions that may grow."""
+    with np.load(path, allow_pickle=False) as found:
+        z0, y0, x0, z1, y1, x1 = (int(n) for n in found["box"])
+        shell = Shell((z0, y0, x0, z1, y1, x1), found["runs"], found["piece"], found["value"])
+        names = Regions.__dataclass_fields__
+        return shell, Regions(**{name: found[f"growing_{name}"] for name in names})
 
 
-def number_unit(task: Task, count: int, joins: tuple[str, ...]) -> Receipt:
-    """Give the regions their numbers, and write the final number of every piece and the table of regions."""
-    tables = [Regions(**load_npz(task.path(f"pieces/{block:06d}.npz"))) for block in range(count)]
-    offset = np.cumsum([0, *(len(table) for table in tables)], dtype=np.int64)
-    links = [_load_links(f"{task.folder}/{name}") for name in joins]
-    pairs = np.concatenate([np.empty((0, 2), np.int64), *links])
-    final, regions = number_regions(concatenate_regions(tables), links_to_rows(pairs, offset), task.minimum_voxels)
-    files = [task.path("final.npy"), task.path("regions.npz")]
-    with atomic_write(files[0]) as temporary:
-        np.save(temporary, final, allow_pickle=False)
-    save_npz(files[1], **regions.columns())
-    return task.receipt(files, count=len(regions), kept_voxels=int(regions.voxels.sum()))
+def number_unit(task: Task, number: int, low: int, high: int, boxes: tuple[tuple[int, int], ...]) -> Receipt:
+    """Rank the complete regions that begin in one range of voxels, of all boxes that reach into it."""
+    tables = []
+    for level, (first, past) in enumerate(boxes):
+        for box in range(first, past):
+            with np.load(task.box_path(level, box), allow_pickle=False) as found:
+                begin, end = np.searchsorted(found["closed_first_voxel"], (low, high))
+                names = Regions.__dataclass_fields__
+                tables.append(Regions(**{name: found[f"closed_{name}"][begin:end] for name in names}))
+    start = np.cumsum([0, *(len(table) for table in tables)], dtype=np.int64)
+    regions = concatenate_regions(tables)
+    order = np.argsort(regions.first_voxel)
+    rank = np.empty(order.size, np.int32)
+    rank[order] = np.arange(1, order.size + 1, dtype=np.int32)
+    first_box = np.array([first for first, _ in boxes], np.int64)
+    before = np.cumsum([0, *(past - first for first, past in boxes)], dtype=np.int64)
+    path, regions = task.path(f"ranks/{number:06d}.npz"), regions.take(order)
+    save_npz(path, rank=rank, start=start, first_box=first_box, before=before, **regions.columns())
+    return task.receipt([path], count=len(regions), voxels=int(regions.voxels.sum()))
 
 
-def _load_links(path: str) -> NDArray[np.int64]:
-    with np.load(path, allow_pickle=False) as archive:
-        links: NDArray[np.int64] = archive["links"]
-    return links
+def _numbers(task: Task, place: Place) -> NDArray[np.int32]:
+    """Return the final numbers of the regions of a box's members, or of a block's labels."""
+    closed = [np.empty(0, np.int32)]
+    for number, before in place.ranges:
+        with np.load(task.path(f"ranks/{number:06d}.npz"), allow_pickle=False) as found:
+            row = found["before"][place.level] + place.box - found["first_box"][place.level]
+            begin, end = found["start"][row : row + 2]
+            closed.append(found["rank"][begin:end] + np.int32(before))
+    growing = np.empty(0, np.int32)
+    if place.parent >= 0:
+        # Only the part that the parent's map has for this box is read.
+        path = task.path(f"maps/{place.level + 1}-{place.parent:06d}.npy")
+        growing = np.array(np.load(path, mmap_mode="r", allow_pickle=False)[slice(*place.rows)])
+    with np.load(task.box_path(place.level, place.box), allow_pickle=False) as found:
+        return hand_down(found["code"], growing, np.concatenate(closed))
 
 
-def paint_unit(task: Task, region: Region, first: int, past: int) -> Receipt:
+def map_unit(task: Task, place: Place) -> Receipt:
+    """Hand the numbers of a box's regions down to its members."""
+    path = task.path(f"maps/{place.level}-{place.box:06d}.npy")
+    with atomic_write(path) as temporary:
+        np.save(temporary, _numbers(task, place), allow_pickle=False)
+    return task.receipt([path])
+
+
+def table_unit(task: Task, ranges: int) -> Receipt:
+    """Write the table of all regions, reading one range's part at a time."""
+    path = task.path("regions.npz")
+    parts = [task.path(f"ranks/{number:06d}.npz") for number in range(ranges)]
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name in Regions.__dataclass_fields__:
+            shapes = [_column(part, name).shape for part in parts]
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                header = {"descr": "<i8", "fortran_order": False, "shape": (sum(s[0] for s in shapes), *shapes[0][1:])}
+                np.lib.format.write_array_header_1_0(stream, header)
+                for part in parts:
+                    stream.write(np.ascontiguousarray(_column(part, name), "<i8").tobytes())
+    return task.receipt([path])
+
+
+def _column(path: str, name: str) -> NDArray[np.int64]:
+    with np.load(path, allow_pickle=False) as found:
+        column: NDArray[np.int64] = found[name]
+    return column
+
+
+def paint_unit(task: Task, region: Region, place: Place) -> Receipt:
     """Write the final numbers of one block."""
-    # Only this block's part of the file is read.
-    final = np.array(np.load(task.path("final.npy"), mmap_mode="r", allow_pickle=False)[first:past])
-    z, y, x = region.start
+    final = _numbers(task, place)
     if final.any():
-        labels = relabel_block(task.mask(region), (z, y, x), task.shape, task.distance_voxels, final, **task.options())
+        labels = paint_block(task.mask(region), task.ball, final, task.foreground.separate_values)
     else:
         # Written all the same: chunks of an earlier run go away.
         labels = np.zeros(region.shape, np.int32)

@@ -17,9 +17,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cryoscale.merge.runs import Runs
-from cryoscale.merge.unionfind import flatten, join_pairs
 
-__all__ = ["BYTES_PER_REGION", "Regions", "concatenate_regions", "number_regions", "region_statistics"]
+__all__ = ["BYTES_PER_REGION", "Regions", "combine_regions", "concatenate_regions", "region_statistics"]
 
 BYTES_PER_REGION = 96
 """Bytes of one row of `Regions`."""
@@ -172,8 +171,23 @@ def region_statistics(
     return table
 
 
-def _combine(pieces: Regions, group: NDArray[np.int64], count: int) -> Regions:
-    """Add the rows of `pieces` up by group, 0..count-1."""
+def combine_regions(pieces: Regions, group: NDArray[np.int64], count: int) -> Regions:
+    """Add the rows of a table up by group.
+
+    Parameters
+    ----------
+    pieces : Regions
+        n rows, in any order.
+    group : (n,) int64 array
+        The group of each row, 0 to count - 1; no group is empty.
+    count : int
+        The number of groups.
+
+    Returns
+    -------
+    Regions
+        One row a group.
+    """
     table = _blank(count)
     np.add.at(table.voxels, group, pieces.voxels)
     np.add.at(table.coordinate_sum, group, pieces.coordinate_sum)
@@ -183,37 +197,3 @@ def _combine(pieces: Regions, group: NDArray[np.int64], count: int) -> Regions:
         np.maximum.at(table.box[:, side + 3], group, pieces.box[:, side + 3])
     table.value[group] = pieces.value
     return table
-
-
-def number_regions(
-    pieces: Regions, links: NDArray[np.int64], minimum_voxels: int = 1
-) -> tuple[NDArray[np.int32], Regions]:
-    """Put regions together from pieces, drop the small ones and number the rest.
-
-    Parameters
-    ----------
-    pieces : Regions
-        The pieces of all blocks.
-    links : (m, 2) int64 array
-        Rows of `pieces` that belong together; any order, repeats allowed.
-    minimum_voxels : int
-        Regions with fewer voxels are dropped.
-
-    Returns
-    -------
-    final : (n,) int32 array
-        The region of each piece: 1, 2, ... in raster order of the first voxels of the regions that were kept, 0 for the
-        others.
-    regions : Regions
-        The regions that were kept, in that order.
-    """
-    parent = np.arange(len(pieces), dtype=np.int64)
-    join_pairs(parent, links)
-    flatten(parent)
-    roots, group = np.unique(parent, return_inverse=True)
-    regions = _combine(pieces, group, roots.size)
-    kept = np.flatnonzero(regions.voxels >= minimum_voxels)
-    kept = kept[np.argsort(regions.first_voxel[kept])]
-    final = np.zeros(roots.size, np.int32)
-    final[kept] = np.arange(1, kept.size + 1, dtype=np.int32)
-    return final[group], regions.take(kept)

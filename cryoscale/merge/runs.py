@@ -10,12 +10,16 @@ raster order (z, then y, then x); `row_start` says where the runs of each row be
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["Runs", "find_runs", "paint_runs"]
+__all__ = ["Room", "Runs", "find_runs", "paint_runs"]
+
+_JOINED, _BY_VALUE, _SINGLE = 0, 1, 2
+"""Where a run ends: at background; also where the value changes; after every voxel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,30 @@ class Runs:
         return z, y
 
 
+class Room:
+    """Memory that a volume of labels lends to its own runs until it is painted.
+
+    The labels of a volume are four bytes a voxel, which nobody writes before every run has its number. The tables of
+    runs of a membrane are a few hundredths of that, and need no memory of their own. A table that does not fit into
+    the first quarter is allocated apart.
+    """
+
+    def __init__(self, labels: NDArray[np.int32]) -> None:
+        self._words = labels.reshape(-1)
+        self.used = 0
+        """Words of 4 bytes at the head of the labels that are lent."""
+
+    def take(self, count: int, dtype: type[np.int32] | type[np.int64]) -> NDArray[Any]:
+        """Return an array of `count` items, its content undefined."""
+        words = count * np.dtype(dtype).itemsize // 4
+        if self.used + words > self._words.size // 4:
+            return np.empty(count, dtype)
+        self.used += words
+        return self._words[self.used - words : self.used].view(dtype)
+
+
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _count_runs(volume: NDArray[np.integer], separate: bool, row_start: NDArray[np.int64]) -> None:
+def _count_runs(volume: NDArray[np.integer], ends: int, row_start: NDArray[np.int64]) -> None:
     """Write the cumulated number of runs of each row to `row_start`."""
     nz, ny, nx = volume.shape
     total = np.int64(0)
@@ -49,26 +75,23 @@ def _count_runs(volume: NDArray[np.integer], separate: bool, row_start: NDArray[
         for y in range(ny):
             row = volume[z, y]
             count = np.int64(row[0] != 0)
-            if separate:
+            if ends == 0:
+                for x in range(1, nx):
+                    count += (row[x] != 0) & (row[x - 1] == 0)
+            elif ends == 1:
                 for x in range(1, nx):
                     count += (row[x] != 0) & (row[x] != row[x - 1])
             else:
                 for x in range(1, nx):
-                    count += (row[x] != 0) & (row[x - 1] == 0)
+                    count += row[x] != 0
             total += count
             row_start[z * ny + y + 1] = total
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _fill_runs(
-    volume: NDArray[np.integer],
-    separate: bool,
-    row_start: NDArray[np.int64],
-    start: NDArray[np.int32],
-    stop: NDArray[np.int32],
-    value: NDArray[np.int64],
-) -> None:
-    """Write the runs of every row that has any."""
+def _fill_runs(volume: NDArray[np.integer], ends: int, runs: tuple[NDArray[np.int64], ...]) -> None:
+    """Write start, stop and (where there is room for it) value of the runs of every row that has any."""
+    row_start, start, stop, value = runs
     nz, ny, nx = volume.shape
     for z in range(nz):
         for y in range(ny):
@@ -82,15 +105,21 @@ def _fill_runs(
                 head = row[x]
                 start[k] = x
                 x += 1
-                while x < nx and row[x] != 0 and (not separate or row[x] == head):
+                while ends < 2 and x < nx and row[x] != 0 and (ends == 0 or row[x] == head):
                     x += 1
                 stop[k] = x
-                if separate:
+                if value.shape[0] > 0:
                     value[k] = head
                 k += 1
 
 
-def find_runs(volume: NDArray[np.integer] | NDArray[np.bool_], separate_values: bool = False) -> Runs:
+def find_runs(
+    volume: NDArray[np.integer] | NDArray[np.bool_],
+    separate_values: bool = False,
+    *,
+    single_voxels: bool = False,
+    room: Room | None = None,
+) -> Runs:
     """Find the runs of nonzero voxels along x.
 
     Parameters
@@ -99,46 +128,58 @@ def find_runs(volume: NDArray[np.integer] | NDArray[np.bool_], separate_values: 
         Nonzero is foreground.
     separate_values : bool
         Also end a run where the value changes, and keep its value.
+    single_voxels : bool
+        End a run after every voxel: neighbours along x are too far apart to join.
+    room : Room, optional
+        Where the tables are put, if it is large enough.
 
     Returns
     -------
     Runs
         The runs in raster order.
+
+    Raises
+    ------
+    ValueError
+        If there are 2^31 runs or more: such a volume must be taken in blocks.
     """
     nz, ny, nx = (int(n) for n in volume.shape)
-    row_start = np.zeros(nz * ny + 1, np.int64)
+    room = room or Room(np.empty(0, np.int32))
+    ends = _SINGLE if single_voxels else _BY_VALUE if separate_values else _JOINED
+    row_start = room.take(nz * ny + 1, np.int64)
+    row_start[:] = 0
     if volume.size:
         solid = np.ascontiguousarray(volume)
         if solid.dtype == np.bool_:
             solid = solid.view(np.uint8)
-        _count_runs(solid, separate_values, row_start)
+        _count_runs(solid, ends, row_start)
     count = int(row_start[-1])
-    start, stop = np.empty(count, np.int32), np.empty(count, np.int32)
+    if count >= 2**31:
+        msg = f"{count} runs of foreground in one array; at most 2^31 - 1: pass it in blocks (a Zarr or Dask array)"
+        raise ValueError(msg)
+    start, stop = room.take(count, np.int32), room.take(count, np.int32)
     value = np.empty(count if separate_values else 0, np.int64)
     if count:
-        _fill_runs(solid, separate_values, row_start, start, stop, value)
+        _fill_runs(solid, ends, (row_start, start, stop, value))
     return Runs((nz, ny, nx), row_start, start, stop, value)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _paint(
-    out: NDArray[np.int32],
-    row_start: NDArray[np.int64],
-    start: NDArray[np.int32],
-    stop: NDArray[np.int32],
-    label: NDArray[np.int32],
-) -> None:
-    """Write `label[k]` into the voxels of run k and 0 into all others."""
-    nz, ny, _ = out.shape
-    for z in range(nz):
-        for y in range(ny):
-            out[z, y] = 0
-            for k in range(row_start[z * ny + y], row_start[z * ny + y + 1]):
-                if label[k] != 0:
-                    out[z, y, start[k] : stop[k]] = label[k]
+def _paint(out: NDArray[np.int32], rows: tuple[int, int], table: tuple[NDArray[np.int64], ...]) -> None:
+    """Write ``label[k]`` into the voxels of run k and 0 into all others of some rows."""
+    row_start, start, stop, label = table
+    ny = out.shape[1]
+    for row in range(rows[0], rows[1]):
+        line = out[row // ny, row % ny]
+        line[:] = 0
+        for k in range(row_start[row], row_start[row + 1]):
+            if label[k] != 0:
+                line[start[k] : stop[k]] = label[k]
 
 
-def paint_runs(runs: Runs, label: NDArray[np.int32]) -> NDArray[np.int32]:
+def paint_runs(
+    runs: Runs, label: NDArray[np.int32], out: NDArray[np.int32] | None = None, room: Room | None = None
+) -> NDArray[np.int32]:
     """Turn runs back into a volume.
 
     Parameters
@@ -147,6 +188,10 @@ def paint_runs(runs: Runs, label: NDArray[np.int32]) -> NDArray[np.int32]:
         The runs of a volume.
     label : (n,) int32 array
         What to write into each run; 0 leaves background.
+    out : (nz, ny, nx) int32 array, optional
+        Where to write.
+    room : Room, optional
+        What of `out` the runs and labels live in: they are gone afterwards.
 
     Returns
     -------
@@ -155,6 +200,16 @@ def paint_runs(runs: Runs, label: NDArray[np.int32]) -> NDArray[np.int32]:
     """
     # Zeroed row by row as it is painted: NumPy asks for huge pages in empty but not in zeros, and first touching a
     # large volume in small pages takes several times longer than writing it.
-    out = np.empty(runs.shape, np.int32)
-    _paint(out, runs.row_start, runs.start, runs.stop, label)
+    out = np.empty(runs.shape, np.int32) if out is None else out
+    rows, row_start = runs.row_start.size - 1, runs.row_start
+    first = 0
+    if room is not None and room.used:
+        # The rows beyond the tables first, then those below them, from a copy of the little that is left to paint.
+        first = -(-room.used // runs.shape[2])
+        _paint(out, (first, rows), (row_start, runs.start, runs.stop, label))
+        left = slice(0, int(row_start[first]))
+        row_start, label = row_start[: first + 1].copy(), label[left].copy()
+        runs = Runs(runs.shape, row_start, runs.start[left].copy(), runs.stop[left].copy(), runs.value)
+        rows = first
+    _paint(out, (0, rows), (row_start, runs.start, runs.stop, label))
     return out

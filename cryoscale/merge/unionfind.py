@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["flatten", "join_pairs", "root", "unite"]
+__all__ = ["flatten", "join_pairs", "number_trees", "root", "unite"]
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
@@ -87,3 +87,27 @@ def flatten(parent: NDArray[np.int64]) -> None:
     """
     for i in range(parent.shape[0]):
         parent[i] = parent[parent[i]]
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def number_trees(parent: NDArray[np.int32]) -> int:
+    """Replace every element's parent by the number of its tree, in place: 1, 2, ... in the order of the roots.
+
+    Parameters
+    ----------
+    parent : (n,) integer array
+        The forest.
+
+    Returns
+    -------
+    int
+        The number of trees.
+    """
+    count = 0
+    for i in range(parent.shape[0]):
+        if parent[i] == i:
+            count += 1
+            parent[i] = count
+        else:
+            parent[i] = parent[parent[i]]  # a smaller element: it holds its number already
+    return count

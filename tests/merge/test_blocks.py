@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import cryoscale.merge.near as near
 import cryoscale.merge.shell as shell
-from cryoscale.merge import merge_regions, merge_regions_in_blocks
-from cryoscale.merge.blocks import label_block, links_to_rows, relabel_block
-from cryoscale.merge.regions import concatenate_regions, number_regions
+from cryoscale.merge import Ball, merge_regions, merge_regions_in_blocks
+from cryoscale.merge.blocks import paint_block
+from cryoscale.merge.tree import block_box, hand_down, join_boxes, rank_regions
 from tests.merge.shapes import DISTANCES, SHAPES, random_mask, shells, spiral
 
 shapes = st.tuples(*[st.integers(1, 16)] * 3)
@@ -83,9 +82,10 @@ def test_small_pieces_of_a_large_region_survive():
 
 def test_specks_inside_a_block_are_dropped_before_anything_is_handed_on():
     mask = random_mask(0, (20, 20, 20), 0.01)
-    everything = label_block(mask, 0, (20, 20, 20), (60, 60, 60), 1.0)
-    large = label_block(mask, 0, (20, 20, 20), (60, 60, 60), 1.0, minimum_voxels=10)
-    assert len(large.pieces) < len(everything.pieces) / 2
+    place = ((20, 20, 20), (60, 60, 60), Ball(1.0))
+    everything, large = block_box(mask, *place)[0], block_box(mask, *place, minimum_voxels=10)[0]
+    assert len(everything.closed) > 30 and len(large.closed) == 0
+    assert len(large.growing) == len(everything.growing) > 0
     np.testing.assert_array_equal(large.shell.runs, everything.shell.runs)
 
 
@@ -114,12 +114,13 @@ def test_every_face_edge_and_corner_is_crossed(distance):
         assert split_grid(mask, (8, 8, 8), distance).max() == 1
 
 
-def test_a_shell_one_voxel_short_is_noticed(monkeypatch):
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_shell_one_voxel_short_is_noticed(monkeypatch, axis):
     mask = shells(3, (23, 29, 31))
-    whole = merge_regions(mask, 3.0)[0]
-    np.testing.assert_array_equal(split_grid(mask, (8, 8, 8), 3.0), whole)
-    right = shell.reach_voxels
-    monkeypatch.setattr(shell, "reach_voxels", lambda distance: right(distance) - 1)
+    np.testing.assert_array_equal(split_grid(mask, (8, 8, 8), 3.0), merge_regions(mask, 3.0)[0])
+    right = Ball.reach_voxels.fget
+    short = property(lambda ball: tuple(n - (k == axis) for k, n in enumerate(right(ball))))
+    monkeypatch.setattr(Ball, "reach_voxels", short)
     assert any(split_grid(mask, (8, 8, 8), 3.0).max() == 2 for _, mask in pairs_across(3.0))
 
 
@@ -127,10 +128,10 @@ def test_a_shell_one_voxel_short_is_noticed(monkeypatch):
 def test_a_missing_face_is_noticed(monkeypatch, axis):
     right = shell.near_faces
 
-    def without(z, y, start, stop, box, shape, reach):
+    def without(runs, box, shape, reach):
         cut = list(shape)
         cut[axis] = box[axis + 3]  # the upper face is taken for the volume's own
-        return right(z, y, start, stop, box, cut, reach)
+        return right(runs, box, cut, reach)
 
     monkeypatch.setattr(shell, "near_faces", without)
     assert any(split_grid(mask, (8, 8, 8), 3.0).max() == 2 for _, mask in pairs_across(3.0))
@@ -138,8 +139,8 @@ def test_a_missing_face_is_noticed(monkeypatch, axis):
 
 @pytest.mark.parametrize("missing", range(14))
 def test_a_missing_row_offset_is_noticed(monkeypatch, missing):
-    offsets = np.delete(near.row_offsets(3.0), missing, axis=0)
-    monkeypatch.setattr(near, "row_offsets", lambda distance: offsets)
+    offsets = np.delete(Ball(3.0).row_offsets(), missing, axis=0)
+    monkeypatch.setattr(Ball, "row_offsets", lambda ball: offsets)
     count = 0
     for dz, dy, dx in product(range(4), range(-3, 4), range(-3, 4)):
         mask = np.zeros((4, 7, 7), bool)
@@ -153,42 +154,39 @@ def test_a_missing_row_offset_is_noticed(monkeypatch, missing):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_joins_in_any_order_give_the_same_numbers(seed):
+    """2 x 2 x 2 blocks joined two at a time along the three axes in random order, then handed down."""
     rng = np.random.default_rng(seed)
-    mask, distance, edge = shells(seed, (12, 10, 14), thickness=1.0), 2.5, (6, 5, 7)
+    mask, ball, edge = shells(seed, (12, 10, 14), thickness=1.0), Ball(2.5), (6, 5, 7)
     origins = [(z, y, x) for z in (0, 6) for y in (0, 5) for x in (0, 7)]
     blocks = [mask[tuple(slice(o, o + e) for o, e in zip(origin, edge, strict=True))] for origin in origins]
-    found = [
-        label_block(block, k, origin, mask.shape, distance)
-        for k, (origin, block) in enumerate(zip(origins, blocks, strict=True))
-    ]
-    links = joined_in_random_order(found, mask.shape, distance, rng)
-    rng.shuffle(links)
-    offset = np.cumsum([0, *(len(part.pieces) for part in found)])
-    final, regions = number_regions(concatenate_regions([part.pieces for part in found]), links_to_rows(links, offset))
-    labels, count = merge_regions(mask, distance)
-    assert len(regions) == count
-    for k, (origin, block) in enumerate(zip(origins, blocks, strict=True)):
-        part = relabel_block(block, origin, mask.shape, distance, final[offset[k] : offset[k + 1]])
-        where = tuple(slice(o, o + e) for o, e in zip(origin, edge, strict=True))
-        np.testing.assert_array_equal(part, labels[where])
-
-
-def joined_in_random_order(found, shape, distance, rng):
-    """2 x 2 x 2 blocks joined along the three axes in random order, which never ends in a misfit."""
-    boxes, links = [part.shell for part in found], []
+    boxes = [block_box(block, origin, mask.shape, ball)[0] for origin, block in zip(origins, blocks, strict=True)]
+    members, level = [() for _ in boxes], list(range(8))
     for axis in rng.permutation(3):
-        joined, waiting = [], list(rng.permutation(len(boxes)))
+        joined, waiting = [], list(rng.permutation(level))
         while waiting:
             i = waiting.pop()
-            j = next(k for k in waiting if along(boxes[i].box, boxes[k].box, axis))
+            j = next(k for k in waiting if along(boxes[i].shell.box, boxes[k].shell.box, axis))
             waiting.remove(j)
-            a, b = sorted((boxes[i], boxes[j]), key=lambda part: part.box[axis])
-            both, new = shell.join_pair(a, b, shape, distance)
-            joined.append(both)
-            links.append(new)
-        boxes = joined
-    assert len(boxes) == 1
-    return np.concatenate(links)
+            pair = sorted((i, j), key=lambda k: boxes[k].shell.box[axis])
+            grid = np.empty(2, object)
+            grid[:] = [boxes[k].shell for k in pair]
+            grid = grid.reshape([2 if k == axis else 1 for k in range(3)])
+            boxes.append(join_boxes(grid, [boxes[k].growing for k in pair], mask.shape, ball))
+            members.append(pair)
+            joined.append(len(boxes) - 1)
+        level = joined
+    ranks = rank_regions([box.closed.first_voxel for box in boxes])
+    numbers = {len(boxes) - 1: np.empty(0, np.int32)}
+    labels, count = merge_regions(mask, 2.5)
+    assert sum(len(rank) for rank in ranks) == count
+    for k in reversed(range(len(boxes))):
+        below = hand_down(boxes[k].code, numbers[k], ranks[k])
+        if k >= 8:
+            first, second = members[k]
+            numbers[first], numbers[second] = np.split(below, [len(boxes[first].growing)])
+        else:
+            where = tuple(slice(o, o + e) for o, e in zip(origins[k], edge, strict=True))
+            np.testing.assert_array_equal(paint_block(blocks[k], ball, below), labels[where])
 
 
 def along(a, b, axis):
@@ -200,14 +198,14 @@ def along(a, b, axis):
 
 
 def test_boxes_that_do_not_touch_are_refused():
-    parts = [label_block(np.ones((2, 2, 2), bool), 0, (0, 0, x), (2, 2, 9), 1.0).shell for x in (0, 4)]
+    parts = [block_box(np.ones((2, 2, 2), bool), (0, 0, x), (2, 2, 9), Ball(1.0))[0].shell for x in (0, 4)]
     with pytest.raises(ValueError, match=r"\(0, 0, 0, 2, 2, 2\).*\(0, 0, 4, 2, 2, 6\).*whole face"):
-        shell.join_pair(*parts, (2, 2, 9), 1.0)
+        shell.join_pair(*parts, (2, 2, 9), Ball(1.0))
 
 
 def test_a_mask_that_changed_between_the_passes_is_refused():
     with pytest.raises(ValueError, match=r"1 pieces.* for 2"):
-        relabel_block(np.ones((2, 2, 2), bool), (0, 0, 0), (2, 2, 2), 1.0, np.ones(2, np.int32))
+        paint_block(np.ones((2, 2, 2), bool), Ball(1.0), np.ones(2, np.int32))
 
 
 @pytest.mark.parametrize("chunk", [(0, 4, 4), (4, 4), (4, -1, 4)])

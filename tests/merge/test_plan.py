@@ -11,10 +11,10 @@ from cryoscale.errors import UsageError
 from cryoscale.io.files import load_npz
 from cryoscale.io.omezarr import create_image, image_geometry, read_region, write_region
 from cryoscale.merge import merge_regions, merge_regions_in_blocks
-from cryoscale.merge.blocks import label_block, relabel_block
-from cryoscale.merge.memory import projected_bytes, projected_join_bytes, projected_number_bytes
-from cryoscale.merge.regions import number_regions
-from cryoscale.merge.shell import join_shells
+from cryoscale.merge.ball import Ball
+from cryoscale.merge.blocks import paint_block
+from cryoscale.merge.memory import projected_bytes, projected_join_bytes
+from cryoscale.merge.tree import block_box, join_boxes
 from cryoscale.records import Geometry, Tomogram
 from cryoscale.spec import MergeSpec
 from tests.merge.shapes import checkerboard, random_mask, shells
@@ -169,39 +169,39 @@ def test_projected_bytes_hold(name, separate, minimum):
     if separate:
         mask *= np.random.default_rng(1).integers(1, 9, mask.shape, dtype=np.uint8)
     options = {"separate_values": separate, "minimum_voxels": minimum}
-    place = ((96, 96, 96), (288, 288, 288), np.sqrt(3))
-    task = stage.Task("merge", "", "", (288,) * 3, stage.Foreground((), None, separate), np.sqrt(3), minimum)
+    ball = Ball(np.sqrt(3))
+    place = ((96, 96, 96), (288, 288, 288), ball)
+    foreground = stage.Foreground((), None, separate)
     raw = mask.copy()
 
     def label():
-        return label_block(task.foreground.of(raw), 0, *place, **options)
+        return block_box(foreground.of(raw), *place, **options)[0]
 
-    label_block(mask[:4, :4, :4], 0, *place, **options)  # compiled outside the measurement
+    block_box(mask[:4, :4, :4], *place, **options)  # compiled outside the measurement
     projected = projected_bytes(mask.shape, 1, reach_voxels=1, **options)
     # The raw voxels and their chunks are not part of what is measured here.
     allowed = projected - (16 << 20) - 2 * mask.size
     found, used = peak(label)
     assert used <= allowed
     if name == "checkerboard" and not separate:
-        assert used > allowed / 3  # a bound that is far too high would waste the machine
-    final = np.ones(len(found.pieces), np.int32)
-    _, used = peak(lambda: relabel_block(task.foreground.of(raw), *place, final, **options))
+        assert used > allowed / 4  # a bound that is far too high would waste the machine
+    final = np.ones(len(found.code), np.int32)
+    _, used = peak(lambda: paint_block(foreground.of(raw), ball, final, separate))
     assert used <= allowed
 
 
-def test_projected_join_and_number_bytes_hold():
-    mask, edge = random_mask(0, (64, 64, 64), 0.06), 32
+def test_projected_join_bytes_hold():
+    mask, edge, ball = random_mask(0, (64, 64, 64), 0.06), 32, Ball(np.sqrt(3))
     origins = [(z, y, x) for z in (0, edge) for y in (0, edge) for x in (0, edge)]
-    found = [
-        label_block(mask[Region(o, tuple(n + edge for n in o)).slices], k, o, (64,) * 3, np.sqrt(3))
-        for k, o in enumerate(origins)
-    ]
-    join_shells([part.shell for part in found], (64,) * 3, 1.0)
-    runs = sum(len(part.shell.runs) for part in found)
-    (_, links), used = peak(lambda: join_shells([part.shell for part in found], (64,) * 3, np.sqrt(3)))
-    assert len(links) > 100 and used <= projected_join_bytes(runs, 64 * 64) - (16 << 20)
-    pieces = stage.concatenate_regions([part.pieces for part in found])
-    rows = np.random.default_rng(0).integers(0, len(pieces), (len(links), 2))
-    number_regions(pieces, rows)
-    _, used = peak(lambda: number_regions(pieces, rows))
-    assert used + pieces.box.nbytes * 2 <= projected_number_bytes(len(pieces), len(links)) - (16 << 20)
+    found = [block_box(mask[Region(o, tuple(n + edge for n in o)).slices], o, (64,) * 3, ball)[0] for o in origins]
+    shells, growing = np.empty(8, object), [box.growing for box in found]
+    shells[:] = [box.shell for box in found]
+
+    def join():
+        return join_boxes(shells.reshape(2, 2, 2), growing, (64,) * 3, ball)
+
+    join()
+    runs, pieces = sum(len(shell.runs) for shell in shells), sum(len(table) for table in growing)
+    joined, used = peak(join)
+    assert len(joined.closed) > 100 and len(joined.growing) == 0
+    assert used <= projected_join_bytes(runs, 64 * 64, pieces) - (16 << 20)

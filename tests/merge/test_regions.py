@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryoscale.merge import merge_regions, merge_regions_in_blocks
+from cryoscale.merge import Ball, merge_regions, merge_regions_in_blocks
 from cryoscale.merge.labels import label_runs
-from cryoscale.merge.regions import Regions, concatenate_regions, number_regions, region_statistics
+from cryoscale.merge.regions import Regions, combine_regions, concatenate_regions, region_statistics
 from cryoscale.merge.runs import find_runs
 from tests.merge.shapes import random_mask, shells
 
@@ -40,22 +40,13 @@ def test_tables_equal_a_count_over_voxels(chunk, separate):
     np.testing.assert_allclose(regions.centroid(), centres)
 
 
-def test_the_order_of_pieces_and_links_does_not_matter():
+def test_the_order_of_pieces_does_not_matter():
     rng = np.random.default_rng(4)
-    mask = random_mask(1, (9, 10, 11), 0.1)
-    runs = find_runs(mask)
-    label, count = label_runs(runs, 1.0)
-    pieces = region_statistics(runs, label, count)
-    links = rng.integers(0, count, (count // 2, 2))
-    final, regions = number_regions(pieces, links, 3)
+    runs = find_runs(random_mask(1, (9, 10, 11), 0.1))
+    label, count = label_runs(runs, Ball(1.0))
+    pieces, group = region_statistics(runs, label, count), rng.integers(0, 5, count)
     order = rng.permutation(count)
-    place = np.argsort(order)
-    shuffled = place[rng.permutation(np.concatenate((links, links[:, ::-1])))]
-    final_too, regions_too = number_regions(pieces.take(order), shuffled, 3)
-    np.testing.assert_array_equal(final_too, final[order])
-    assert_equal_tables(regions_too, regions)
-    assert np.all(np.diff(regions.first_voxel) > 0)
-    assert sorted(set(final.tolist()) - {0}) == list(range(1, len(regions) + 1))
+    assert_equal_tables(combine_regions(pieces.take(order), group[order], 5), combine_regions(pieces, group, 5))
 
 
 def test_sums_beyond_32_bits_stay_exact():
@@ -66,15 +57,15 @@ def test_sums_beyond_32_bits_stay_exact():
         np.array([2**50, 7]),
         np.ones(2, int),
     )
-    final, regions = number_regions(huge, np.array([[1, 0]]))
-    assert final.tolist() == [1, 1]
+    regions = combine_regions(huge, np.zeros(2, np.int64), 1)
     assert regions.voxels.tolist() == [2**41] and regions.first_voxel.tolist() == [7]
     assert regions.coordinate_sum.tolist() == [[2**62] * 3]
 
 
 def test_no_pieces_at_all():
-    final, regions = number_regions(concatenate_regions([]), np.empty((0, 2), np.int64))
-    assert len(final) == len(regions) == 0 and regions.box.shape == (0, 6)
+    none = concatenate_regions([])
+    assert len(none) == 0 and none.box.shape == (0, 6)
+    assert len(combine_regions(none, np.empty(0, np.int64), 0)) == 0
 
 
 def test_numbers_are_dense_after_small_ones_are_dropped():
