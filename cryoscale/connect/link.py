@@ -31,7 +31,12 @@ from scipy.sparse.csgraph import connected_components
 
 from cryoscale.connect.pieces import Pieces
 
-__all__ = ["Overlaps", "link_pieces", "slice_overlaps"]
+__all__ = ["REACH_PIXELS", "SHARE", "Overlaps", "link_pieces", "slice_overlaps"]
+
+REACH_PIXELS = 2.0
+"""A pixel votes for the nearest piece of the next slice within this distance."""
+SHARE = 0.2
+"""Share of a piece's pixels that must vote for another before they can be one membrane."""
 
 _SAME_PLACE = 0.5
 """Share of the hull of two boxes that they have in common where they are the same place."""
@@ -77,7 +82,7 @@ def _disc(reach_pixels: float) -> NDArray[np.int64]:
     return near
 
 
-def slice_overlaps(lower: NDArray[np.int32], upper: NDArray[np.int32], reach_pixels: float) -> Overlaps:
+def slice_overlaps(lower: NDArray[np.int32], upper: NDArray[np.int32], reach_pixels: float = REACH_PIXELS) -> Overlaps:
     """Let the pixels of two neighbouring slices vote for each other's pieces.
 
     Parameters
@@ -121,7 +126,7 @@ def _best(own: NDArray[np.int64], other: NDArray[np.int64], weight: NDArray[np.i
     return best
 
 
-def link_pieces(pieces: Pieces, overlaps: Overlaps, *, share: float) -> NDArray[np.int64]:
+def link_pieces(pieces: Pieces, overlaps: Overlaps, *, share: float = SHARE) -> NDArray[np.int64]:
     """Group the pieces of all slices into membranes.
 
     Parameters

@@ -199,12 +199,12 @@ def _table_panel(figure: Figure, axes: Any, found: Connection) -> None:
     table = np.ma.masked_invalid(found.q[np.ix_(ends, ends)])
     if not table.count():
         axes.set_axis_off()
-        words = "no two ends are near enough to be joined" if order else "no segments"
+        words = "no join leads back to where a walk begins" if order else "no segments"
         axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color=_INK)
         return
     axes.set_facecolor("#eceef0")
     image = axes.imshow(table, cmap="viridis", interpolation="nearest", aspect="equal")
-    _table_lines(axes, found)
+    _table_lines(axes, found, ends)
     step = max(1, math.ceil(len(order) / _MOST_TICKS))
     ticks = [2 * k + 0.5 for k in range(0, len(order), step)]
     names = [str(order[k]) for k in range(0, len(order), step)]
@@ -217,17 +217,19 @@ def _table_panel(figure: Figure, axes: Any, found: Connection) -> None:
     bar.outline.set_visible(False)
 
 
-def _table_lines(axes: Any, found: Connection) -> None:
+def _table_lines(axes: Any, found: Connection, ends: list[int]) -> None:
     """Frame the part of the table that belongs to each membrane, and ring the joins that were taken."""
     row = 0
     for number, (path, is_closed) in enumerate(zip(found.paths, found.closed, strict=True)):
         size = 2 * len(path)
         frame: dict[str, Any] = {"fill": False, "edgecolor": _colour(number), "lw": 2.0}
         axes.add_patch(Rectangle((row - 0.5, row - 0.5), size, size, **frame))
-        steps = len(path) if is_closed and len(path) > 1 else len(path) - 1
+        steps = len(path) if is_closed else len(path) - 1
         for k in range(steps):
             after = (k + 1) % len(path)
             leave = row + 2 * k + (0 if path[k][1] else 1)
             enter = row + 2 * after + (1 if path[after][1] else 0)
-            axes.plot(enter, leave, "o", mfc="none", mec="white", mew=1.2, ms=5)
+            # A ring needs no join to close, and an open path may take one that the walker never could.
+            if np.isfinite(found.q[ends[leave], ends[enter]]):
+                axes.plot(enter, leave, "o", mfc="none", mec="white", mew=1.2, ms=5)
         row += size

@@ -1,0 +1,55 @@
+"""Peak memory of the units of the connect stage, as pure functions of their sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cryoscale.connect.pieces import BYTES_PER_PIECE
+
+__all__ = ["projected_bytes", "projected_number_bytes", "projected_paint_bytes"]
+
+_PIXEL_BYTES = 160
+"""Work on one slice: components, distances and nearest segments, one slice at a time."""
+
+
+def projected_bytes(shape: Sequence[int], itemsize: int, *, chunk_slices: int) -> int:
+    """Peak memory of tracing or linking some slices, in bytes.
+
+    Parameters
+    ----------
+    shape
+        Slices, and pixels y, x of a slice.
+    itemsize
+        Bytes of a voxel of the source.
+    chunk_slices
+        Slices of a chunk of the source: a row of chunks is decompressed whole.
+    """
+    slices, ny, nx = shape
+    # The slices as read, their mask, and what is kept of each: index and row of every pixel, which may all be membrane.
+    kept = slices * (itemsize + 1 + 2 * 8)
+    return ny * nx * (kept + _PIXEL_BYTES) + chunk_slices * ny * nx * itemsize + (64 << 20)
+
+
+def projected_number_bytes(pieces: int, links: int) -> int:
+    """Peak memory of numbering the membranes, in bytes.
+
+    Parameters
+    ----------
+    pieces, links
+        Pieces of all slices, and pairs that overlap.
+    """
+    return (4 * BYTES_PER_PIECE + 256) * pieces + 128 * links + (16 << 20)
+
+
+def projected_paint_bytes(shape: Sequence[int], slices: int, slice_shape: Sequence[int]) -> int:
+    """Peak memory of painting one block, in bytes.
+
+    Parameters
+    ----------
+    shape
+        Voxels of the block, z, y, x.
+    slices, slice_shape
+        Slices of a slab of pieces, and pixels y, x of a slice; every pixel may be membrane.
+    """
+    return 3 * 4 * math.prod(shape) + 2 * 8 * slices * math.prod(slice_shape) + (16 << 20)

@@ -1,0 +1,111 @@
+"""`cryoscale connect --show`: a slice of a run, of a mask, of scores; what cannot be shown is refused."""
+
+import json
+from dataclasses import asdict
+
+import mrcfile
+import numpy as np
+import pytest
+
+from cryoscale.chunks import whole
+from cryoscale.connect import options_in_voxels
+from cryoscale.connect.slice import connect_slice
+from cryoscale.connect.volume import slice_seed
+from cryoscale.errors import TomogramError, UsageError
+from cryoscale.io.omezarr import create_image, write_region
+from cryoscale.records import Geometry
+from cryoscale.report.png import png_size
+from cryoscale.showing import show_connection
+from cryoscale.spec import ConnectSpec, IngestSpec, MergeSpec, RunSpec
+
+SHAPE = (4, 60, 80)
+SPEC = RunSpec(connect=ConnectSpec(episodes=50, seed=3))
+
+
+def mask():
+    _, y, x = np.indices(SHAPE)
+    angle = np.arctan2(y - 30, x - 35)
+    return (np.abs(np.hypot(y - 30, x - 35) - 20) < 1.6) & (np.cos(2 * angle) < 0.97)
+
+
+def store(folder, name, volume):
+    create_image(folder / name, Geometry(SHAPE, (8.0,) * 3), volume.dtype, (4, 32, 32))
+    write_region(folder / name, whole(SHAPE), volume)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What was drawn, as well as the picture."""
+    seen = []
+    import cryoscale.showing as showing
+
+    original = showing.connection_figure
+    monkeypatch.setattr(showing, "connection_figure", lambda found: (seen.append(found), original(found))[1])
+    return seen
+
+
+def a_run(output, *ids):
+    for name in ids:
+        store(output / name, "classes.ome.zarr", mask() * np.uint8(2) + (~mask()).astype(np.uint8))
+        store(output / name, "tomogram.ome.zarr", np.random.default_rng(0).normal(size=SHAPE).astype(np.float32))
+    record = {"tomograms": [{"id": name} for name in ids], "spec": asdict(SPEC)}
+    (output / "run.json").write_text(json.dumps(record))
+
+
+def test_a_slice_of_a_run_is_shown_with_the_runs_options(tmp_path, drawn):
+    a_run(tmp_path, "TS_001")
+    for source in (tmp_path, tmp_path / "TS_001"):
+        path = show_connection(source, 2, tmp_path / "slice.png")
+        width, height = png_size(path.read_bytes())
+        assert width > height > 300
+    first, second = drawn
+    expected = connect_slice(mask()[2], options_in_voxels(SPEC.connect, 8.0), slice_seed(3, 2))
+    np.testing.assert_array_equal(first.mask, mask()[2])
+    np.testing.assert_array_equal(first.q, expected.q)
+    assert first.paths == second.paths == expected.paths and first.closed == expected.closed == (True,)
+    assert first.intensity.shape == SHAPE[1:] and first.nm_per_pixel == 0.8
+    assert first.title == "TS_001, z = 2 (2 nm)"
+
+
+def test_a_mask_needs_no_run(tmp_path, drawn):
+    labels = mask() * np.int8(5)
+    labels[:, :3] = 1
+    with mrcfile.new(tmp_path / "mask.mrc") as mrc:
+        mrc.set_data(labels)
+        mrc.voxel_size = 8.0
+    show_connection(tmp_path / "mask.mrc", 0, tmp_path / "all.png")
+    show_connection(tmp_path / "mask.mrc", 0, tmp_path / "5.png", spec=RunSpec(merge=MergeSpec(mask_labels=(5,))))
+    assert drawn[0].mask.sum() == mask()[0].sum() + 3 * 80 and drawn[1].mask.sum() == mask()[0].sum()
+    assert drawn[0].intensity is None
+
+
+def test_scores_are_compared_with_the_threshold(tmp_path, drawn):
+    store(tmp_path, "scores.ome.zarr", np.where(mask(), np.float32(0.7), np.float32(0.4)))
+    spec = RunSpec(merge=MergeSpec(mask_threshold=0.3))
+    for options in (None, spec):
+        show_connection(tmp_path / "scores.ome.zarr", 1, tmp_path / "s.png", spec=options)
+    assert drawn[0].mask.sum() == mask()[1].sum() and drawn[1].mask.all()
+
+
+def test_the_voxel_size_is_never_guessed(tmp_path, drawn):
+    with mrcfile.new(tmp_path / "mask.mrc") as mrc:
+        mrc.set_data(mask().astype(np.int8))
+    with pytest.raises(TomogramError, match="--apix"):
+        show_connection(tmp_path / "mask.mrc", 0, tmp_path / "m.png")
+    show_connection(tmp_path / "mask.mrc", 0, tmp_path / "m.png", spec=RunSpec(ingest=IngestSpec(apix=12.0)))
+    assert drawn[0].nm_per_pixel == pytest.approx(1.2)
+
+
+def test_what_cannot_be_shown_is_refused(tmp_path):
+    a_run(tmp_path, "TS_001", "TS_002")
+    with pytest.raises(UsageError, match="TS_001, TS_002"):
+        show_connection(tmp_path, 0, tmp_path / "m.png")
+    for z in (-1, 4):
+        with pytest.raises(UsageError, match=f"no such slice.*found {z}.*0 to 3"):
+            show_connection(tmp_path / "TS_002", z, tmp_path / "m.png")
+    (tmp_path / "run.json").write_text(json.dumps({"tomograms": [{"id": "TS_003"}]}))
+    with pytest.raises(UsageError, match="no tomogram of this run has masks yet"):
+        show_connection(tmp_path, 0, tmp_path / "m.png")
+    with pytest.raises(TomogramError):
+        show_connection(tmp_path / "nothing.mrc", 0, tmp_path / "m.png")
+    assert not (tmp_path / "m.png").exists()
