@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,11 +82,7 @@ class Ball:
     @property
     def reach_voxels(self) -> tuple[int, int, int]:
         """How many voxels the distance reaches along z, y, x: the thickness of every halo and face."""
-        return (self._reach(0), self._reach(1), self._reach(2))
-
-    def _reach(self, axis: int) -> int:
-        edges = (*self.voxel_size[:axis], *self.voxel_size[axis + 1 :], self.voxel_size[axis])
-        return Ball(self.distance, edges).gap(0, 0)  # type: ignore[arg-type]
+        return _reach(self)
 
     def row_offsets(self) -> NDArray[np.int64]:
         """List the rows that lie behind a row, with the gap along x that each allows.
@@ -94,18 +91,32 @@ class Ball:
         -------
         (m, 3) int64 array
             Columns dz, dy, gap in voxels; dz < 0, or dz == 0 and dy < 0; nearest rows first, so that most later
-            comparisons find two runs in one tree already.
+            comparisons find two runs in one tree already. Read-only.
         """
-        reach_z, reach_y, _ = self.reach_voxels
-        rows = [
-            (dz, dy, self.gap(dz, dy))
-            for dz in range(-reach_z, 1)
-            for dy in range(-reach_y, reach_y + 1)
-            if (dz < 0 or dy < 0) and self.holds(dz, dy, 0)
-        ]
-        z, y, _ = self.voxel_size
-        rows.sort(key=lambda row: ((z * row[0]) ** 2 + (y * row[1]) ** 2, row))
-        return np.array(rows, np.int64).reshape(-1, 3)
+        return _row_offsets(self)
+
+
+@lru_cache(maxsize=64)
+def _reach(ball: Ball) -> tuple[int, int, int]:
+    z, y, x = ball.voxel_size
+    along_z, along_y = Ball(ball.distance, (x, y, z)), Ball(ball.distance, (z, x, y))
+    return (along_z.gap(0, 0), along_y.gap(0, 0), ball.gap(0, 0))
+
+
+@lru_cache(maxsize=64)
+def _row_offsets(ball: Ball) -> NDArray[np.int64]:
+    reach_z, reach_y, _ = ball.reach_voxels
+    rows = [
+        (dz, dy, ball.gap(dz, dy))
+        for dz in range(-reach_z, 1)
+        for dy in range(-reach_y, reach_y + 1)
+        if (dz < 0 or dy < 0) and ball.holds(dz, dy, 0)
+    ]
+    z, y, _ = ball.voxel_size
+    rows.sort(key=lambda row: ((z * row[0]) ** 2 + (y * row[1]) ** 2, row))
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    table.flags.writeable = False  # shared by all callers
+    return table
 
 
 def ball_of(

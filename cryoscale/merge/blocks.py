@@ -65,7 +65,11 @@ def grid_of(shape: Triple, block: Triple) -> NDArray[Any]:
 
 
 def paint_block(
-    mask: NDArray[Any], ball: Ball, final: NDArray[np.int32], separate_values: bool = False
+    mask: NDArray[Any],
+    ball: Ball,
+    final: NDArray[np.int32],
+    separate_values: bool = False,
+    out: NDArray[np.int32] | None = None,
 ) -> NDArray[np.int32]:
     """Paint one block with the final numbers of its labels.
 
@@ -75,6 +79,8 @@ def paint_block(
         As they were given to `block_box`.
     final : (n,) int32 array
         The final number of each label of the block, 0 for dropped ones.
+    out : (nz, ny, nx) int32 array, optional
+        Where to paint.
 
     Returns
     -------
@@ -86,14 +92,12 @@ def paint_block(
     ValueError
         If the block has another number of labels than `final`: the mask or a setting changed in between.
     """
-    if not final.any():
-        return np.zeros(mask.shape, np.int32)
     runs = runs_of(mask, ball, separate_values)
     label, count = label_runs(runs, ball)
     if count != final.size:
         msg = f"a block of shape {mask.shape} has {count} pieces, and final numbers came for {final.size}"
         raise ValueError(msg)
-    return paint_runs(runs, final[label - 1])
+    return paint_runs(runs, final[label - 1], out)
 
 
 def _halves(grid: NDArray[Any]) -> NDArray[Any]:
@@ -241,5 +245,5 @@ def merge_regions_in_blocks(
     )
     labels = np.empty(shape, np.int32)
     for region, final in zip(grid.flat, finals.flat, strict=True):
-        labels[region.slices] = paint_block(array[region.slices], ball, final, separate_values)
+        paint_block(array[region.slices], ball, final, separate_values, labels[region.slices])
     return labels, regions

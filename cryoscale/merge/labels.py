@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cryoscale.merge.ball import Ball
 from cryoscale.merge.near import join_near_runs
 from cryoscale.merge.runs import Room, Runs, find_runs, paint_runs
-from cryoscale.merge.unionfind import number_trees
+from cryoscale.merge.unionfind import number_trees, separate
 
 __all__ = ["check_mask", "label_runs", "label_volume", "runs_of"]
 
@@ -63,7 +63,7 @@ def runs_of(mask: NDArray[Any], ball: Ball, separate_values: bool = False, room:
     return find_runs(mask, separate_values, single_voxels=ball.reach_voxels[2] < 1, room=room)
 
 
-def label_runs(runs: Runs, ball: Ball, parent: NDArray[np.int32] | None = None) -> tuple[NDArray[np.int32], int]:
+def label_runs(runs: Runs, ball: Ball, label: NDArray[np.int32] | None = None) -> tuple[NDArray[np.int32], int]:
     """Give numbers to the regions of a volume's runs in raster order of their first voxels.
 
     Parameters
@@ -72,7 +72,7 @@ def label_runs(runs: Runs, ball: Ball, parent: NDArray[np.int32] | None = None) 
         The runs of a volume, as `runs_of` finds them.
     ball : Ball
         Which voxels join.
-    parent : (n,) int32 array, optional
+    label : (n,) int32 array, optional
         Where to put the numbers.
 
     Returns
@@ -82,9 +82,9 @@ def label_runs(runs: Runs, ball: Ball, parent: NDArray[np.int32] | None = None) 
     count : int
         The number of regions.
     """
-    if parent is not None:
-        parent[:] = np.arange(parent.size, dtype=np.int32)
-    label = join_near_runs(runs, ball, parent)
+    label = np.empty(runs.start.size, np.int32) if label is None else label
+    separate(label)
+    join_near_runs(runs, ball, label)
     return label, int(number_trees(label))
 
 

@@ -64,7 +64,7 @@ def _sweep(
                     b += 1
 
 
-def join_near_runs(runs: Runs, ball: Ball, parent: NDArray[np.int32] | None = None) -> NDArray[np.int32]:
+def join_near_runs(runs: Runs, ball: Ball, parent: NDArray[np.int32]) -> None:
     """Join all runs that hold voxels within a distance of each other.
 
     Parameters
@@ -73,29 +73,14 @@ def join_near_runs(runs: Runs, ball: Ball, parent: NDArray[np.int32] | None = No
         The runs of a volume; where they carry values, only equal values join.
     ball : Ball
         Which voxels join.
-    parent : (n,) int32 array, optional
-        A forest of runs that are joined already (each parent at most its child's index); changed in place.
-
-    Returns
-    -------
-    (n,) int32 array
-        For each run, the index of the first run of its region in raster order.
+    parent : (n,) int32 array
+        A forest of runs, some of which may be joined already (each parent at most its child's index). Changed in
+        place: afterwards it holds for each run the index of the first run of its region in raster order.
 
     Notes
     -----
     The distance of regions is the smallest distance over pairs of their voxels (Zhou et al. 2023, section 4.2, eq. 1).
     """
-    if parent is None:
-        parent = np.arange(runs.start.size, dtype=np.int32)
-    _sweep(
-        runs.shape[1],
-        runs.row_start,
-        runs.start,
-        runs.stop,
-        runs.value,
-        ball.row_offsets(),
-        ball.reach_voxels[2],
-        parent,
-    )
+    offsets, reach = ball.row_offsets(), ball.reach_voxels[2]
+    _sweep(runs.shape[1], runs.row_start, runs.start, runs.stop, runs.value, offsets, reach, parent)
     flatten(parent)
-    return parent

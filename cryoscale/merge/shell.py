@@ -58,13 +58,15 @@ class Shell:
         return Shell(self.box, self.runs[rows], self.piece[rows], value)
 
 
-def near_faces(runs: NDArray[np.int32], box: Box, shape: Sequence[int], reach: Triple) -> NDArray[np.bool_]:
+def near_faces(
+    runs: Sequence[NDArray[np.int32]] | NDArray[np.int32], box: Box, shape: Sequence[int], reach: Triple
+) -> NDArray[np.bool_]:
     """Tell which runs of a box hold voxels near a face that is not the volume's own.
 
     Parameters
     ----------
-    runs : (n, 4) int32 array
-        z, y, first x and x past the run, in voxels of the whole volume.
+    runs : four (n,) int32 arrays
+        z, y, first x and x past each run, in voxels of the whole volume.
     box : Box
         The box.
     shape : sequence of int
@@ -77,8 +79,8 @@ def near_faces(runs: NDArray[np.int32], box: Box, shape: Sequence[int], reach: T
     (n,) bool array
         Whether any voxel of the run is within reach of such a face.
     """
-    z, y, start, stop = runs.T
-    near = np.zeros(len(runs), np.bool_)
+    z, y, start, stop = runs
+    near = np.zeros(z.size, np.bool_)
     for axis, (first, last) in enumerate(((z, z), (y, y), (start, stop - 1))):
         if box[axis] > 0:
             near |= first < box[axis] + reach[axis]
@@ -110,9 +112,11 @@ def block_shell(runs: Runs, label: NDArray[np.int32], origin: Triple, shape: Tri
     """
     (z, y), (z0, y0, x0), (nz, ny, nx) = runs.rows(), origin, runs.shape
     box = (z0, y0, x0, z0 + nz, y0 + ny, x0 + nx)
-    table = np.stack((z + np.int32(z0), y + np.int32(y0), runs.start + np.int32(x0), runs.stop + np.int32(x0)), axis=1)
-    everything = Shell(box, table, label - np.int64(1), runs.value)
-    return everything.take(near_faces(table, box, shape, ball.reach_voxels))
+    columns = (z + np.int32(z0), y + np.int32(y0), runs.start + np.int32(x0), runs.stop + np.int32(x0))
+    kept = np.flatnonzero(near_faces(columns, box, shape, ball.reach_voxels))
+    table = np.stack([column[kept] for column in columns], axis=1)
+    value = runs.value[kept] if runs.value.size else runs.value
+    return Shell(box, table, label[kept] - np.int64(1), value)
 
 
 def _common_axis(a: Box, b: Box) -> int:
@@ -154,7 +158,8 @@ def _links_beside_plane(slab: Shell, ball: Ball) -> NDArray[np.int64]:
     runs = Runs((nz, ny, int(stop.max())), row_start, start, stop, slab.value)
     piece, first, inverse = np.unique(slab.piece, return_index=True, return_inverse=True)
     # Runs of one piece are joined beforehand: what made them one may lie outside the slab.
-    parent = join_near_runs(runs, ball, first[inverse].astype(np.int32))
+    parent = first[inverse].astype(np.int32)
+    join_near_runs(runs, ball, parent)
     other = slab.piece[parent[first]]
     links: NDArray[np.int64] = np.stack((piece, other), axis=1)[piece != other]
     return links
@@ -187,7 +192,7 @@ def join_pair(a: Shell, b: Shell, shape: Triple, ball: Ball) -> tuple[Shell, NDA
     axis = _common_axis(a.box, b.box)
     links = _links_beside_plane(_beside_plane(a, b, axis, ball.reach_voxels[axis]), ball)
     both = _concatenate(a, b)
-    both = both.take(near_faces(both.runs, both.box, shape, ball.reach_voxels))
+    both = both.take(near_faces(both.runs.T, both.box, shape, ball.reach_voxels))
     if len(links):
         at = np.minimum(np.searchsorted(links[:, 0], both.piece), len(links) - 1)
         both = replace(both, piece=np.where(links[at, 0] == both.piece, links[at, 1], both.piece))

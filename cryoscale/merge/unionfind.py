@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["flatten", "join_pairs", "number_trees", "root", "unite"]
+__all__ = ["flatten", "join_pairs", "number_trees", "root", "separate", "unite"]
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
@@ -57,6 +57,19 @@ def unite(parent: NDArray[np.int64], first: int, second: int) -> None:
         parent[b] = a
     elif b < a:
         parent[a] = b
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def separate(parent: NDArray[np.int64]) -> None:
+    """Make every element a tree of its own, in place.
+
+    Parameters
+    ----------
+    parent : (n,) integer array
+        The forest.
+    """
+    for i in range(parent.shape[0]):
+        parent[i] = i
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
