@@ -112,13 +112,13 @@ class ConnectSpec:
 
     view_nm: float = 15.0
     """Edge of the walker's square field of view; at least twice the thickness of a segmented membrane."""
-    minimum_length_nm: float = 15.0
+    minimum_length_nm: float = 10.0
     """Shorter traced segments are dropped."""
     gap_nm: float = 80.0
     """Widest gap between two segments that a join may bridge."""
     tangent_nm: float = 25.0
     """Length of a segment's end over which its direction and curvature are measured."""
-    distance_cost: float = 1.5
+    distance_cost: float = 1.0
     """Cost of a join across the widest gap; shorter gaps cost in proportion."""
     angle_cost: float = 2.0
     """Cost of a right angle between the joining line and a segment's end: times 1 - cos, at either end."""
@@ -126,7 +126,7 @@ class ConnectSpec:
     """Cost of curvatures that differ by one over the tangent length."""
     dearest_join: float = 2.5
     """Joins that cost more are not tried."""
-    closing_reward: float = 5.0
+    closing_reward: float = 6.0
     """Reward for coming back to the segment the walk began with; a closed membrane's joins cost less in all."""
     dearest_open_join: float = 0.6
     """Segments in no closed membrane are joined up to this cost; 0 leaves each to itself."""

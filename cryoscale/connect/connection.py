@@ -23,13 +23,13 @@ class ConnectOptions:
 
     half_view_voxels: int = 5
     """The field of view reaches so far in y and x; it is 2 * half_view_voxels + 1 voxels wide."""
-    minimum_length_voxels: int = 11
+    minimum_length_voxels: int = 7
     """Segments of fewer pixels are dropped."""
     gap_voxels: float = 58.0
     """Widest gap a join may bridge."""
     tangent_voxels: int = 18
     """Pixels of a segment's end over which its direction and curvature are measured."""
-    distance_cost: float = 1.5
+    distance_cost: float = 1.0
     """Cost of a join across `gap_voxels`."""
     angle_cost: float = 2.0
     """Cost times 1 - cos of the angle between the joining line and a segment's end, at either end."""
@@ -37,7 +37,7 @@ class ConnectOptions:
     """Cost of curvatures that differ by 1 / tangent_voxels."""
     dearest_join: float = 2.5
     """Joins that cost more are no actions."""
-    closing_reward: float = 5.0
+    closing_reward: float = 6.0
     """Reward of the join that returns to the first segment."""
     dearest_open_join: float = 0.6
     """Segments in no closed path are joined up to this cost; 0 joins none."""

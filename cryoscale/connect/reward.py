@@ -21,19 +21,21 @@ from numpy.typing import NDArray
 
 from cryoscale.connect.connection import ConnectOptions
 
+_Line = NDArray[np.float64] | NDArray[np.int32]
+
 __all__ = ["join_costs", "segment_ends"]
 
 TANGENT_WEIGHT = 2.0
 """Pixels of each tangent added to the line between two ends."""
 
 
-def _end(pixels: NDArray[np.int32], length: int) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Return the end point, the unit tangent and the curvature at the last of `pixels`, walking outwards."""
-    tail = pixels[-length:].astype(np.float64)
+def _end(line: _Line, length: int) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Return the end point, the unit tangent and the curvature at the last point of `line`, walking outwards."""
+    tail = np.asarray(line[-length:], np.float64)
     step = np.hypot(*np.diff(tail, axis=0).T)
     s = np.concatenate([np.cumsum(step[::-1])[::-1], [0.0]]) * -1.0
     # A parabola through a handful of grid points would follow their staircase.
-    degree = 2 if len(tail) >= 8 else 1
+    degree = 2 if len(tail) >= 10 else 1
     basis = np.stack([s**k for k in range(degree + 1)], 1)
     fitted = np.linalg.lstsq(basis, tail, rcond=None)[0]
     speed = max(float(np.hypot(*fitted[1])), 1e-9)
@@ -43,40 +45,38 @@ def _end(pixels: NDArray[np.int32], length: int) -> tuple[NDArray[np.float64], N
 
 
 def segment_ends(
-    segments: Sequence[NDArray[np.int32]], tangent_voxels: int
+    lines: Sequence[_Line], tangent_voxels: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Measure both ends of every segment.
 
     Parameters
     ----------
-    segments : sequence of S (n, 2) int32 arrays
-        y, x of each segment, at least 2 pixels.
+    lines : sequence of S (n, 2) arrays
+        y, x along each segment, in voxels; at least 2 points.
     tangent_voxels : int
-        Pixels of an end that are fitted.
+        Points of an end that are fitted.
 
     Returns
     -------
     point, tangent : (2 S, 2) float64 arrays
-        y, x of the end points, and unit tangents that point out of the segment; row 2 s is the first pixel's end of
+        y, x of the end points, and unit tangents that point out of the segment; row 2 s is the first point's end of
         segment s, row 2 s + 1 the last one's.
     curvature : (2 S,) float64 array
         Signed curvature in 1 / voxel, walking outwards; positive turns from +x towards +y.
     """
-    ends = [_end(side, tangent_voxels) for pixels in segments for side in (pixels[::-1], pixels)]
+    ends = [_end(side, tangent_voxels) for line in lines for side in (line[::-1], line)]
     point = np.array([e[0] for e in ends]).reshape(-1, 2)
     tangent = np.array([e[1] for e in ends]).reshape(-1, 2)
     return point, tangent, np.array([e[2] for e in ends])
 
 
-def join_costs(
-    segments: Sequence[NDArray[np.int32]], ring: Sequence[bool], options: ConnectOptions
-) -> NDArray[np.float64]:
+def join_costs(lines: Sequence[_Line], ring: Sequence[bool], options: ConnectOptions) -> NDArray[np.float64]:
     """Return what every join costs.
 
     Parameters
     ----------
-    segments : sequence of S (n, 2) int32 arrays
-        y, x of each segment.
+    lines : sequence of S (n, 2) arrays
+        y, x along each segment, in voxels.
     ring : sequence of S bool
         Segments closed by themselves: nothing joins them.
     options : ConnectOptions
@@ -92,10 +92,10 @@ def join_costs(
     -----
     Paper section 4.1, second phase.
     """
-    n = 2 * len(segments)
+    n = 2 * len(lines)
     if not n:
         return np.empty((0, 0))
-    point, tangent, curvature = segment_ends(segments, options.tangent_voxels)
+    point, tangent, curvature = segment_ends(lines, options.tangent_voxels)
     line = point[None] - point[:, None]
     distance = np.hypot(line[..., 0], line[..., 1])
     line = line + TANGENT_WEIGHT * (tangent[:, None] - tangent[None])

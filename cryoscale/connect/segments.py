@@ -5,7 +5,8 @@
             y                  and the joins decide by smoothness who goes on to whom
 
 The walker has to take some way through a crossing, and nothing says that it is the right one. A list that ends in view
-of another one therefore cuts it, and both halves draw back by half a view, where the crossing no longer bends them.
+of another one therefore cuts it, and a list that turns sharply in view of another one is cut where it turns. The halves
+draw back by half a view, where the crossing no longer bends them.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.connect.trace import pixels_in_view
+from cryoscale.connect.trace import centred_positions, pixels_in_view
 
-__all__ = ["closes", "split_lists"]
+__all__ = ["closes", "middle_lines", "split_lists"]
 
 _Pixels = NDArray[np.int32]
 
 ROUNDNESS = 0.1
 """Least 4 pi area / length^2 of a ring (a circle has 1, an ellipse of axes 1 : 20 has 0.12, a list folded back 0)."""
+
+SHARP_TURN_RADIANS = 0.8
+"""Turn at which a list is cut where another one passes: two lists may meet in a crossing, each turning aside."""
 
 
 def _roundness(pixels: _Pixels) -> float:
@@ -50,13 +54,34 @@ def _meeting(
     """Return list and position that end `end` of list k runs into; of its own list only what lies far along it."""
     own = len(lists[k]) - 1 if end else 0
     y, x = (int(c) for c in lists[k][own])
-    view = pixels_in_view(mask, y, x, half + 3)
+    view = pixels_in_view(mask, y, x, 2 * half + 3)
     number, position = places.number[view[:, 0], view[:, 1]], places.position[view[:, 0], view[:, 1]]
     met = (number >= 0) & ((number != k) | (np.abs(position - own) > 4 * half))
     if not met.any():
         return None
     first = int(np.argmax(met))
     return int(number[first]), int(position[first])
+
+
+def _corners(pixels: _Pixels, reach: int) -> list[int]:
+    """Return where a list turns most, wherever it turns sharply between `reach` pixels before and after."""
+    if len(pixels) <= 2 * reach:
+        return []
+    line = pixels.astype(np.float64)
+    before, after = line[reach:-reach] - line[: -2 * reach], line[2 * reach :] - line[reach:-reach]
+    turn = np.abs(np.angle((before[:, 0] + 1j * before[:, 1]) * (after[:, 0] - 1j * after[:, 1])))
+    corners = []
+    while turn.max() > SHARP_TURN_RADIANS:
+        sharpest = int(np.argmax(turn))
+        corners.append(sharpest + reach)
+        turn[max(0, sharpest - 2 * reach) : sharpest + 2 * reach + 1] = 0.0
+    return corners
+
+
+def _others_in_view(mask: NDArray[np.bool_], places: _Places, k: int, pixel: _Pixels, half: int) -> bool:
+    view = pixels_in_view(mask, int(pixel[0]), int(pixel[1]), 2 * half + 3)
+    number = places.number[view[:, 0], view[:, 1]]
+    return bool(((number >= 0) & (number != k)).any())
 
 
 def closes(mask: NDArray[np.bool_], pixels: NDArray[np.int32], half_view_voxels: int) -> bool:
@@ -126,7 +151,10 @@ def split_lists(
     places = _Places((mask.shape[0], mask.shape[1]), lists)
     rings = [closes(mask, pixels, half_view_voxels) for pixels in lists]
     cuts: list[list[int]] = [[] for _ in lists]
-    for k in range(len(lists)):
+    for k, pixels in enumerate(lists):
+        for corner in _corners(pixels, 2 * half_view_voxels):
+            if _others_in_view(mask, places, k, pixels[corner], half_view_voxels):
+                cuts[k].append(corner)
         for end in () if rings[k] else (0, 1):
             met = _meeting(mask, lists, places, k, end, half_view_voxels)
             if met is None:
@@ -143,3 +171,38 @@ def split_lists(
                 segments.append(piece)
                 closed.append(whole)
     return segments, closed
+
+
+def middle_lines(
+    mask: NDArray[np.bool_], segments: list[NDArray[np.int32]], half_view_voxels: int
+) -> list[NDArray[np.float64]]:
+    """Return the middle of the membrane along each segment.
+
+    Parameters
+    ----------
+    mask : (ny, nx) bool array
+        The segmented pixels.
+    segments : list of (n, 2) int32 arrays
+        y, x of each segment.
+    half_view_voxels : int
+        Half width of the field of view.
+
+    Returns
+    -------
+    list of (n + 2, 2) float64 arrays
+        y, x of the middle at each pixel, and before and after them the middle as far out as the end pixels lie: a mean
+        over pixels draws the ends in.
+    """
+    if not segments:
+        return []
+    centred = centred_positions(mask, np.concatenate(segments), half_view_voxels)
+    lines = np.split(centred, np.cumsum([len(pixels) for pixels in segments])[:-1])
+    reach = 2 * half_view_voxels
+    out = []
+    for pixels, line in zip(segments, lines, strict=True):
+        ends = []
+        for end, last, inner in ((pixels[0], line[0], line[:reach][-1]), (pixels[-1], line[-1], line[-reach:][0])):
+            along = (last - inner) / max(float(np.hypot(*(last - inner))), 1e-9)
+            ends.append(last + along * max(0.0, float(np.dot(end - last, along))))
+        out.append(np.concatenate([ends[:1], line, ends[1:]]))
+    return out

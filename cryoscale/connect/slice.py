@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cryoscale.connect.connection import ConnectOptions, SliceConnection
 from cryoscale.connect.qlearning import closed_walks
 from cryoscale.connect.reward import join_costs
-from cryoscale.connect.segments import split_lists
+from cryoscale.connect.segments import middle_lines, split_lists
 from cryoscale.connect.trace import nearest_list, trace_lists
 
 __all__ = ["connect_slice", "open_paths"]
@@ -108,7 +108,7 @@ def connect_slice(mask: NDArray[np.bool_], options: ConnectOptions, seed: int) -
     """
     lists = trace_lists(mask, options.half_view_voxels)
     segments, ring = split_lists(mask, lists, options.half_view_voxels, options.minimum_length_voxels)
-    cost = join_costs(segments, ring, options)
+    cost = join_costs(middle_lines(mask, segments, options.half_view_voxels), ring, options)
     walks = closed_walks(cost, options, seed)
     found: list[tuple[_Path, bool, float]] = [
         (((s, False),), True, options.closing_reward) for s in range(len(segments)) if ring[s]

@@ -12,8 +12,9 @@ keeps it in the middle of the component (farthest from the background), then the
     . . # # # # # # . .
 
 When nothing new comes into view it stands half a view before the end. It walks on with a view no wider than the
-membrane is thick, over pixels that it was the first to see, until that shows nothing new either. Then it returns to
-the start and goes the other way. Pixels still unseen (branches, other components) start further lists.
+membrane is thick, over pixels that it was the first to see, until that shows nothing new either, and from there
+straight to the edge. Then it returns to the start and goes the other way. Pixels still unseen (branches, other
+components) start further lists.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-__all__ = ["nearest_list", "pixels_in_view", "trace_lists"]
+__all__ = ["centred_positions", "nearest_list", "pixels_in_view", "trace_lists"]
 
 _Bools = NDArray[np.bool_]
 _Ints = NDArray[np.int32]
@@ -137,7 +138,23 @@ def _walk(
         narrow = _see(mask, depth, y, x, half, number, owner, passed, mark, stamps, view)
         trail[count] = y * nx + x
         count += 1
-    return count, first
+    return _go_to_the_edge(mask, owner, number, narrow, trail, count), first
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _go_to_the_edge(mask: _Bools, owner: _Ints, number: int, narrow: int, trail: _Ints, count: int) -> int:
+    """Walk straight on over the list's own pixels, as the last steps went; return the new length of the trail."""
+    ny, nx = mask.shape
+    y, x = divmod(trail[count - 1], nx)
+    back_y, back_x = divmod(trail[max(0, count - 1 - 2 * narrow)], nx)
+    longest = max(abs(y - back_y), abs(x - back_x))
+    for k in range(1, 2 * narrow + 1 if longest > 0 else 0):
+        yy, xx = round(y + k * (y - back_y) / longest), round(x + k * (x - back_x) / longest)
+        if yy < 0 or xx < 0 or yy >= ny or xx >= nx or not mask[yy, xx] or owner[yy * nx + xx] != number:
+            break
+        trail[count] = yy * nx + xx
+        count += 1
+    return count
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -197,14 +214,55 @@ def trace_lists(mask: NDArray[np.bool_], half_view_voxels: int) -> list[NDArray[
     inside = np.flatnonzero(mask).astype(np.int32)
     if not inside.size:
         return []
-    # A frame of background: a membrane cut by the border is as thick there as it shows.
-    depth = np.ascontiguousarray(distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1])
+    depth = _depth(mask)
     order = inside[np.argsort(-depth.ravel()[inside], kind="stable")]
-    # Each step sees or passes at least one pixel for the first time, each list begins on one.
-    lists, bounds = np.empty(3 * inside.size, np.int32), np.zeros(inside.size + 1, np.int32)
+    # Each step sees or passes a pixel for the first time; each of two ways to the edge stays on the list's own pixels.
+    lists, bounds = np.empty(5 * inside.size, np.int32), np.zeros(inside.size + 1, np.int32)
     count = _trace(mask, depth, order, half_view_voxels, lists, bounds)
     nx = mask.shape[1]
     return [np.stack(np.divmod(lists[a:b], np.int32(nx)), 1) for a, b in pairwise(bounds[: count + 1])]
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _centre(mask: _Bools, depth: _Floats, pixels: _Ints, half: int, centred: _Floats) -> None:
+    mark, view = np.zeros(mask.size, np.int32), np.empty((2 * half + 1) ** 2, np.int32)
+    nx = mask.shape[1]
+    for k in range(len(pixels)):
+        y, x = pixels[k]
+        count = _look(mask, y, x, half, mark, 2 * k + 1, view)
+        count = _look(mask, y, x, _thickness(depth, view, count, half), mark, 2 * k + 2, view)
+        for j in range(count):
+            centred[k, 0] += view[j] // nx / count
+            centred[k, 1] += view[j] % nx / count
+
+
+def centred_positions(mask: NDArray[np.bool_], pixels: NDArray[np.int32], half_view_voxels: int) -> NDArray[np.float64]:
+    """Return the middle of the membrane at each of many pixels.
+
+    Parameters
+    ----------
+    mask : (ny, nx) bool array
+        The segmented pixels.
+    pixels : (n, 2) int32 array
+        y, x of pixels of the mask.
+    half_view_voxels : int
+        Half width of the field of view; the mean is over what hangs together within the membrane's own thickness.
+
+    Returns
+    -------
+    (n, 2) float64 array
+        y, x in voxels.
+    """
+    mask = np.ascontiguousarray(mask)
+    centred = np.zeros(pixels.shape)
+    _centre(mask, _depth(mask), pixels, half_view_voxels, centred)
+    return centred
+
+
+def _depth(mask: _Bools) -> _Floats:
+    """Return the distance to the background, with background all round the slice."""
+    depth: _Floats = np.ascontiguousarray(distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1])
+    return depth
 
 
 def pixels_in_view(mask: NDArray[np.bool_], y: int, x: int, half_view_voxels: int) -> NDArray[np.int32]:
