@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _demo_parser(verbs.add_parser("demo", help="simulate a tomogram, run everything on it, score it, show the report"))
     _simulate_parser(verbs.add_parser("simulate", help="write a simulated tomogram and its truth"))
     _train_parser(verbs.add_parser("train", help="train the network on simulated tomograms"))
+    _connect_parser(verbs.add_parser("connect", help="draw how learning joins the pieces of one slice"))
     evaluate = verbs.add_parser("evaluate", help="score labels against the truth")
     evaluate.add_argument("prediction", help="labels: MRC, TIFF or OME-Zarr")
     evaluate.add_argument("truth", help="true labels of the same shape")
@@ -133,6 +134,14 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--threads", type=int, default=0, help="processor threads (default: all)")
     train.set_defaults(run=_train)
+
+
+def _connect_parser(connect: argparse.ArgumentParser) -> None:
+    connect.add_argument("source", metavar="SOURCE", help="folder of a run or of one tomogram, or a mask")
+    connect.add_argument("--show", type=int, required=True, metavar="SLICE", help="the slice, from 0")
+    connect.add_argument("--output", type=Path, metavar="PNG", help="default: connect_SLICE.png")
+    connect.add_argument("--config", type=Path, metavar="TOML", help="options; default: those of the run")
+    connect.set_defaults(run=_connect)
 
 
 def _workers(text: str) -> int:
@@ -244,6 +253,14 @@ def _train(options: argparse.Namespace) -> int:
         threads=options.threads or os.cpu_count() or 1,
     )
     print(path)
+    return 0
+
+
+def _connect(options: argparse.Namespace) -> int:
+    from cryoscale.showing import show_connection
+
+    spec = from_toml(options.config) if options.config else None
+    print(show_connection(options.source, options.show, options.output or f"connect_{options.show}.png", spec=spec))
     return 0
 
 

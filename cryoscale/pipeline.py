@@ -7,6 +7,8 @@ makes exactly the stages after it run again::
                                       └─────> locate ───────────────────────┘
     mask ────ingest────────────────────────> merge ...
 
+Where ``merge.connect`` is qlearning, connect stands in merge's place.
+
 Where masks or scores of another tool are given, the network is not run and the way starts at merge.
 """
 
@@ -17,6 +19,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
+import cryoscale.connect.plan as connect
 import cryoscale.enhance.plan as enhance
 import cryoscale.fit.plan as fit
 import cryoscale.ingest.plan as ingest
@@ -34,7 +37,7 @@ from cryoscale.spec import RunSpec
 
 __all__ = ["STAGES", "Summary", "tomogram_job"]
 
-STAGES = ("ingest", "enhance", "segment", "merge", "locate", "fit", "surface", "measure", "report")
+STAGES = ("ingest", "enhance", "segment", "merge", "connect", "locate", "fit", "surface", "measure", "report")
 """Every stage, in order; ``--from`` and ``--until`` take these names."""
 
 Summary = dict[str, Any]
@@ -147,16 +150,7 @@ def _from_mask(way: _Way, entry: Entry) -> Generator[Phase, list[Receipt], Volum
 
 def _membranes(way: _Way, volume: Volume) -> Generator[Phase, list[Receipt], None]:
     spec = way.spec
-    merge_options = dataclasses.asdict(spec.merge)
-    stage = merge.plan(
-        way.tomogram,
-        spec.merge,
-        spec.ingest.chunk_voxels,
-        source=volume["source"],
-        values=volume["values"],
-        separate_values=spec.merge.separate_labels and not volume["scores"],
-    )
-    merged = yield from way.run("merge", stage, merge_options)
+    merged = yield from _grouped(way, volume)
     proteins: Summary = {}
     if volume["proteins"] and way.wanted("locate"):
         stage = merge.plan(
@@ -168,13 +162,33 @@ def _membranes(way: _Way, volume: Volume) -> Generator[Phase, list[Receipt], Non
             separate_values=False,
             stage="locate",
         )
-        proteins = yield from way.run("locate", stage, merge_options)
+        proteins = yield from way.run("locate", stage, dataclasses.asdict(spec.merge))
     if way.wanted("fit"):
         stage = fit.plan(
             way.tomogram, spec.fit, instances=merged["volume"], regions=merged["regions"], scores=volume["scores"]
         )
         fitted = yield from way.run("fit", stage, dataclasses.asdict(spec.fit))
         yield from _products(way, merged, proteins, fitted)
+
+
+def _grouped(way: _Way, volume: Volume) -> Generator[Phase, list[Receipt], Summary]:
+    """Group membrane voxels, by distance in 3-D or by learning slice by slice."""
+    spec, chunk = way.spec, way.spec.ingest.chunk_voxels
+    options = dataclasses.asdict(spec.merge)
+    if spec.merge.connect == "qlearning":
+        stage = connect.plan(
+            way.tomogram, spec.connect, spec.merge, chunk, source=volume["source"], values=volume["values"]
+        )
+        return (yield from way.run("connect", stage, options, dataclasses.asdict(spec.connect)))
+    stage = merge.plan(
+        way.tomogram,
+        spec.merge,
+        chunk,
+        source=volume["source"],
+        values=volume["values"],
+        separate_values=spec.merge.separate_labels and not volume["scores"],
+    )
+    return (yield from way.run("merge", stage, options))
 
 
 def _products(way: _Way, merged: Summary, proteins: Summary, fitted: Summary) -> Generator[Phase, list[Receipt], None]:

@@ -12,6 +12,7 @@ import mrcfile
 import numpy as np
 import pytest
 
+from cryoscale.cli import main
 from cryoscale.cluster import DaskExecutor
 from cryoscale.collection import Collection, Result, run_collection
 from cryoscale.engine import LoopExecutor
@@ -98,6 +99,23 @@ def test_fewer_membranes_leave_no_mesh_behind(mask: Path, tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "spheres" / "meshes").iterdir()] == ["membrane_0001.ply"]
     (dropped,) = (entry for entry in result.outcomes[0].summary["fit"]["membranes"] if "reason" in entry)
     assert "too small" in dropped["reason"]
+
+
+def test_learning_takes_the_place_of_merging(mask: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = dataclasses.replace(SPEC, merge=MergeSpec(connect="qlearning"))
+    result = run(mask, tmp_path, spec)
+    assert result.exit_code == 0
+    assert list(result.outcomes[0].times)[:3] == ["ingest-mask", "connect", "fit"]
+    labels = read_region(tmp_path / "spheres" / "membranes.ome.zarr")
+    truth = spheres_shell()
+    assert labels.max() == 2
+    assert 2 * ((labels > 0) & truth).sum() / ((labels > 0).sum() + truth.sum()) > 0.93
+    picture = tmp_path / "slice.png"
+    assert main(["connect", str(tmp_path), "--show", "24", "--output", str(picture)]) == 0
+    assert capsys.readouterr().out.strip() == str(picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert main(["connect", str(tmp_path), "--show", "48", "--output", str(picture)]) == 2
+    assert "slice" in capsys.readouterr().err
 
 
 def test_the_report_is_one_page(reference: tuple[Path, Result]) -> None:

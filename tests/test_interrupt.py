@@ -35,7 +35,8 @@ def test_a_signal_is_one_exception(number: str, code: int) -> None:
 def test_a_shield_holds_it_back_until_its_end() -> None:
     body = (
         "install()\ntry:\n    with shielded():\n        with shielded():\n            SEND\n"
-        "            print('inner')\n        print('outer')\n    print('after')\nexcept Stopped:\n    print('stopped')\n"
+        "            print('inner')\n"
+        "        print('outer')\n    print('after')\nexcept Stopped:\n    print('stopped')\n"
     )
     assert run(body).stdout.split() == ["inner", "outer", "stopped"]
 
