@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from cryoscale.chunks import Region, blocks
 from cryoscale.merge.ball import Ball
 from cryoscale.merge.labels import check_mask, label_runs, runs_of
-from cryoscale.merge.regions import Regions, concatenate_regions
+from cryoscale.merge.regions import Regions
 from cryoscale.merge.runs import paint_runs
-from cryoscale.merge.tree import Box, block_box, hand_down, join_boxes, rank_regions
+from cryoscale.merge.tree import Box, block_box, hand_down, join_boxes, rank_tables
 
 __all__ = ["grid_of", "merge_regions_in_blocks", "number_blocks", "paint_block"]
 
@@ -174,14 +174,12 @@ def number_blocks(
 
     branches: list[_Branch] = []
     _climb(np.arange(grid.size).reshape(grid.shape), leaf, branches, shape, ball, minimum_voxels)
-    ranks = rank_regions([branch.closed.first_voxel for branch in branches])
-    regions = concatenate_regions([branch.closed for branch in branches])
-    regions = regions.take(np.argsort(regions.first_voxel))
+    rank, start, regions = rank_tables([branch.closed for branch in branches])
     handed = {len(branches) - 1: np.empty(0, np.int32)}
     finals = np.empty(grid.shape, object)
     for number in reversed(range(len(branches))):
         branch = branches[number]
-        below = hand_down(branch.code, handed.pop(number), ranks[number])
+        below = hand_down(branch.code, handed.pop(number), rank[start[number] : start[number + 1]])
         if not branch.members:
             finals.flat[branch.block] = below
         ends = np.cumsum([branches[member].growing for member in branch.members], dtype=np.int64)

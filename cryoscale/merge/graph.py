@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from cryoscale.backend import to_numpy
 from cryoscale.merge.ball import Ball
 from cryoscale.merge.runs import Runs, paint_runs
-from cryoscale.merge.tree import Box, block_box, hand_down, join_boxes, rank_regions
+from cryoscale.merge.tree import Box, block_box, hand_down, join_boxes
 
 __all__ = ["merge_graph"]
 
@@ -88,12 +88,16 @@ def _closed(box: NDArray[Any]) -> NDArray[Any]:
 def _rank(last: NDArray[Any], *others: NDArray[Any]) -> NDArray[Any]:
     """First voxels of the last level and of the others -> their ranks, level by level, in arrays of the same shapes."""
     levels = (*others, last)
-    ranks = iter(rank_regions([first for level in levels for first in level.flat]))
+    parts = [first for level in levels for first in level.flat]
+    everything = np.concatenate(parts)
+    rank = np.empty(everything.size, np.int32)
+    rank[np.argsort(everything)] = np.arange(1, everything.size + 1, dtype=np.int32)
+    own = iter(np.split(rank, np.cumsum([len(part) for part in parts])[:-1]))
     found = []
     for level in levels:
         numbers = np.empty(level.shape, object)
         for index in np.ndindex(level.shape):
-            numbers[index] = next(ranks)
+            numbers[index] = next(own)
         found.append(numbers)
     return _cell(found)
 

@@ -32,7 +32,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscale.chunks import Region, blocks
-from cryoscale.errors import UsageError
 from cryoscale.io.files import atomic_write, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, image_dtype, read_region, write_region
 from cryoscale.merge.ball import Ball
@@ -45,13 +44,14 @@ from cryoscale.merge.memory import (
     projected_map_bytes,
     projected_number_bytes,
 )
-from cryoscale.merge.regions import Regions, concatenate_regions
+from cryoscale.merge.regions import Regions
 from cryoscale.merge.shell import Shell
-from cryoscale.merge.tree import Box, block_box, hand_down, join_boxes
-from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
+from cryoscale.merge.sizes import sizes_of
+from cryoscale.merge.tree import Box, block_box, hand_down, join_boxes, rank_tables
+from cryoscale.records import Plan, Receipt, Tomogram, Unit
 from cryoscale.spec import MergeSpec
 
-__all__ = ["INSTANCES", "Task", "plan", "projected_bytes"]
+__all__ = ["INSTANCES", "Task", "number_phases", "plan", "projected_bytes", "save_box"]
 
 INSTANCES = {"merge": "instances.ome.zarr", "locate": "proteins.ome.zarr"}
 """The volume that each stage writes."""
@@ -149,7 +149,7 @@ def plan(
     geometry, path = tomogram.known_geometry, str(tomogram.path(source))
     dtype = image_dtype(path)
     foreground = foreground_of(path, dtype, spec.mask_threshold, values, threshold, separate_values)
-    ball, minimum = _sizes(geometry, spec, stage)
+    ball, minimum = sizes_of(geometry, spec, proteins=stage == "locate")
     edge = tuple(max(limit // chunk, 1) * chunk for limit, chunk in zip(_BLOCK_VOXELS, chunk_voxels, strict=True))
     levels = Levels(geometry.shape, edge, _FAN_IN)  # type: ignore[arg-type]
     task = Task(stage, path, tomogram.folder, levels, foreground, ball, minimum)
@@ -159,24 +159,20 @@ def plan(
     labelled = yield [
         Unit((f"{stage}-label", tomogram.id, k), label_unit, (task, box, k), memory[k]) for k, box in enumerate(owned)
     ]
-    tree = yield from _join_phases(tomogram.id, task, labelled)
-    ranked = yield _number_units(tomogram.id, task, tree)
-    counts = [receipt.numbers["count"] for receipt in ranked]
-    growing = [[receipt.numbers["growing"] for receipt in level] for level in tree]
-    places = places_of(levels, growing, counts)
-    yield from _map_phases(tomogram.id, task, tree, places, counts)
+    places, ranked = yield from number_phases(tomogram.id, task, labelled)
     yield [
-        Unit((f"{stage}-paint", tomogram.id, k), paint_unit, (task, box, places[0][k]), memory[k])
+        Unit((f"{stage}-paint", tomogram.id, k), paint_unit, (task, box, places[k]), memory[k])
         for k, box in enumerate(owned)
     ]
+    count = sum(receipt.numbers["count"] for receipt in ranked)
     voxels = sum(receipt.numbers["voxels"] for receipt in labelled)
     return {
         "volume": INSTANCES[stage],
         "regions": f"{stage}/regions.npz",
-        "count": sum(counts),
+        "count": count,
         "kept_voxels": sum(receipt.numbers["voxels"] for receipt in ranked),
         "voxels": voxels,
-        "warnings": _warnings(stage, foreground, voxels, sum(counts)),
+        "warnings": _warnings(stage, foreground, voxels, count),
         "distance_voxels": ball.distance / (1.0 if stage == "locate" else geometry.voxel_size_nm),
         "minimum_voxels": minimum,
     }
@@ -203,22 +199,31 @@ def _block_bytes(task: Task, box: Region, itemsize: int) -> int:
     )
 
 
-def _sizes(geometry: Geometry, spec: MergeSpec, stage: str) -> tuple[Ball, int]:
-    """Return which voxels join and the least size of a region in voxels."""
-    proteins = stage == "locate"
-    least_nm3 = spec.minimum_protein_nm3 if proteins else spec.minimum_volume_nm3
-    z, y, x = (edge / 10.0 for edge in geometry.voxel_size_angstrom)
-    if not spec.distance_nm <= 1000 * min(z, y, x):
-        raise UsageError(
-            "the merge distance is out of range",
-            where="merge.distance_nm",
-            found=f"{spec.distance_nm} nm, {spec.distance_nm / min(z, y, x):.0f} voxels",
-            allowed="up to 1000 voxels",
-        )
-    diagonal = math.sqrt(z * z + y * y + x * x)
-    ball = Ball(math.sqrt(3.0)) if proteins else Ball(max(diagonal, spec.distance_nm), (z, y, x))
-    # The slack keeps a size of exactly n voxels from asking for n + 1 after rounding.
-    return ball, max(1, math.ceil(least_nm3 / (z * y * x) * (1 - 1e-9)))
+def number_phases(
+    name: str, task: Task, labelled: list[Receipt]
+) -> Generator[list[Unit], list[Receipt], tuple[list[Place], list[Receipt]]]:
+    """Plan everything between the pieces of blocks and their final numbers.
+
+    Parameters
+    ----------
+    name
+        Id of the tomogram.
+    task
+        With the levels of the tree.
+    labelled
+        What `label_unit` gave for each block.
+
+    Returns
+    -------
+    For each block where its numbers are, and the receipts of the ranges (``count`` and ``voxels`` of each).
+    """
+    tree = yield from _join_phases(name, task, labelled)
+    ranked = yield _number_units(name, task, tree)
+    counts = [receipt.numbers["count"] for receipt in ranked]
+    growing = [[receipt.numbers["growing"] for receipt in level] for level in tree]
+    places = places_of(task.levels, growing, counts)
+    yield from _map_phases(name, task, tree, places, counts)
+    return places[0], ranked
 
 
 def _join_phases(
@@ -286,7 +291,7 @@ def label_unit(task: Task, region: Region, block: int) -> Receipt:
         minimum_voxels=task.minimum_voxels,
         separate_values=task.foreground.separate_values,
     )
-    return _saved(task, 0, block, box, voxels=int(np.count_nonzero(mask)))
+    return save_box(task, 0, block, box, voxels=int(np.count_nonzero(mask)))
 
 
 def join_unit(task: Task, level: int, box: int) -> Receipt:
@@ -297,10 +302,10 @@ def join_unit(task: Task, level: int, box: int) -> Receipt:
         shells[k], table = _load_open(task.box_path(level - 1, member))
         growing.append(table)
     joined = join_boxes(shells.reshape(grid), growing, task.levels.shape, task.ball, minimum_voxels=task.minimum_voxels)
-    return _saved(task, level, box, joined)
+    return save_box(task, level, box, joined)
 
 
-def _saved(task: Task, level: int, number: int, box: Box, **numbers: int) -> Receipt:
+def save_box(task: Task, level: int, number: int, box: Box, **numbers: int) -> Receipt:
     """Write a box and return the receipt."""
     shell, path = box.shell, task.box_path(level, number)
     growing = {f"growing_{name}": column for name, column in box.growing.columns().items()}
@@ -329,14 +334,10 @@ def number_unit(task: Task, number: int, low: int, high: int, boxes: tuple[tuple
                 begin, end = np.searchsorted(found["closed_first_voxel"], (low, high))
                 names = Regions.__dataclass_fields__
                 tables.append(Regions(**{name: found[f"closed_{name}"][begin:end] for name in names}))
-    start = np.cumsum([0, *(len(table) for table in tables)], dtype=np.int64)
-    regions = concatenate_regions(tables)
-    order = np.argsort(regions.first_voxel)
-    rank = np.empty(order.size, np.int32)
-    rank[order] = np.arange(1, order.size + 1, dtype=np.int32)
+    rank, start, regions = rank_tables(tables)
     first_box = np.array([first for first, _ in boxes], np.int64)
     before = np.cumsum([0, *(past - first for first, past in boxes)], dtype=np.int64)
-    path, regions = task.path(f"ranks/{number:06d}.npz"), regions.take(order)
+    path = task.path(f"ranks/{number:06d}.npz")
     save_npz(path, rank=rank, start=start, first_box=first_box, before=before, **regions.columns())
     return task.receipt([path], count=len(regions), voxels=int(regions.voxels.sum()))
 

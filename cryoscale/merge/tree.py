@@ -35,7 +35,7 @@ from cryoscale.merge.runs import Runs
 from cryoscale.merge.shell import Shell, block_shell, join_shells
 from cryoscale.merge.unionfind import flatten, join_pairs
 
-__all__ = ["Box", "block_box", "hand_down", "join_boxes", "rank_regions"]
+__all__ = ["Box", "block_box", "hand_down", "join_boxes", "rank_tables"]
 
 Triple = tuple[int, int, int]
 
@@ -156,23 +156,29 @@ def join_boxes(
     return _box(concatenate_regions(growing), links, shell, minimum_voxels)
 
 
-def rank_regions(first_voxels: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int32]]:
-    """Rank complete regions in raster order of their first voxels.
+def rank_tables(tables: Sequence[Regions]) -> tuple[NDArray[np.int32], NDArray[np.int64], Regions]:
+    """Rank complete regions of many boxes in raster order of their first voxels.
 
     Parameters
     ----------
-    first_voxels : sequence of (n,) int64 array
-        Raster indices, each box's own; no two are equal.
+    tables : sequence of Regions
+        The complete regions of each box; no two first voxels are equal.
 
     Returns
     -------
-    list of (n,) int32 array
-        The numbers, from 1, in the same order.
+    rank : (n,) int32 array
+        The rank of each row of all tables, from 1.
+    start : (len(tables) + 1,) int64 array
+        Where each table's rows begin in `rank`.
+    regions : Regions
+        All rows in the order of their ranks.
     """
-    everything = np.concatenate([np.empty(0, np.int64), *first_voxels])
-    number = np.empty(everything.size, np.int32)
-    number[np.argsort(everything)] = np.arange(1, everything.size + 1, dtype=np.int32)
-    return np.split(number, np.cumsum([len(part) for part in first_voxels])[:-1]) if len(first_voxels) else []
+    start = np.cumsum([0, *(len(table) for table in tables)], dtype=np.int64)
+    everything = concatenate_regions(tables)
+    order = np.argsort(everything.first_voxel)
+    rank = np.empty(order.size, np.int32)
+    rank[order] = np.arange(1, order.size + 1, dtype=np.int32)
+    return rank, start, everything.take(order)
 
 
 def hand_down(code: NDArray[np.int32], growing: NDArray[np.int32], closed: NDArray[np.int32]) -> NDArray[np.int32]:

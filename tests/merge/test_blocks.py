@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import cryoscale.merge.shell as shell
 from cryoscale.merge import Ball, merge_regions, merge_regions_in_blocks
 from cryoscale.merge.blocks import paint_block
-from cryoscale.merge.tree import block_box, hand_down, join_boxes, rank_regions
+from cryoscale.merge.tree import block_box, hand_down, join_boxes, rank_tables
 from tests.merge.shapes import DISTANCES, SHAPES, random_mask, shells, spiral
 
 shapes = st.tuples(*[st.integers(1, 16)] * 3)
@@ -175,12 +175,12 @@ def test_joins_in_any_order_give_the_same_numbers(seed):
             members.append(pair)
             joined.append(len(boxes) - 1)
         level = joined
-    ranks = rank_regions([box.closed.first_voxel for box in boxes])
+    rank, start, _ = rank_tables([box.closed for box in boxes])
     numbers = {len(boxes) - 1: np.empty(0, np.int32)}
     labels, count = merge_regions(mask, 2.5)
-    assert sum(len(rank) for rank in ranks) == count
+    assert len(rank) == count
     for k in reversed(range(len(boxes))):
-        below = hand_down(boxes[k].code, numbers[k], ranks[k])
+        below = hand_down(boxes[k].code, numbers[k], rank[start[k] : start[k + 1]])
         if k >= 8:
             first, second = members[k]
             numbers[first], numbers[second] = np.split(below, [len(boxes[first].growing)])
