@@ -25,7 +25,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Volume:
 
     name: str
     mask: Bools
-    """(nz, ny, nx)."""
+    """(nz, ny, nx), or (ny, nx) of a slice."""
     truth: Mapping[str, Labels]
     """By view, the headline first: for each voxel of the mask in raster order its membrane; 0 where it is none."""
     voxel_size_angstrom: float
@@ -77,6 +77,8 @@ class DataSet:
     kind: str
     """real, or simulated."""
     makers: tuple[Callable[[], Volume], ...]
+    minimum_voxels: int = MINIMUM_VOXELS
+    """Smaller instances are no membrane: they count as not found, and there is none in the truth."""
 
     def volumes(self) -> Iterator[Volume]:
         """Make one volume after the other."""
@@ -86,6 +88,7 @@ class DataSet:
 # -------------------------------------------------------------------------------------------------------- real masks
 
 
+@lru_cache(maxsize=1)
 def read_labels(name: str) -> NDArray[np.int8]:
     """Read a label volume (z, y, x), cropped to what is labelled."""
     with gzip.open(LABELS / f"{name}.mrc.gz") as stream:
@@ -184,8 +187,8 @@ def sets(size: str = "small") -> list[DataSet]:
 
 
 def touching_voxels(mask: Bools) -> Labels:
-    """26-connected components, as everybody computes them."""
-    return np.asarray(ndimage.label(mask, TOUCH)[0][mask], np.int32)
+    """26-connected components (8-connected in a slice), as everybody computes them."""
+    return np.asarray(ndimage.label(mask, np.ones((3,) * mask.ndim, int))[0][mask], np.int32)
 
 
 def within_distance(distance_voxels: float, mask: Bools) -> Labels:
@@ -219,12 +222,12 @@ def methods() -> dict[str, Method]:
 # ------------------------------------------------------------------------------------------------------------ scores
 
 
-def score(prediction: Labels, truth: Labels) -> dict[str, float]:
+def score(prediction: Labels, truth: Labels, minimum_voxels: int = MINIMUM_VOXELS) -> dict[str, float]:
     """Score instances of the same voxels: F1 at IoU 0.5, ARI, and VI by halves (bits).
 
-    Instances under `MINIMUM_VOXELS` count as not found in F1, and as they are in the others.
+    Instances of fewer voxels count as not found in F1, and as they are in the others.
     """
-    large = np.bincount(prediction, minlength=1) >= MINIMUM_VOXELS
+    large = np.bincount(prediction, minlength=1) >= minimum_voxels
     matched = match_instances(contingency(np.where(large[prediction], prediction, 0), truth))
     table = contingency(prediction, truth)
     variation = variation_of_information(table)
@@ -255,13 +258,11 @@ def quality_rows(size: str = "small", chosen: Mapping[str, Method] | None = None
         set, kind, view, headline (whether the view counts), method, the means of the scores over the set's volumes,
         seconds in all, and `volumes`: the scores of each volume by its name.
     """
-    rows: list[dict[str, Any]] = []
-    for data in sets(size):
-        rows += _rows_of(data, chosen or methods())
-    return rows
+    return [row for data in sets(size) for row in rows_of(data, chosen or methods())]
 
 
-def _rows_of(data: DataSet, chosen: Mapping[str, Method]) -> list[dict[str, Any]]:
+def rows_of(data: DataSet, chosen: Mapping[str, Method]) -> list[dict[str, Any]]:
+    """Score methods on one set; the rows are those of `quality_rows`."""
     seconds = dict.fromkeys(chosen, 0.0)
     scores: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     headline = ""
@@ -272,7 +273,7 @@ def _rows_of(data: DataSet, chosen: Mapping[str, Method]) -> list[dict[str, Any]
             prediction = method(volume.mask)
             seconds[name] += time.perf_counter() - started
             for view, truth in volume.truth.items():
-                scores.setdefault((view, name), {})[volume.name] = score(prediction, truth)
+                scores.setdefault((view, name), {})[volume.name] = score(prediction, truth, data.minimum_voxels)
     return [
         {
             "set": data.name,
