@@ -43,7 +43,7 @@ Labels = NDArray[np.int32]
 Method = Callable[[Bools], Labels]
 Box = tuple[slice, ...]
 
-DISTANCES = (1.0, 1.42, 1.74, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+DISTANCES = (1.0, 1.42, 1.74, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0)
 """Voxels; the first three are 6-, 18- and 26-connectivity."""
 JOIN_VOXELS = 10.0
 MINIMUM_VOXELS = 100
