@@ -11,8 +11,8 @@ Dask       nothing yet; blocks are labelled, joined and      labels (Dask, int32
            painted when the result is computed               no axes)
 ========== ================================================= ===================================================
 
-Arrays are told apart by what they can do, not by their type: what has ``chunks`` and gives regions when it is sliced
-is read as a Zarr array (an HDF5 data set is one), what also has ``map_blocks`` as a Dask array.
+Arrays are told apart by what they can do, not by their type: what has ``map_blocks`` is taken for a Dask array, else
+what has ``chunks`` for a Zarr array, of which no more is asked than its shape, its dtype and regions when it is sliced.
 """
 
 from __future__ import annotations

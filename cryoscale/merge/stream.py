@@ -159,10 +159,11 @@ class LazyLabels:
 def _whole_index(index: Any, ndim: int) -> list[int | slice]:
     """Return one whole number or slice an axis."""
     parts = list(index) if isinstance(index, tuple) else [index]
-    if sum(part is Ellipsis for part in parts) > 1 or len(parts) - (Ellipsis in parts) > ndim:
+    dots = [k for k, part in enumerate(parts) if part is Ellipsis]
+    if len(dots) > 1 or len(parts) - len(dots) > ndim:
         msg = f"index {index!r} has too many parts for {ndim} axes"
         raise IndexError(msg)
-    at = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
+    at = dots[0] if dots else len(parts)
     after = parts[at + 1 :]
     return [*parts[:at], *[slice(None)] * (ndim - at - len(after)), *after]
 

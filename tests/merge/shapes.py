@@ -6,9 +6,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 
-def oracle(mask, distance, separate_values=False):
+def oracle(mask, distance, separate_values=False, voxel_size=1.0):
     """Labels in raster order of first voxels, from all pairs of voxels within the distance."""
-    points, values = np.argwhere(mask), mask[mask != 0]
+    points, values = np.argwhere(mask) * voxel_size, mask[mask != 0]
     labels = np.zeros(mask.shape, np.int64)
     if not len(points):
         return labels, 0
@@ -50,6 +50,15 @@ def comb(shape):
     return mask
 
 
+def dots(shape, step, seed=0):
+    """Single voxels, a step apart in random directions: chains whose links are exactly one distance long."""
+    rng, mask, at = np.random.default_rng(seed), np.zeros(shape, bool), np.array(shape) // 2
+    for _ in range(40):
+        mask[tuple(at)] = True
+        at = (at + rng.permutation(step) * rng.choice((-1, 1), 3)) % shape
+    return mask
+
+
 def spiral(size):
     """One thread that winds inwards through the blocks of a square, three voxels from itself."""
     mask = np.zeros((1, size, size), bool)
@@ -64,17 +73,21 @@ def spiral(size):
     return mask
 
 
-DISTANCES = [1.0, np.sqrt(2), np.sqrt(3), 2.0, 3.0, 4.5]
+DISTANCES = [1.0, np.sqrt(2), np.sqrt(3), 2.0, 2.5, 3.0, 4.5, 5.0]
 SHAPES = {
     "random sparse": lambda: random_mask(0, (13, 17, 19), 0.02),
     "random": lambda: random_mask(1, (13, 17, 19), 0.1),
     "random dense": lambda: random_mask(2, (7, 11, 13), 0.5),
     "shells": lambda: shells(3, (23, 29, 31)),
     "checkerboard": lambda: checkerboard((6, 7, 8)),
+    "dots 5 apart": lambda: dots((29, 31, 37), (0, 3, 4)),
+    "dots 3 apart": lambda: dots((17, 19, 23), (1, 2, 2)),
+    "comb along z": lambda: comb((9, 13, 17)).transpose(2, 0, 1),
     "comb": lambda: comb((9, 13, 17)),
     "spiral": lambda: spiral(31),
     "spiral along z": lambda: spiral(31).transpose(2, 1, 0),
     "full": lambda: np.ones((5, 7, 11), bool),
+    "nothing": lambda: np.zeros((0, 4, 5), bool),
     "empty": lambda: np.zeros((5, 7, 11), bool),
     "one voxel": lambda: np.ones((1, 1, 1), bool),
     "thin z": lambda: random_mask(4, (1, 37, 41), 0.08),

@@ -1,6 +1,7 @@
 """The stage end to end on stored volumes: any chunks, any order, resumed, stale chunks, proteins, bad input, memory."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,14 @@ from cryoscale.io.omezarr import create_image, image_geometry, read_region, writ
 from cryoscale.merge import merge_regions, merge_regions_in_blocks
 from cryoscale.merge.ball import Ball
 from cryoscale.merge.blocks import paint_block
-from cryoscale.merge.memory import projected_bytes, projected_join_bytes
-from cryoscale.merge.tree import block_box, join_boxes
+from cryoscale.merge.memory import (
+    projected_bytes,
+    projected_join_bytes,
+    projected_map_bytes,
+    projected_number_bytes,
+)
+from cryoscale.merge.regions import Regions
+from cryoscale.merge.tree import block_box, hand_down, join_boxes, rank_tables
 from cryoscale.records import Geometry, Tomogram
 from cryoscale.spec import MergeSpec
 from tests.merge.shapes import checkerboard, random_mask, shells
@@ -39,10 +46,10 @@ def run(plan, *, seed=None):
         return end.value, receipts
 
 
-def prepare(folder, volume):
-    create_image(folder / "source.ome.zarr", GEOMETRY, volume.dtype, (8, 8, 8))
+def prepare(folder, volume, geometry=GEOMETRY):
+    create_image(folder / "source.ome.zarr", geometry, volume.dtype, (8, 8, 8))
     write_region(folder / "source.ome.zarr", whole(SHAPE), volume)
-    return Tomogram("TS_001", "TS_001.mrc", str(folder), GEOMETRY)
+    return Tomogram("TS_001", "TS_001.mrc", str(folder), geometry)
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +78,41 @@ def test_equals_the_whole_for_any_chunks_and_order(tmp_path, monkeypatch, chunk,
     written = [name for receipt in receipts for name in receipt.files]
     assert len(set(written)) == len(written), "two units wrote one file"
     assert all((tmp_path / name).is_file() for name in written)
+
+
+@pytest.mark.parametrize("regions_in_a_range", [4, 1000])
+def test_regions_numbered_a_range_at_a_time(tmp_path, monkeypatch, regions_in_a_range):
+    monkeypatch.setattr(stage, "_RANGE_REGIONS", regions_in_a_range)
+    monkeypatch.setattr(stage, "_FAN_IN", 2)
+    classes = random_mask(2, SHAPE, 0.03).astype(np.uint8)
+    tomogram = prepare(tmp_path, classes)
+    spec = MergeSpec(distance_nm=2.0, minimum_volume_nm3=0.0)
+    summary, receipts = run(stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr"), seed=5)
+    labels, regions = merge_regions_in_blocks(classes, SHAPE, 2.0)
+    np.testing.assert_array_equal(read_region(tmp_path / summary["volume"]), labels)
+    assert len(regions) == summary["count"] > 100
+    for name, column in load_npz(tmp_path / summary["regions"]).items():
+        np.testing.assert_array_equal(column, regions.columns()[name])
+    ranges = {name for receipt in receipts for name in receipt.files if "ranks/" in name}
+    assert len(ranges) == max(1, -(-summary["count"] // regions_in_a_range))
+
+
+def test_voxels_that_are_no_cubes(tmp_path):
+    volume = shells(1, SHAPE).astype(np.uint8)
+    tomogram = prepare(tmp_path, volume, Geometry(SHAPE, (20.0, 10.0, 15.0), (0.0, 0.0, 0.0)))
+    spec = MergeSpec(distance_nm=3.0, minimum_volume_nm3=0.0)
+    summary, _ = run(stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr"))
+    labels, count = merge_regions(volume, distance=3.0, voxel_size=(2.0, 1.0, 1.5))
+    np.testing.assert_array_equal(read_region(tmp_path / summary["volume"]), labels)
+    assert summary["count"] == count and summary["distance_voxels"] == 2.0
+
+
+def test_at_least_the_diagonal_of_a_voxel_joins(tmp_path):
+    volume = random_mask(1, SHAPE, 0.1).astype(np.uint8)
+    tomogram = prepare(tmp_path, volume, Geometry(SHAPE, (10.004, 10.0, 9.996), (0.0, 0.0, 0.0)))
+    spec = MergeSpec(distance_nm=0.0, minimum_volume_nm3=0.0)
+    summary, _ = run(stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr"))
+    np.testing.assert_array_equal(read_region(tmp_path / summary["volume"]), merge_regions(volume, np.sqrt(3))[0])
 
 
 def test_chunks_of_an_earlier_run_go_away(tmp_path):
@@ -190,6 +232,22 @@ def test_projected_bytes_hold(name, separate, minimum):
     assert used <= allowed
 
 
+def test_numbers_of_another_box_are_noticed(tmp_path, monkeypatch):
+    classes = random_mask(2, SHAPE, 0.03).astype(np.uint8)
+    tomogram, right = prepare(tmp_path, classes), stage.places_of
+
+    def exchanged(*args):
+        places = right(*args)
+        places[0][0], places[0][1] = replace(places[0][0], rows=places[0][1].rows), places[0][1]
+        return places
+
+    spec = MergeSpec(distance_nm=2.0, minimum_volume_nm3=0.0)
+    monkeypatch.setattr(stage, "places_of", exchanged)
+    with pytest.raises((AssertionError, IndexError)):
+        summary, _ = run(stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr"))
+        np.testing.assert_array_equal(read_region(tmp_path / summary["volume"]), merge_regions(classes, 2.0)[0])
+
+
 def test_projected_join_bytes_hold():
     mask, edge, ball = random_mask(0, (64, 64, 64), 0.06), 32, Ball(np.sqrt(3))
     origins = [(z, y, x) for z in (0, edge) for y in (0, edge) for x in (0, edge)]
@@ -205,3 +263,20 @@ def test_projected_join_bytes_hold():
     joined, used = peak(join)
     assert len(joined.closed) > 100 and len(joined.growing) == 0
     assert used <= projected_join_bytes(runs, 64 * 64, pieces) - (16 << 20)
+
+
+def test_projected_number_and_map_bytes_hold():
+    rng, count = np.random.default_rng(0), 20_000
+    first = rng.permutation(10 * count)[:count]
+    box, sums = np.zeros((count, 6), np.int64), np.zeros((count, 3), np.int64)
+    table = Regions(np.ones(count, np.int64), box, sums, first.astype(np.int64), np.ones(count, np.int64))
+    halves = [table.take(np.arange(count // 2)), table.take(np.arange(count // 2, count))]
+    (rank, start, regions), used = peak(lambda: rank_tables(halves))
+    assert used + 96 * count <= projected_number_bytes(count) - (16 << 20)  # the tables themselves were read before
+    assert start.tolist() == [0, count // 2, count] and np.all(np.diff(regions.first_voxel) > 0)
+    np.testing.assert_array_equal(regions.first_voxel[rank - 1], first)
+    code = rng.integers(-count, count + 1, 3 * count).astype(np.int32)
+    final, used = peak(lambda: hand_down(code, rank, rank))
+    assert used + code.nbytes + 2 * rank.nbytes <= projected_map_bytes(code.size, count) - (16 << 20)
+    assert np.array_equal(final[code > 0], rank[code[code > 0] - 1])
+    assert np.array_equal(final[code < 0], rank[-code[code < 0] - 1]) and not final[code == 0].any()

@@ -1,0 +1,75 @@
+"""One function for every kind of array: what is taken, and what comes back."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import zarr
+
+import cryoscale.merge.stream as stream
+from cryoscale.merge import merge_regions
+from tests.merge.shapes import shells
+
+
+class Device:
+    """Stands in for CuPy's array: no implicit way to the host."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+
+    def get(self):
+        return self.array.copy()
+
+    def __getitem__(self, index):
+        return Device(self.array[index])
+
+    def __array__(self, *_, **__):
+        raise TypeError("no implicit copy to the host")
+
+
+Device.__module__ = "cupy"
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """A module that looks like CuPy as far as the door needs it; no test here runs on a GPU."""
+    module = types.ModuleType("cupy")
+    module.asarray = Device
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_labels_of_a_device_array_come_back_on_the_device(cupy, flat):
+    mask = shells(1, (9, 10, 11))
+    mask = mask[4] if flat else mask
+    labels, count = merge_regions(Device(mask), 2.0)
+    wanted, wanted_count = merge_regions(mask, 2.0)
+    assert type(labels) is Device and count == wanted_count
+    np.testing.assert_array_equal(labels.get(), wanted)
+
+
+def test_what_numpy_understands_is_taken():
+    labels, count = merge_regions([[True, False, True], [False, False, True]], 1.0)
+    assert labels.tolist() == [[1, 0, 2], [0, 0, 2]] and count == 2
+
+
+def test_a_memory_map_is_an_array_in_memory(tmp_path):
+    mask = shells(1, (9, 10, 11))
+    np.save(tmp_path / "mask.npy", mask)
+    labels, _ = merge_regions(np.load(tmp_path / "mask.npy", mmap_mode="r"), 2.0)
+    assert isinstance(labels, np.ndarray)
+    np.testing.assert_array_equal(labels, merge_regions(mask, 2.0)[0])
+
+
+def test_lazy_labels_are_a_stored_array_themselves(monkeypatch):
+    """Labels can be merged again, value by value."""
+    monkeypatch.setattr(stream, "_BLOCK_VOXELS", 200)
+    mask = shells(1, (9, 10, 11))
+    array = zarr.create_array(store=zarr.storage.MemoryStore(), shape=mask.shape, chunks=(4, 5, 6), dtype=bool)
+    array[...] = mask
+    labels, count = merge_regions(array, 2.0)
+    again, same = merge_regions(labels, 2.0, separate_values=True)
+    assert same == count
+    np.testing.assert_array_equal(again[...], labels[...])
