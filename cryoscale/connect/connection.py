@@ -112,8 +112,8 @@ class SliceConnection:
     join_path: NDArray[np.int32]
     """(m,) the path each join belongs to, counted from 1 as in `labels`."""
     q: NDArray[np.float64]
-    """(2 S, 2 S) learned value of the action from end (row) to end (column); NaN where there is no action. The rows of
-    a segment come from the table its membrane was read from."""
+    """(2 S, 2 S) learned value of the action from end (row) to end (column); NaN where there is no action or none
+    was tried. The rows of a segment in a closed path come from the table that path was read from."""
     failed: int
     """Episodes that did not return to the segment they began with."""
     episodes: int

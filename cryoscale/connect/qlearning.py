@@ -184,8 +184,8 @@ class Walks:
     reward: list[float]
     """Closing reward less the costs of the joins."""
     q: NDArray[np.float64]
-    """(2 S, 2 S) table, NaN where there is no jump; the rows of a segment on a closed walk from the table that walk was
-    read from, others from a walk they are on or begin."""
+    """(2 S, 2 S) table, NaN where there is no jump or none was tried; the rows of a segment on a closed walk from the
+    table that walk was read from, others from the first in which the jump was tried."""
     failed: int
     """Episodes that did not close."""
     episodes: int
@@ -207,6 +207,7 @@ class _Learner:
         self.tables: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
         self.tables.extend((np.empty(0, np.int64), np.empty(0)) for _ in range(count))
         self.reward = np.full(count, -np.inf)
+        self.values = np.full(self.target.size, np.nan)
 
     def learn(self, first: int) -> None:
         """Learn the table of one first segment, read its walk, and keep the rows of the walk's segments."""
@@ -225,6 +226,9 @@ class _Learner:
         # A walk is a membrane only if it is worth more than staying.
         worth = options.closing_reward - float(self.cost[walk[:count]].sum()) if count else -np.inf
         self.reward[first] = worth if worth > 0 else -np.inf
+        # What no walk will be read from keeps the first value found.
+        tried = (q != 0.0) & np.isnan(self.values)
+        self.values[tried] = q[tried]
         kept = np.concatenate([np.arange(self.row[2 * s], self.row[2 * s + 2]) for s in self.members(first)])
         self.tables[first] = kept, q[kept]
 
@@ -260,10 +264,6 @@ def closed_walks(cost: NDArray[np.float64], options: ConnectOptions, seed: int) 
     jumps = np.diff(learner.row).reshape(-1, 2).min(1)
     for first in np.flatnonzero(jumps):
         learner.learn(int(first))
-    values = np.full(learner.target.size, np.nan)
-    for kept, learned in learner.tables:
-        own = ~np.isfinite(values[kept])
-        values[kept[own]] = learned[own]
     paths: list[tuple[tuple[int, bool], ...]] = []
     reward: list[float] = []
     while np.isfinite(learner.reward).any():
@@ -271,7 +271,7 @@ def closed_walks(cost: NDArray[np.float64], options: ConnectOptions, seed: int) 
         paths.append(learner.path(best))
         reward.append(float(learner.reward[best]))
         kept, learned = learner.tables[best]
-        values[kept] = learned
+        learner.values[kept[learned != 0.0]] = learned[learned != 0.0]
         members = learner.members(best)
         learner.taken[members] = True
         learner.reward[members] = -np.inf
@@ -279,5 +279,5 @@ def closed_walks(cost: NDArray[np.float64], options: ConnectOptions, seed: int) 
             if learner.taken[learner.members(int(other))].any():
                 learner.learn(int(other))
     q = np.full(cost.shape, np.nan)
-    q[learner.start, learner.target] = values
+    q[learner.start, learner.target] = learner.values
     return Walks(paths, reward, q, learner.failed, learner.episodes)

@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.draw import polygon
 
 from cryoscale.connect.trace import centred_positions, pixels_in_view
 
@@ -85,7 +86,7 @@ def _others_in_view(mask: NDArray[np.bool_], places: _Places, k: int, pixel: _Pi
 
 
 def closes(mask: NDArray[np.bool_], pixels: NDArray[np.int32], half_view_voxels: int) -> bool:
-    """Tell whether a traced list is a closed ring: it ends in view of where it begins, and goes round something.
+    """Tell whether a traced list is a closed ring: it ends in view of where it begins, and goes round background.
 
     Parameters
     ----------
@@ -100,7 +101,8 @@ def closes(mask: NDArray[np.bool_], pixels: NDArray[np.int32], half_view_voxels:
         return False
     y, x = (int(c) for c in pixels[-1])
     view = pixels_in_view(mask, y, x, half_view_voxels + 3)
-    return bool((view == pixels[0]).all(1).any())
+    inside = polygon(*pixels.T, mask.shape)
+    return bool((view == pixels[0]).all(1).any() and not mask[inside].all())
 
 
 def _close(pixels: _Pixels) -> _Pixels:
@@ -151,6 +153,7 @@ def split_lists(
     places = _Places((mask.shape[0], mask.shape[1]), lists)
     rings = [closes(mask, pixels, half_view_voxels) for pixels in lists]
     cuts: list[list[int]] = [[] for _ in lists]
+    keep = [[0, len(pixels) - 1] for pixels in lists]
     for k, pixels in enumerate(lists):
         for corner in _corners(pixels, 2 * half_view_voxels):
             if _others_in_view(mask, places, k, pixels[corner], half_view_voxels):
@@ -160,13 +163,18 @@ def split_lists(
             if met is None:
                 continue
             number, position = met
-            # Met near its end, the other list has nothing beyond to be cut off.
-            if rings[number] or 2 * half_view_voxels < position < len(lists[number]) - 1 - 2 * half_view_voxels:
+            rest = len(lists[number]) - 1 - position
+            if rings[number] or min(position, rest) > 2 * half_view_voxels:
                 cuts[number].append(position)
+            # Met near its end: what lies beyond is a hook, into a bump where it began.
+            elif min(position, rest) <= half_view_voxels:
+                side = int(position > rest)
+                keep[number][side] = (min if side else max)(keep[number][side], position)
     segments, closed = [], []
-    for pixels, ring, places_cut in zip(lists, rings, cuts, strict=True):
-        whole = ring and not places_cut
-        for piece in [_close(pixels)] if whole else _cut(pixels, ring, places_cut, half_view_voxels):
+    for pixels, ring, positions, (a, b) in zip(lists, rings, cuts, keep, strict=True):
+        whole = ring and not positions
+        inside = [p - a for p in positions if a < p < b]
+        for piece in [_close(pixels)] if whole else _cut(pixels[a : b + 1], ring, inside, half_view_voxels):
             if len(piece) >= minimum_length_voxels:
                 segments.append(piece)
                 closed.append(whole)

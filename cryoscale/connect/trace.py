@@ -117,10 +117,13 @@ _DX = np.array([1, 1, 0, -1, -1, -1, 0, 1])
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _walk(
-    mask: _Bools, depth: _Floats, start: int, ahead: int, half: int, number: int,
+    mask: _Bools, depth: _Floats, start: int, behind: int, ahead: int, half: int, number: int,
     owner: _Ints, passed: _Ints, mark: _Ints, stamps: _Ints, view: _Ints, trail: _Ints,
 ) -> tuple[int, int]:  # fmt: skip
-    """Walk from `start` until nothing new comes into view; return the pixels written to `trail`, the first action."""
+    """Walk from `start` until nothing new comes into view; return the pixels written to `trail`, the first action.
+
+    `behind` is a pixel of the way already gone to the other side, or `start`.
+    """
     nx = mask.shape[1]
     y, x = divmod(start, nx)
     narrow = _see(mask, depth, y, x, half, number, owner, passed, mark, stamps, view)
@@ -138,15 +141,15 @@ def _walk(
         narrow = _see(mask, depth, y, x, half, number, owner, passed, mark, stamps, view)
         trail[count] = y * nx + x
         count += 1
-    return _go_to_the_edge(mask, owner, number, narrow, trail, count), first
+    return _go_to_the_edge(mask, owner, number, behind, narrow, trail, count), first
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _go_to_the_edge(mask: _Bools, owner: _Ints, number: int, narrow: int, trail: _Ints, count: int) -> int:
+def _go_to_the_edge(mask: _Bools, owner: _Ints, number: int, behind: int, narrow: int, trail: _Ints, count: int) -> int:
     """Walk straight on over the list's own pixels, as the last steps went; return the new length of the trail."""
     ny, nx = mask.shape
     y, x = divmod(trail[count - 1], nx)
-    back_y, back_x = divmod(trail[max(0, count - 1 - 2 * narrow)], nx)
+    back_y, back_x = divmod(trail[count - 1 - 2 * narrow] if count > 2 * narrow else behind, nx)
     longest = max(abs(y - back_y), abs(x - back_x))
     for k in range(1, 2 * narrow + 1 if longest > 0 else 0):
         yy, xx = round(y + k * (y - back_y) / longest), round(x + k * (x - back_x) / longest)
@@ -169,8 +172,8 @@ def _trace(mask: _Bools, depth: _Floats, order: _Ints, half: int, lists: _Ints, 
             continue
         number += 1
         args = (half, number, owner, passed, mark, stamps, view)
-        n, first = _walk(mask, depth, start, 0, *args, there)
-        m, _ = _walk(mask, depth, start, (first + 4) % 8 if first >= 0 else 0, *args, back)
+        n, first = _walk(mask, depth, start, start, 0, *args, there)
+        m, _ = _walk(mask, depth, start, there[min(n, 11) - 1], (first + 4) % 8 if first >= 0 else 0, *args, back)
         for k in range(m - 1, 0, -1):
             lists[end] = back[k]
             end += 1
@@ -210,7 +213,7 @@ def trace_lists(mask: NDArray[np.bool_], half_view_voxels: int) -> list[NDArray[
     if half_view_voxels < 1:
         msg = f"half_view_voxels={half_view_voxels} is less than 1"
         raise ValueError(msg)
-    mask = np.ascontiguousarray(mask)
+    mask = _plain(mask)
     inside = np.flatnonzero(mask).astype(np.int32)
     if not inside.size:
         return []
@@ -253,10 +256,15 @@ def centred_positions(mask: NDArray[np.bool_], pixels: NDArray[np.int32], half_v
     (n, 2) float64 array
         y, x in voxels.
     """
-    mask = np.ascontiguousarray(mask)
+    mask = _plain(mask)
     centred = np.zeros(pixels.shape)
     _centre(mask, _depth(mask), pixels, half_view_voxels, centred)
     return centred
+
+
+def _plain(mask: _Bools) -> _Bools:
+    """Return the mask contiguous and writable: every other kind would be compiled for anew."""
+    return mask if mask.flags.c_contiguous and mask.flags.writeable else np.array(mask, order="C")
 
 
 def _depth(mask: _Bools) -> _Floats:
@@ -268,7 +276,7 @@ def _depth(mask: _Bools) -> _Floats:
 def pixels_in_view(mask: NDArray[np.bool_], y: int, x: int, half_view_voxels: int) -> NDArray[np.int32]:
     """Return (n, 2) y, x of the pixels that hang together with (y, x) in the square around it, nearest first."""
     mark, view = np.zeros(mask.size, np.int32), np.empty((2 * half_view_voxels + 1) ** 2, np.int32)
-    count = _look(np.ascontiguousarray(mask), y, x, half_view_voxels, mark, 1, view)
+    count = _look(_plain(mask), y, x, half_view_voxels, mark, 1, view)
     return np.stack(np.divmod(view[:count], np.int32(mask.shape[1])), 1)
 
 
@@ -309,5 +317,5 @@ def nearest_list(mask: NDArray[np.bool_], lists: list[NDArray[np.int32]]) -> NDA
     queue = np.empty(mask.size, np.int32)
     seeds = np.flatnonzero(nearest)
     queue[: seeds.size] = seeds
-    _spread(np.ascontiguousarray(mask), nearest, queue, seeds.size)
+    _spread(_plain(mask), nearest, queue, seeds.size)
     return nearest

@@ -65,7 +65,7 @@ def draw(curves: list[Curve], shape: tuple[int, int], thickness: float) -> NDArr
         centre = np.rint(curve.points).astype(int)
         for dy in range(-reach, reach + 1):
             for dx in range(-reach, reach + 1):
-                pixel = centre + (dy, dx)
+                pixel = centre + np.array([dy, dx])
                 distance = np.hypot(*(pixel - curve.points).T)
                 inside = (distance <= thickness / 2) & (pixel >= 0).all(1) & (pixel < shape).all(1)
                 y, x = pixel[inside].T
