@@ -21,9 +21,9 @@ The mask may be a NumPy, CuPy, Zarr or Dask array. Somebody else's instances can
 
 The files: `ball` (which offsets join), `runs` (foreground as intervals), `near` (which intervals are within the
 distance), `unionfind` (what hangs together), `labels` (a whole volume), `regions` (counts, boxes, sums), `shell` (what
-a block tells its neighbours), `tree` (blocks joined into boxes up to the volume), `levels` (which boxes those are), `blocks`
-(the same answer block by block), `stream` (painted on demand from a stored mask), `graph` (as a Dask graph), `arrays` (any of them), `plan`
-(units of work on stored volumes).
+a block tells its neighbours), `tree` (blocks joined into boxes up to the volume), `levels` (which boxes those are),
+`blocks` (the same answer block by block), `stream` (painted on demand from a stored mask), `graph` (as a Dask graph),
+`arrays` (any of them), `plan` (units of work on stored volumes).
 """
 
 from cryoscale.merge.arrays import merge_regions
