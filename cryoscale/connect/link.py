@@ -9,9 +9,10 @@ A pixel of one slice votes for the piece of the next slice that is nearest to it
    links has one piece in a slice.
 2. A chain may end at a piece of another chain, its host: one slice has joined what the next has not, and one of the two
    is wrong. The slices vote. The two were seen as two in as many slices as the chain has, and as one in those that the
-   host still has beyond the end; or, if a further chain leaves the host in the same place (the boxes of the ends
-   overlap by half), in those in between. Seen as one as often as not, chain and host are one membrane, with arcs that
-   were not joined; otherwise they are two that were joined by mistake, and the two chains on either side are one.
+   host has beyond the end; or, if a further chain leaves the host in the same place (the boxes of the two ends have
+   half of their hull in common), in the slices in between, and as two in those of the shorter chain. Seen as one as
+   often as not, chain and host are one membrane, of which some arcs were not joined; otherwise they are two that were
+   joined by mistake, and the two chains on either side are one.
 
 All decisions are made on whole numbers, in an order that the pieces' rows decide, so that the answer is the same
 however the slices are spread over units.

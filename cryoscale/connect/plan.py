@@ -33,8 +33,7 @@ from cryoscale.connect.foreground import foreground
 from cryoscale.connect.link import REACH_PIXELS, Overlaps, link_pieces, slice_overlaps
 from cryoscale.connect.memory import projected_bytes, projected_number_bytes, projected_paint_bytes
 from cryoscale.connect.pieces import Pieces, concatenate_pieces, number_membranes, slice_pieces
-from cryoscale.connect.slice import connect_slice
-from cryoscale.connect.volume import slice_seed
+from cryoscale.connect.volume import slice_labels, slice_seed
 from cryoscale.errors import UsageError
 from cryoscale.io.files import atomic_write, load_npz, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, image_dtype, read_region, write_region
@@ -236,7 +235,7 @@ def trace_unit(task: Task, slab: int, start: int, stop: int) -> Receipt:
     tables: list[Pieces] = []
     index, row, first, pieces = [], [], [0], 0
     for z, mask in zip(range(start, stop), masks, strict=True):
-        labels = connect_slice(mask, task.options, slice_seed(task.seed, z)).labels
+        labels = slice_labels(mask, task.options, slice_seed(task.seed, z))
         tables.append(slice_pieces(labels, z))
         found = np.flatnonzero(labels)
         index.append(found.astype(np.int32))

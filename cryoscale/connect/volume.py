@@ -9,18 +9,43 @@ import itertools
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cryoscale.connect.connection import ConnectOptions
 from cryoscale.connect.link import Overlaps, link_pieces, slice_overlaps
 from cryoscale.connect.pieces import concatenate_pieces, number_membranes, slice_pieces
 from cryoscale.connect.slice import connect_slice
 
-__all__ = ["connect_volume", "link_slices", "slice_seed"]
+__all__ = ["connect_volume", "link_slices", "slice_labels", "slice_seed"]
 
 
 def slice_seed(seed: int, z: int) -> int:
     """Return the seed of slice `z`: its own, so that a slice can be repeated alone."""
     return seed + z
+
+
+def slice_labels(mask: NDArray[np.bool_], options: ConnectOptions, seed: int) -> NDArray[np.int32]:
+    """Return the pieces of one slice: its membranes, then what is too short to be traced.
+
+    Scraps are no membrane by themselves, but the neighbouring slices may know what they belong to.
+
+    Parameters
+    ----------
+    mask : (ny, nx) bool array
+        The segmented pixels.
+    options : ConnectOptions
+        Lengths in voxels, costs and the schedule of learning.
+    seed : int
+        Of the random choices.
+
+    Returns
+    -------
+    (ny, nx) int32 array
+        0 background; the paths of `connect_slice` as it numbers them, then the connected scraps in raster order.
+    """
+    labels = connect_slice(mask, options, seed).labels
+    scraps = ndimage.label(mask & (labels == 0), np.ones((3, 3), np.int8), output=np.int32)[0]
+    return np.where(scraps > 0, scraps + labels.max(initial=0), labels).astype(np.int32)
 
 
 def link_slices(slices: NDArray[np.int32], minimum_voxels: int = 1) -> tuple[NDArray[np.int32], int]:
@@ -83,5 +108,5 @@ def connect_volume(
     if mask.ndim != 3 or mask.dtype != np.bool_:
         msg = f"the mask must be a three-dimensional bool array, not {mask.ndim}-dimensional {mask.dtype}"
         raise ValueError(msg)
-    slices = [connect_slice(plane, options, slice_seed(seed, z)).labels for z, plane in enumerate(mask)]
+    slices = [slice_labels(plane, options, slice_seed(seed, z)) for z, plane in enumerate(mask)]
     return link_slices(np.stack(slices), minimum_voxels)
