@@ -9,7 +9,8 @@ method alike), adjusted Rand index, variation of information by its halves. A se
 
 Plain methods: 26-connected components, and merging of all voxels within a distance, for `DISTANCES`: at the distance
 that is best for the set at hand (which takes knowing the truth), and at the one that is best for all sets together.
-"Ours" groups at `JOIN_VOXELS` and lets the predicate decide within each group.
+"Ours" groups at `JOIN_VOXELS` and lets the predicate decide within each group. "limit" is the truth, joined no farther
+than that: what a predicate without a fault would return.
 
 What a real set's truth is: the 26-connected pieces of at least 100 voxels of each label ("by piece", the headline).
 The labels themselves are the second view ("by label"). They are classes rather than membranes: in mitochondria-TE1 the
@@ -46,6 +47,8 @@ Box = tuple[slice, ...]
 DISTANCES = (1.0, 1.42, 1.74, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0)
 """Voxels; the first three are 6-, 18- and 26-connectivity."""
 JOIN_VOXELS = 10.0
+LIMIT = "limit"
+"""Name of the row of the truth itself, joined no farther than `JOIN_VOXELS`."""
 MINIMUM_VOXELS = 100
 TOUCH = np.ones((3, 3, 3), int)
 LABELS = Path(__file__).resolve().parents[2] / "shared" / "data" / "labels"
@@ -210,6 +213,11 @@ def predicate(mask: Bools, separate: Callable[[NDArray[np.int32]], Labels] | Non
     return result
 
 
+def limit(volume: Volume, view: str) -> Labels:
+    """Truth, but joined no farther than `JOIN_VOXELS`: what a predicate without a fault would return."""
+    return np.asarray(merge_regions(volume.truth_volume(view), JOIN_VOXELS, separate_values=True)[0][volume.mask])
+
+
 def methods() -> dict[str, Method]:
     """Return every method by name; ours only where it is there."""
     found: dict[str, Method] = {"26-connected": touching_voxels}
@@ -262,8 +270,8 @@ def quality_rows(size: str = "small", chosen: Mapping[str, Method] | None = None
 
 
 def rows_of(data: DataSet, chosen: Mapping[str, Method]) -> list[dict[str, Any]]:
-    """Score methods on one set; the rows are those of `quality_rows`."""
-    seconds = dict.fromkeys(chosen, 0.0)
+    """Score methods and the limit on one set; the rows are those of `quality_rows`."""
+    seconds = dict.fromkeys((*chosen, LIMIT), 0.0)
     scores: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     headline = ""
     for volume in data.volumes():
@@ -314,7 +322,7 @@ def summary(rows: list[dict[str, Any]], *, second_view: bool = False) -> dict[st
     overall = max((m for m in mean if m.startswith(("26", "distance"))), key=lambda m: (mean[m]["f1"], mean[m]["ari"]))
     best = {key: float(np.mean([row[key] for row in by_set])) for key in ("f1", "ari", "vi")}
     worse = {}
-    for method in (m for m in mean if not m.startswith(("26", "distance"))):
+    for method in (m for m in mean if not m.startswith(("26", "distance", LIMIT))):
         own = {row["set"]: row["f1"] for row in counted if row["method"] == method}
         worse[method] = [row["set"] for row in by_set if own[row["set"]] < row["f1"] - 1e-9]
     return {"sets": names, "best per set": best, "best for all": overall, "mean": mean, "worse than best plain": worse}
