@@ -282,6 +282,9 @@ def rows_of(data: DataSet, chosen: Mapping[str, Method]) -> list[dict[str, Any]]
             seconds[name] += time.perf_counter() - started
             for view, truth in volume.truth.items():
                 scores.setdefault((view, name), {})[volume.name] = score(prediction, truth, data.minimum_voxels)
+        for view, truth in volume.truth.items():
+            best = score(limit(volume, view), truth, data.minimum_voxels)
+            scores.setdefault((view, LIMIT), {})[volume.name] = best
     return [
         {
             "set": data.name,
