@@ -5,6 +5,9 @@
 - accuracy    : closed shapes with caps missing: Dice, against the paper's convention and SciPy (`_fit_accuracy`)
 - open        : open sheets: errors inside the rim, overshoot beyond it; thickness of voxelised membranes (`_fit_open`)
 - real        : real membranes without their top and bottom fifth, against screened Poisson as well (`_fit_real`)
+- speed       : mean and variance over 120^3 against four libraries; the factorisation; batches (`_fit_speed`)
+- collection  : a tomogram's membranes fitted, voxelised and meshed: time, memory, projection (`_fit_collection`)
+- calibration : how often the true surface lies within one and two standard deviations (`_fit_calibration`)
 
 Peers that are not installed are left out and said so. With --json a part that is run replaces that part in the file.
 """
@@ -18,7 +21,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import _fit_accuracy, _fit_open, _fit_real
+from benchmarks import (
+    _fit_accuracy,
+    _fit_calibration,
+    _fit_collection,
+    _fit_linear,
+    _fit_open,
+    _fit_real,
+    _fit_speed,
+)
 from benchmarks._machine import machine
 
 Result = dict[str, Any]
@@ -44,7 +55,34 @@ def real(size: str, _: int) -> Result:
     return {"membranes": rows}
 
 
-PARTS: dict[str, Callable[[str, int], Result]] = {"accuracy": accuracy, "open": open_sheets, "real": real}
+def speed(size: str, _: int) -> Result:
+    rows = _fit_speed.evaluation(size)
+    print(_fit_speed.evaluation_table(rows))
+    algebra = _fit_linear.linear(size)
+    print(_fit_linear.linear_table(algebra))
+    return {"evaluation": rows, **algebra}
+
+
+def collection(size: str, _: int) -> Result:
+    rows = _fit_collection.collection(size)
+    print(_fit_collection.collection_table(rows))
+    return {"ways": rows}
+
+
+def calibration(size: str, seeds: int) -> Result:
+    rows = _fit_calibration.clean(seeds or {"small": 6, "full": 40}[size]) + _fit_calibration.segmented(size)
+    print(_fit_calibration.calibration_table(rows))
+    return {"coverage": rows}
+
+
+PARTS: dict[str, Callable[[str, int], Result]] = {
+    "accuracy": accuracy,
+    "open": open_sheets,
+    "real": real,
+    "speed": speed,
+    "collection": collection,
+    "calibration": calibration,
+}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,0 +1,106 @@
+"""The linear algebra of a fit: the factorisation beside dgemm, a batch beside the same members one by one.
+
+    GFLOP/s of Cholesky = n^3 / 3 / seconds,   of dgemm = 2 n^3 / seconds
+
+"Solve" is all of `solve_batch`: covariance, Cholesky, two triangular solves, evidence; its rate counts n^3 / 3 alone.
+The one-by-one loops are ours, and what a user writes with SciPy (`cdist`, `cho_factor`, `cho_solve`) for each member.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.spatial.distance import cdist
+
+from cryoscale.fit.covariance import Kernel, covariance
+from cryoscale.fit.solve import Problem, solve_many
+
+__all__ = ["linear", "linear_table"]
+
+Array = NDArray[np.float64]
+SIZES = (500, 1000, 2000)
+MEMBERS, MEMBER_SIZE = 32, 500
+SHARE_ASKED, BATCH_ASKED = 0.5, 3.0
+
+
+def _seconds(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
+    """Return medians of processor and of wall seconds."""
+    call()
+    processor, wall = [], []
+    for _ in range(repeats):
+        start, clock = time.process_time(), time.perf_counter()
+        call()
+        processor.append(time.process_time() - start)
+        wall.append(time.perf_counter() - clock)
+    return median(processor), median(wall)
+
+
+def _problem(n: int, seed: int) -> Problem:
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(n, 3))
+    points *= 40 / np.linalg.norm(points, axis=1, keepdims=True)
+    return Problem(points, rng.normal(size=n), np.full(n, 0.5), Kernel("matern52", 40.0, 80.0))
+
+
+def _by_hand(problem: Problem) -> Array:
+    """Return alpha as a user would compute it with SciPy."""
+    a = 5.0**0.5 * cdist(problem.points, problem.points) / problem.kernel.length
+    matrix = problem.kernel.amplitude**2 * (1 + a + a * a / 3) * np.exp(-a) + np.diag(problem.noise**2)
+    return np.asarray(cho_solve(cho_factor(matrix, lower=True), problem.targets))
+
+
+def linear(size: str) -> dict[str, Any]:
+    """Measure factorisation and batches."""
+    repeats = {"small": 5, "full": 11}[size]
+    rows = []
+    for n in SIZES:
+        problem = _problem(n, n)
+        matrix = covariance(problem.kernel, problem.points, problem.points, np) + np.diag(problem.noise**2)
+        other = np.random.default_rng(0).normal(size=(n, n))
+        factor, _ = _seconds(partial(np.linalg.cholesky, matrix[None]), repeats)
+        product, _ = _seconds(partial(np.matmul, other, other), repeats)
+        solve, _ = _seconds(partial(solve_many, [problem], inverse=False), repeats)
+        rows.append(
+            {
+                "n": n,
+                "dgemm_gflops": 2 * n**3 / product / 1e9,
+                "cholesky_gflops": n**3 / 3 / factor / 1e9,
+                "solve_gflops": n**3 / 3 / solve / 1e9,
+                "solve_s": solve,
+            }
+        )
+    members = [_problem(MEMBER_SIZE, seed) for seed in range(MEMBERS)]
+    ways = {
+        "batch": lambda: solve_many(members, inverse=False),
+        "loop": lambda: [solve_many([member], inverse=False) for member in members],
+        "scipy": lambda: [_by_hand(member) for member in members],
+    }
+    times = {name: dict(zip(("processor_s", "wall_s"), _seconds(way, 3), strict=True)) for name, way in ways.items()}
+    return {"factorisation": rows, "batch": times}
+
+
+def linear_table(found: dict[str, Any]) -> str:
+    """Return the rates as text."""
+    lines = [f"{'n':>6} {'dgemm':>7} {'Cholesky':>9} {'share':>6} {'whole solve':>12}   GFLOP/s"]
+    for row in found["factorisation"]:
+        share = row["cholesky_gflops"] / row["dgemm_gflops"]
+        word = "" if row["n"] < 1000 else "  reached" if share >= SHARE_ASKED else "  not reached"
+        lines.append(
+            f"{row['n']:6} {row['dgemm_gflops']:7.1f} {row['cholesky_gflops']:9.1f} {share:6.0%} "
+            f"{row['solve_gflops']:12.1f}{word}"
+        )
+    times = {name: value["processor_s"] for name, value in found["batch"].items()}
+    for name in ("loop", "scipy"):
+        gain = times[name] / times["batch"]
+        lines.append(
+            f"{MEMBERS} x {MEMBER_SIZE} in one batch {times['batch']:.2f} s, one by one ({name}) {times[name]:.2f} s: "
+            f"{gain:.2f} times ({'reached' if gain >= BATCH_ASKED else 'not reached'}: asked {BATCH_ASKED:g})"
+        )
+    return "\n".join(lines)
