@@ -23,7 +23,7 @@ The files: `ball` (which offsets join), `runs` (foreground as intervals), `near`
 distance), `unionfind` (what hangs together), `labels` (a whole volume), `regions` (counts, boxes, sums), `shell` (what
 a block tells its neighbours), `tree` (blocks joined into boxes up to the volume), `levels` (which boxes those are),
 `blocks` (the same answer block by block), `stream` (painted on demand from a stored mask), `graph` (as a Dask graph),
-`arrays` (any of them), `plan` (units of work on stored volumes).
+`device` (on a GPU), `arrays` (any of them), `plan` (units of work on stored volumes).
 """
 
 from cryoscale.merge.arrays import merge_regions

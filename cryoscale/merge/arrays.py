@@ -4,7 +4,7 @@
 array      what happens                                      what comes back
 ========== ================================================= ===================================================
 NumPy      at once, in memory                                labels (NumPy), count
-CuPy       at once, on the host: copied there and back       labels (CuPy), count
+CuPy       at once, on the device (see `device`)             labels (CuPy), count
 Zarr       one pass over the blocks at once, in this         `LazyLabels`, painted where they are read; count
            process; one block in memory
 Dask       nothing yet; blocks are labelled, joined and      labels (Dask, int32, the mask's chunks), count (Dask,
@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from cryoscale.backend import array_namespace, is_gpu_array, to_numpy
+from cryoscale.backend import is_gpu_array
 from cryoscale.merge.ball import ball_of
+from cryoscale.merge.device import label_on_device
 from cryoscale.merge.graph import merge_graph
 from cryoscale.merge.labels import check_mask, label_volume
 from cryoscale.merge.stream import LazyLabels
@@ -90,7 +91,6 @@ def merge_regions(
     if hasattr(mask, "chunks"):
         lazy = LazyLabels(mask, ball, separate_values)
         return lazy, lazy.count
-    host = to_numpy(mask)
-    labels, count = label_volume(host if host.ndim == 3 else host[np.newaxis], ball, separate_values)
-    labels = labels.reshape(host.shape)
-    return (array_namespace(mask).asarray(labels) if is_gpu_array(mask) else labels), count
+    volume = mask if len(mask.shape) == 3 else mask[np.newaxis]
+    labels, count = (label_on_device if is_gpu_array(mask) else label_volume)(volume, ball, separate_values)
+    return labels.reshape(mask.shape), count
