@@ -1,16 +1,20 @@
-"""Time and memory to group membrane voxels, beside what others would take.
+"""Time, memory, scale and quality of grouping membrane voxels, beside what others would take.
 
-    python -m benchmarks merge [--size small|medium|full] [--json FILE] [--repeats N]
+    python -m benchmarks merge [--part speed|scale|quality|all] [--size small|medium|full] [--json FILE] [--repeats N]
 
-Membrane-like shells (2.7 % foreground) are grouped by cryoscale (whole, and in 128^3 blocks in a plain loop) and by
-what others would take: `scipy.ndimage.label`, `cc3d` and `dask_image.ndmeasure.label` (the last on the same blocks).
-The peers know only contact (26 neighbours). cryoscale at sqrt(3) does the same work; at 3 voxels it does more, since
-every pair of voxels in a ball of 122 neighbours counts. "read the mask" is the time to look at every voxel once:
-nothing can be faster.
+Speed: membrane-like shells (2.7 % foreground) are grouped by cryoscale (whole, in 128^3 blocks in a plain loop,
+streamed from Zarr, and as a Dask graph over a Zarr store) and by what others would take: `scipy.ndimage.label`, `cc3d`
+and `dask_image.ndmeasure.label` (the last over the same Zarr store and chunks), which know only contact (26
+neighbours), and SciPy's search tree with all pairs of voxels within 3 voxels. cryoscale at sqrt(3) does the same work
+as the former; at 3 voxels every pair of voxels in a ball of 122 neighbours counts. "read" is the time to look at every
+voxel once, in memory and from the store: nothing can be faster.
 
-Each method runs in a process of its own. The first call is told apart (it compiles, and meets fresh memory), then the
-median of the repeats; the peak is the highest resident memory of the process beyond what it had before the first call,
-plus the mask itself.
+Each method runs in a process of its own, after a tiny volume has compiled it. The first call is told apart (it meets
+fresh memory), then the median of the repeats; slow methods are called once. The peak is the highest resident memory of
+the process beyond what it had before the first call, plus the mask itself where it was in memory before.
+
+Scale: see `benchmarks._merge_scale`. Quality: the grouping of real and simulated membranes against their labels, see
+`benchmarks._grouping`.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +36,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._machine import peak_bytes, write_json
+from benchmarks._merge_scale import scale_rows, scale_table, work
 from cryoscale.merge import merge_regions, merge_regions_in_blocks
 
 Mask = NDArray[np.bool_]
@@ -38,10 +45,8 @@ Mask = NDArray[np.bool_]
 SIZES = {"small": (64, 128, 128), "medium": (128, 256, 256), "full": (256, 512, 512)}
 BLOCK = (128, 128, 128)
 FOREGROUND = 0.027
-PATIENCE_SECONDS = 15.0
-"""A method that would take longer, judged in proportion from half the size along each axis, is measured on that half.
-It may be worse than in proportion: dask_image took over 80 s of processor time for 256 x 512 x 512 in 32 blocks."""
 THREADS = 2
+TOUCH = math.sqrt(3.0)
 
 
 def membrane_mask(shape: tuple[int, int, int], seed: int = 0) -> Mask:
@@ -62,75 +67,143 @@ def membrane_mask(shape: tuple[int, int, int], seed: int = 0) -> Mask:
 # ---------------------------------------------------------------------------------------------------------- methods
 
 
-def _scipy(mask: Mask) -> int:
+def _scipy(mask: Mask, _: str) -> int:
     from scipy import ndimage
 
     return int(ndimage.label(mask, np.ones((3, 3, 3), int))[1])
 
 
-def _cc3d(mask: Mask) -> int:
+def _cc3d(mask: Mask, _: str) -> int:
     import cc3d
 
     return int(cc3d.connected_components(mask, connectivity=26, return_N=True)[1])
 
 
-def _dask_image(mask: Mask) -> int:
-    import dask
-    import dask.array
-    from dask_image import ndmeasure
+def _pairs(mask: Mask, _: str) -> int:
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
 
-    labels, count = ndmeasure.label(dask.array.from_array(mask, chunks=BLOCK), np.ones((3, 3, 3), int))
+    points = np.argwhere(mask)
+    pairs = cKDTree(points).query_pairs(3.0, output_type="ndarray")
+    graph = coo_matrix((np.ones(len(pairs), np.int8), pairs.T), (len(points), len(points)))
+    return int(connected_components(graph, directed=False)[0])
+
+
+def _from_store(store: str) -> Any:
+    import dask.array
+
+    return dask.array.from_zarr(store)
+
+
+def _computed(labels: Any, count: Any) -> int:
+    import dask
+
     with dask.config.set(scheduler="threads", num_workers=THREADS):
         return int(dask.compute(labels, count)[1])
 
 
-METHODS: dict[str, tuple[str, str, Callable[[Mask], int]]] = {
-    "read": ("read the mask", "", lambda mask: int(np.count_nonzero(mask))),
-    "ours3": ("cryoscale, whole", "3 voxels", lambda mask: merge_regions(mask, 3.0)[1]),
-    "ours3blocks": ("cryoscale, 128^3 blocks", "3 voxels", lambda m: len(merge_regions_in_blocks(m, BLOCK, 3.0)[1])),
-    "ours26": ("cryoscale, whole", "sqrt 3 = 26", lambda mask: merge_regions(mask, math.sqrt(3))[1]),
-    "ours26blocks": (
-        "cryoscale, 128^3 blocks",
-        "sqrt 3 = 26",
-        lambda mask: len(merge_regions_in_blocks(mask, BLOCK, math.sqrt(3))[1]),
+def _dask_image(_: Mask, store: str) -> int:
+    from dask_image import ndmeasure
+
+    return _computed(*ndmeasure.label(_from_store(store), np.ones((3, 3, 3), int)))
+
+
+def _dask(distance: float) -> Callable[[Mask, str], int]:
+    return lambda _, store: _computed(*merge_regions(_from_store(store), distance))
+
+
+def _streamed(_: Mask, store: str) -> int:
+    import zarr
+
+    labels, count = merge_regions(zarr.open_array(store, mode="r"), 3.0)
+    np.asarray(labels)
+    return int(count)
+
+
+def _read_store(_: Mask, store: str) -> int:
+    import zarr
+
+    return int(np.count_nonzero(zarr.open_array(store, mode="r")[...]))
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to group voxels."""
+
+    name: str
+    joins: str
+    """What joins: nothing, a distance in voxels, or 26 neighbours."""
+    call: Callable[[Mask, str], int]
+    """Takes the mask and a Zarr store of it; returns the number of regions."""
+    once: bool = False
+    """Too slow to repeat."""
+
+
+METHODS = {
+    "read": Method("read the mask", "", lambda mask, _: int(np.count_nonzero(mask))),
+    "read_zarr": Method("read the mask from Zarr", "", _read_store),
+    "ours3": Method("cryoscale, whole", "3", lambda mask, _: int(merge_regions(mask, 3.0)[1])),
+    "ours3blocks": Method(
+        "cryoscale, 128^3 blocks, loop", "3", lambda m, _: len(merge_regions_in_blocks(m, BLOCK, 3.0)[1])
     ),
-    "scipy": ("scipy.ndimage.label", "26", _scipy),
-    "cc3d": ("cc3d", "26", _cc3d),
-    "dask_image": (f"dask_image label, 128^3, {THREADS} threads", "26", _dask_image),
+    "ours3zarr": Method("cryoscale, streamed from Zarr, loop", "3", _streamed),
+    "ours3dask": Method(f"cryoscale, Dask from Zarr, {THREADS} threads", "3", _dask(3.0)),
+    "pairs": Method("cKDTree pairs + components", "3", _pairs, once=True),
+    "ours26": Method("cryoscale, whole", "26", lambda mask, _: int(merge_regions(mask, TOUCH)[1])),
+    "ours26blocks": Method(
+        "cryoscale, 128^3 blocks, loop", "26", lambda m, _: len(merge_regions_in_blocks(m, BLOCK, TOUCH)[1])
+    ),
+    "ours26dask": Method(f"cryoscale, Dask from Zarr, {THREADS} threads", "26", _dask(TOUCH)),
+    "scipy": Method("scipy.ndimage.label", "26", _scipy),
+    "cc3d": Method("cc3d", "26", _cc3d),
+    "dask_image": Method(f"dask_image label from Zarr, {THREADS} threads", "26", _dask_image, once=True),
 }
-"""Name, what joins, and the call, which returns the number of regions."""
 
 
 # ------------------------------------------------------------------------------------------------------ measurement
 
 
-def _memory(field: str) -> int:
+def _resident_bytes() -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
+        if line.startswith("VmRSS:"):
             return int(line.split()[1]) << 10
     return 0
 
 
-def measure(method: str, mask: Mask, repeats: int) -> dict[str, Any]:
-    """Run one method in this process."""
-    call = METHODS[method][2]
-    try:
-        call(np.pad(mask[:8, :8, :8], 1))  # imports and compiles
-    except ImportError:
-        return {"error": "not installed"}
-    before, seconds, cpu = _memory("VmRSS"), [], []
-    for _ in range(repeats + 1):
+def _write_store(path: str, mask: Mask) -> None:
+    import zarr
+
+    chunks = tuple(min(c, n) for c, n in zip(BLOCK, mask.shape, strict=True))
+    zarr.create_array(store=path, shape=mask.shape, chunks=chunks, dtype=bool)[...] = mask
+
+
+def measure(method: str, path: Path, repeats: int) -> dict[str, Any]:
+    """Run one method in this process on the mask at `path` and the store beside it."""
+    chosen, store = METHODS[method], str(path.with_suffix(".zarr"))
+    uses_store = "Zarr" in chosen.name
+    mask = np.empty((1, 1, 1), np.bool_) if uses_store else np.load(path)
+    with tempfile.TemporaryDirectory() as folder:
+        tiny = np.pad(np.ones((3, 4, 5), np.bool_), 2)
+        _write_store(f"{folder}/tiny.zarr", tiny)
+        try:
+            chosen.call(tiny, f"{folder}/tiny.zarr")  # imports and compiles
+        except ImportError:
+            return {"error": "not installed"}
+    before, seconds, cpu = _resident_bytes(), [], []
+    for _ in range(1 if chosen.once else repeats + 1):
         started, worked = time.perf_counter(), time.process_time()
-        count = call(mask)
+        count = chosen.call(mask, store)
         seconds.append(time.perf_counter() - started)
         cpu.append(time.process_time() - worked)
+    later = slice(min(1, len(seconds) - 1), None)
     return {
-        "regions": None if method == "read" else count,
+        "regions": count if chosen.joins else None,
         "first_seconds": seconds[0],
-        "seconds": median(seconds[1:]),
-        "cpu_seconds": median(cpu[1:]),
+        "seconds": median(seconds[later]),
+        "cpu_seconds": median(cpu[later]),
         "load": os.getloadavg()[0],
-        "peak_bytes": _memory("VmHWM") - before + mask.nbytes,
+        "peak_bytes": peak_bytes() - before + (0 if uses_store else mask.nbytes),
     }
 
 
@@ -145,89 +218,94 @@ def _in_a_process(method: str, path: Path, repeats: int) -> dict[str, Any]:
     return answer
 
 
-def _half(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    z, y, x = shape
-    return (z // 2, y // 2, x // 2)
-
-
-def run(size: str, repeats: int) -> dict[str, Any]:
+def speed_rows(size: str, repeats: int) -> list[dict[str, Any]]:
     """Measure every method on one size."""
-    shape = SIZES[size]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        paths = {cut: Path(folder) / f"{cut[0]}.npy" for cut in (shape, _half(shape))}
-        for cut, path in paths.items():
-            np.save(path, membrane_mask(cut))
-        for method, (name, joins, _) in METHODS.items():
-            cut, times = shape, repeats
-            if method == "dask_image":
-                expected = 8 * _in_a_process(method, paths[_half(shape)], 1).get("seconds", 0.0)
-                cut = _half(shape) if expected > PATIENCE_SECONDS else shape
-                times = 1 if expected > PATIENCE_SECONDS / 10 else repeats
-            result = _in_a_process(method, paths[cut], times)
-            rows.append({"method": method, "name": name, "joins": joins, "shape": list(cut), **result})
-            print(
-                f"  {name} {joins}: {result.get('error', '')}{result.get('seconds', math.nan):.3f} s", file=sys.stderr
-            )
-    _add_ratios(rows)
-    return {"benchmark": "merge", "size": size, "shape": list(shape), "foreground": FOREGROUND, "rows": rows}
-
-
-def _add_ratios(rows: list[dict[str, Any]]) -> None:
-    """Add processor time per voxel relative to cryoscale whole at sqrt 3, the same work as the peers do."""
-    own = next(row for row in rows if row["method"] == "ours26")
+        path = Path(folder) / "mask.npy"
+        mask = membrane_mask(SIZES[size])
+        np.save(path, mask)
+        _write_store(str(path.with_suffix(".zarr")), mask)
+        for key, method in METHODS.items():
+            result = _in_a_process(key, path, repeats)
+            rows.append({"method": key, "name": method.name, "joins": method.joins, **result})
+            note = result.get("error", f"{result.get('seconds', math.nan):.3f} s")
+            print(f"  {method.name} {method.joins}: {note}", file=sys.stderr)
     for row in rows:
-        if "seconds" in row and "seconds" in own:
-            row["ratio"] = row["cpu_seconds"] / math.prod(row["shape"]) * math.prod(own["shape"]) / own["cpu_seconds"]
-            row["bytes_per_voxel"] = row["peak_bytes"] / math.prod(row["shape"])
+        if "seconds" in row:
+            row["bytes_per_voxel"] = row["peak_bytes"] / math.prod(SIZES[size])
+    return rows
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the result as text."""
-    z, y, x = result["shape"]
-    load = max((row["load"] for row in result["rows"] if "load" in row), default=0.0)
-    lines = [
-        f"{z} x {y} x {x} voxels, membrane-like shells, {100 * result['foreground']:.1f} % foreground",
-        f"{'method':38}{'joins':14}{'regions':>8}{'first s':>9}{'median s':>10}{'cpu s':>9}{'ratio':>8}"
-        f"{'byte/voxel':>12}",
+def _ratios(rows: list[dict[str, Any]]) -> list[str]:
+    """Say how many times faster than each peer the same work is done, by wall and by processor time."""
+    found = {row["method"]: row for row in rows if "seconds" in row}
+    pairs = (("dask_image", "ours26dask"), ("scipy", "ours26"), ("cc3d", "ours26"), ("pairs", "ours3"))
+    return [
+        f"{found[peer]['name']} / {found[own]['name']}: {found[peer]['seconds'] / found[own]['seconds']:.1f} times the "
+        f"seconds, {found[peer]['cpu_seconds'] / found[own]['cpu_seconds']:.1f} times the processor time"
+        for peer, own in pairs
+        if peer in found and own in found
     ]
-    for row in result["rows"]:
-        head = f"{row['name']:38}{row['joins']:14}"
+
+
+def speed_table(size: str, rows: list[dict[str, Any]]) -> str:
+    """Return the rows as text."""
+    load = max((row["load"] for row in rows if "load" in row), default=0.0)
+    lines = [
+        f"{' x '.join(map(str, SIZES[size]))} voxels, membrane-like shells, {100 * FOREGROUND:.1f} % foreground",
+        f"{'method':40}{'joins':>6}{'regions':>9}{'first s':>9}{'median s':>10}{'cpu s':>9}{'byte/voxel':>12}",
+    ]
+    for row in rows:
+        head = f"{row['name']:40}{row['joins']:>6}"
         if "error" in row:
-            lines.append(head + row["error"])
+            lines.append(f"{head}  {row['error']}")
             continue
         regions = "" if row["regions"] is None else row["regions"]
-        note = "" if row["shape"] == result["shape"] else f"   on {' x '.join(map(str, row['shape']))} only: too slow"
         lines.append(
-            f"{head}{regions:>8}{row['first_seconds']:9.3f}{row['seconds']:10.3f}{row['cpu_seconds']:9.3f}{row['ratio']:8.2f}"
-            f"{row['bytes_per_voxel']:12.1f}{note}"
+            f"{head}{regions:>9}{row['first_seconds']:9.3f}{row['seconds']:10.3f}{row['cpu_seconds']:9.3f}"
+            f"{row['bytes_per_voxel']:12.2f}"
         )
-    lines += [
-        "ratio: processor time per voxel relative to cryoscale whole at sqrt 3, which is the work the peers do.",
-        "The peers join only voxels that touch (26); 3 voxels is more work, and they cannot do it.",
-        f"{os.cpu_count()} cores, load up to {load:.1f}: above the number of cores, only the processor times count.",
-        "byte/voxel: peak memory with the mask (1) and the labels.",
-    ]
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            *lines,
+            *_ratios(rows),
+            "joins: 3 = all pairs of voxels within 3; 26 = those that touch: no peer but the search tree knows more.",
+            f"{os.cpu_count()} cores, load up to {load:.1f}: above the number of cores, only processor times count.",
+            "byte/voxel: peak memory with the mask (1, where it is in memory) and the labels (4).",
+        ]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark and print its table."""
+    """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser(prog="benchmarks merge", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--part", choices=["speed", "scale", "quality", "all"], default="all")
     parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--json", metavar="FILE", help="write the numbers here as well")
+    parser.add_argument("--json", metavar="FILE", default="", help="write the numbers here as well")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--measure", nargs=2, metavar=("METHOD", "MASK"), help=argparse.SUPPRESS)
+    parser.add_argument("--work", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
-    if options.measure:
-        print(json.dumps(measure(options.measure[0], np.load(options.measure[1]), options.repeats)))
+    if options.measure or options.work:
+        name, *rest = options.measure or options.work
+        print(json.dumps(measure(name, Path(rest[0]), options.repeats) if options.measure else work(name, rest)))
         return 0
-    result = run(options.size, max(1, options.repeats))
-    print(table(result))
-    if options.json:
-        Path(options.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    failed = [row for row in result["rows"] if row.get("error") not in (None, "not installed")]
-    return 1 if failed else 0
+    result: dict[str, Any] = {"benchmark": "merge", "size": options.size, "foreground": FOREGROUND}
+    if options.part in ("speed", "all"):
+        result["speed"] = speed_rows(options.size, max(1, options.repeats))
+        print(speed_table(options.size, result["speed"]), end="\n\n")
+    if options.part in ("scale", "all"):
+        result["scale"] = scale_rows(options.size, membrane_mask((256, 256, 256)))
+        print(scale_table(result["scale"]), end="\n\n")
+    if options.part in ("quality", "all"):
+        from benchmarks._grouping import print_quality, quality_rows
+
+        result["quality"] = quality_rows(options.size)
+        print_quality(result["quality"])
+    write_json(options.json, result)
+    rows = [*result.get("speed", []), *result.get("scale", [])]
+    return 1 if any(row.get("error") not in (None, "not installed") for row in rows) else 0
 
 
 if __name__ == "__main__":
