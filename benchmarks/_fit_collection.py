@@ -1,9 +1,9 @@
 """A tomogram's membranes from points to voxels and meshes: time on two cores, memory, and what was projected.
 
-Membranes are ellipsoids, bumpy vesicles, peanuts and bananas whose seen area is worth about 500 to 1,500 control points,
-caps beyond |n_z| 0.7 and six holes missing, 0.9 ridge points per square voxel. Two processes take
-units of membranes of similar size, as the stage does, and fit them, voxelise them 3 voxels thick and mesh them: once
-with at most 500 control points each, as the pipeline does, and once with all of theirs.
+Membranes are ellipsoids, bumpy vesicles, peanuts and bananas whose seen area is worth about 500 to 1,500 control
+points, caps beyond |n_z| 0.7 and six holes missing, 0.9 ridge points per square voxel. Two processes take units of
+membranes of similar size, as the stage does, and fit them, voxelise them 3 voxels thick and mesh them: once with at
+most 500 control points each, as the pipeline does, and once with all of theirs.
 
 Seconds: processor seconds of both processes over two, and the wall clock. Memory: the highest resident memory of each
 process; "grown" is beyond what it had when it began, to be held against the largest `projected_bytes` of its units.
@@ -153,8 +153,8 @@ def collection_table(rows: Sequence[dict[str, Any]]) -> str:
         seconds = row["fit_s"] + row["surface_s"]
         part = "" if row["membranes"] == MEMBRANES else f", scaled from {row['membranes']}"
         lines += [
-            f"{MEMBRANES} membranes{part}, at most {row['most_control_points']} control points each ({low}, {middle:g}, "
-            f"{high}: least, median, most), {row['closed']} of {row['membranes']} closed",
+            f"{MEMBRANES} membranes{part}, at most {row['most_control_points']} control points each "
+            f"({low}, {middle:g}, {high}: least, median, most), {row['closed']} of {row['membranes']} closed",
             f"    fit {row['fit_s']:.0f} s + voxels and mesh {row['surface_s']:.0f} s on {WORKERS} cores, wall "
             f"{row['wall_s']:.0f} s ({'reached' if seconds <= SECONDS_ASKED else 'not reached'}: asked "
             f"{SECONDS_ASKED:g})",
