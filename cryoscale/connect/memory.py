@@ -9,8 +9,14 @@ from cryoscale.connect.pieces import BYTES_PER_PIECE
 
 __all__ = ["projected_bytes", "projected_number_bytes", "projected_paint_bytes"]
 
-_PIXEL_BYTES = 160
-"""Work on one slice: components, distances and nearest segments, one slice at a time."""
+_PIXEL_BYTES = 64
+"""Work on the pixels of one slice at a time: components, distances, nearest segments; 51 were measured."""
+_PAIR_BYTES = 256
+"""Work on each pair of segments of a slice: costs and values by ends; 251 were measured."""
+_PIXELS_PER_SEGMENT = 450
+"""Membranes have one segment in thousands of pixels, a maze of noise one in 490."""
+_MOST_SEGMENTS = 2048
+"""A slice with more is noise, and takes more memory than is projected."""
 
 
 def projected_bytes(shape: Sequence[int], itemsize: int, *, chunk_slices: int) -> int:
@@ -28,7 +34,9 @@ def projected_bytes(shape: Sequence[int], itemsize: int, *, chunk_slices: int) -
     slices, ny, nx = shape
     # The slices as read, their mask, and what is kept of each: index and row of every pixel, which may all be membrane.
     kept = slices * (itemsize + 1 + 2 * 8)
-    return ny * nx * (kept + _PIXEL_BYTES) + chunk_slices * ny * nx * itemsize + (64 << 20)
+    segments = min(ny * nx // _PIXELS_PER_SEGMENT, _MOST_SEGMENTS)
+    work = ny * nx * _PIXEL_BYTES + segments**2 * _PAIR_BYTES
+    return ny * nx * (kept + chunk_slices * itemsize) + work + (48 << 20)
 
 
 def projected_number_bytes(pieces: int, links: int) -> int:

@@ -4,13 +4,14 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import cryoscale.connect.plan as stage
 import cryoscale.merge.plan as merge_stage
 from cryoscale.chunks import whole
 from cryoscale.connect import options_in_voxels
 from cryoscale.connect.memory import projected_bytes, projected_number_bytes, projected_paint_bytes
-from cryoscale.connect.volume import connect_volume
+from cryoscale.connect.volume import connect_volume, slice_labels
 from cryoscale.errors import UsageError
 from cryoscale.io.files import load_npz
 from cryoscale.io.omezarr import create_image, image_geometry, read_region, write_region
@@ -204,6 +205,16 @@ def test_projected_bytes_hold(tmp_path, monkeypatch, name):
                 answer.append(receipt)
     except StopIteration:
         pass
+
+
+def test_a_maze_of_noise_stays_within_the_projection():
+    """The most segments a slice can have: what grows with their square is projected too."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(256, 256)), 3)
+    mask = np.abs(noise) < 0.15 * noise.std()
+    options = options_in_voxels(ConnectSpec(episodes=5), 10.0)
+    slice_labels(mask, options, 0)  # compiled outside the measurement
+    _, used = peak(lambda: slice_labels(mask, options, 0))
+    assert used <= projected_bytes((1, 256, 256), 1, chunk_slices=1) - (48 << 20)
 
 
 def test_projections_grow_with_what_they_are_about():
