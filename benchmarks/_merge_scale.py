@@ -13,6 +13,7 @@ the process had before it. The number of regions is checked against SciPy's conn
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -274,7 +275,7 @@ def _trees(size: str) -> Iterator[dict[str, Any]]:
 def scale_rows(size: str, tile: NDArray[np.bool_]) -> list[dict[str, Any]]:
     """Measure streams and trees; `tile` is a cube, from which chunks are cut at random."""
     rows = []
-    for row in (*_streams(size, tile), *_trees(size)):
+    for row in itertools.chain(_streams(size, tile), _trees(size)):
         rows.append(row)
         print(f"  {row['what']} {row.get('shape', row.get('blocks'))}: {row.get('error', 'done')}", file=sys.stderr)
     return rows

@@ -50,7 +50,7 @@ def projected_bytes(
     # One piece at most in a cell of 2 x 2 x 2 voxels; cells at the upper ends may be cut.
     pieces = voxels if separate_values else math.prod(-(-n // 2) for n in shape)
     share = 1 if separate_values else 4
-    kept = min(pieces, shell // share + voxels // minimum_voxels)
+    kept = min(pieces, -(-shell // share) + voxels // minimum_voxels)
     per_voxel = 2 * itemsize + 6 + (itemsize if separate_values else 0)
     per_run = 48 + (8 if separate_values else 0)
     shell_runs = min(runs, shell)
@@ -58,8 +58,8 @@ def projected_bytes(
         per_voxel * voxels
         + per_run * runs
         + 2 * _RUN_BYTES * shell_runs
-        + (BYTES_PER_REGION + 64) * pieces
-        + BYTES_PER_REGION * kept
+        + 32 * pieces
+        + (2 * BYTES_PER_REGION + 32) * kept
         + 24 * rows
         + (16 << 20)
     )

@@ -61,16 +61,17 @@ def _settle(
     pieces: Regions, links: NDArray[np.int64], at_faces: NDArray[np.int64], minimum_voxels: int
 ) -> tuple[Regions, Regions, NDArray[np.int32]]:
     """Put regions together from pieces and tell those that may grow from complete ones; drop small complete ones."""
-    parent = np.arange(len(pieces), dtype=np.int64)
-    join_pairs(parent, links)
-    flatten(parent)
-    roots, group = np.unique(parent, return_inverse=True)
-    regions = combine_regions(pieces, group, roots.size) if len(links) else pieces
-    grows = np.zeros(roots.size, np.bool_)
+    regions, group = pieces, np.arange(len(pieces), dtype=np.int64)
+    if len(links):
+        join_pairs(group, links)
+        flatten(group)
+        roots, group = np.unique(group, return_inverse=True)
+        regions = combine_regions(pieces, group, roots.size)
+    grows = np.zeros(len(regions), np.bool_)
     grows[group[at_faces]] = True
     closed = np.flatnonzero(~grows & (regions.voxels >= minimum_voxels))
     closed = closed[np.argsort(regions.first_voxel[closed])]
-    code = np.zeros(roots.size, np.int32)
+    code = np.zeros(len(regions), np.int32)
     code[grows] = np.arange(1, np.count_nonzero(grows) + 1, dtype=np.int32)
     code[closed] = -np.arange(1, closed.size + 1, dtype=np.int32)
     return regions.take(grows), regions.take(closed), code[group]
@@ -119,9 +120,24 @@ def block_box(
     """
     runs = runs_of(mask, ball, separate_values)
     label, count = label_runs(runs, ball)
-    pieces = region_statistics(runs, label, count, origin, shape)
     shell = block_shell(runs, label, origin, shape, ball)
-    return _box(pieces, _NO_LINKS, shell, minimum_voxels), runs, label
+    number = _number_kept(runs, label, count, shell, minimum_voxels)
+    kept = int(number.max(initial=0))
+    pieces = region_statistics(runs, number[label - 1], kept, origin, shape)
+    box = _box(pieces, _NO_LINKS, replace(shell, piece=number[shell.piece] - np.int64(1)), minimum_voxels)
+    code = np.concatenate((np.zeros(1, np.int32), box.code))[number]
+    return replace(box, code=code), runs, label
+
+
+def _number_kept(
+    runs: Runs, label: NDArray[np.int32], count: int, shell: Shell, minimum_voxels: int
+) -> NDArray[np.int32]:
+    """Return 1, 2, ... for labels that may grow or are large enough, 0 for specks, which take no more room."""
+    if minimum_voxels <= 1:
+        return np.arange(1, count + 1, dtype=np.int32)
+    kept = np.bincount(label - 1, weights=runs.stop - runs.start, minlength=count) >= minimum_voxels
+    kept[shell.piece] = True
+    return np.where(kept, np.cumsum(kept, dtype=np.int32), np.int32(0))
 
 
 def join_boxes(
