@@ -111,11 +111,13 @@ def slice_overlaps(lower: NDArray[np.int32], upper: NDArray[np.int32], reach_pix
         raise ValueError(msg)
     steps = _disc(reach_pixels)
     up, down = _votes(lower, upper, steps), _votes(upper, lower, steps)[:, ::-1]
-    pairs, where = np.unique(np.concatenate([up, down]) - 1, axis=0, return_inverse=True)
-    side = np.repeat([0, 1], [len(up), len(down)])
-    votes = np.zeros((len(pairs), 2), np.int64)
-    np.add.at(votes, (where.ravel(), side), 1)
-    return Overlaps(pairs.reshape(-1, 2), votes)
+    both = np.concatenate([up, down]) - 1
+    # One number for a pair sorts many times faster than a row of two.
+    most = int(upper.max(initial=0)) + 1
+    found, where = np.unique(both[:, 0] * most + both[:, 1], return_inverse=True)
+    votes = np.zeros((len(found), 2), np.int64)
+    np.add.at(votes, (where, np.repeat([0, 1], [len(up), len(down)])), 1)
+    return Overlaps(np.stack([found // most, found % most], axis=1), votes)
 
 
 def _best(own: NDArray[np.int64], other: NDArray[np.int64], weight: NDArray[np.int64], count: int) -> NDArray[np.int64]:
