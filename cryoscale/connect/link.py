@@ -177,7 +177,7 @@ def _join_chains(
     np.minimum.at(first, chain, np.arange(chain.size))
     np.maximum.at(last, chain, np.arange(chain.size))
     hosts = [np.append(chain, -1)[rows] for rows in (below[first], above[last])]
-    z, box = pieces.box[:, 0], pieces.box[:, [1, 2, 4, 5]]
+    z, box = pieces.box[:, 0], pieces.box[:, [1, 2, 4, 5]].tolist()
     upwards = _votes_at_ends(_Ends(first, last, hosts[0], hosts[1], z), box)
     downwards = _votes_at_ends(_Ends(last, first, hosts[1], hosts[0], -z), box)
     joined = np.array(upwards + downwards, np.int64).reshape(-1, 2)
@@ -202,30 +202,31 @@ class _Ends:
     """Slice of each piece, ascending along the walk."""
 
 
-def _votes_at_ends(ends: _Ends, box: NDArray[np.int64]) -> list[tuple[int, int]]:
+def _votes_at_ends(ends: _Ends, box: list[list[int]]) -> list[tuple[int, int]]:
     """Return pairs of chains that are one membrane, judged where one of them ends at another."""
-    begins, stops = ends.z[ends.start], ends.z[ends.stop]
+    start, stop, host = ends.start.tolist(), ends.stop.tolist(), ends.stop_host.tolist()
+    begins, stops = ends.z[ends.start].tolist(), ends.z[ends.stop].tolist()
     leaving = defaultdict(list)
-    for member in np.argsort(begins, kind="stable").tolist():
+    for member in np.argsort(ends.z[ends.start], kind="stable").tolist():
         leaving[int(ends.start_host[member])].append(member)
     joined = []
     for member in np.flatnonzero(ends.stop_host >= 0).tolist():
-        host, end = int(ends.stop_host[member]), int(stops[member])
-        as_two, as_one, partner = end - int(begins[member]) + 1, int(stops[host]) - end, -1
-        for other in leaving[host]:
-            if begins[other] > end + 1 and _same_place(box[ends.stop[member]], box[ends.start[other]]):
-                as_two = min(as_two, int(stops[other] - begins[other]) + 1)
-                as_one, partner = int(begins[other]) - 1 - end, other
+        end = stops[member]
+        as_two, as_one, partner = end - begins[member] + 1, stops[host[member]] - end, -1
+        for other in leaving[host[member]]:
+            if begins[other] > end + 1 and _same_place(box[stop[member]], box[start[other]]):
+                as_two = min(as_two, stops[other] - begins[other] + 1)
+                as_one, partner = begins[other] - 1 - end, other
                 break
         if as_one >= as_two:
-            joined.append((member, host))
+            joined.append((member, host[member]))
         elif partner >= 0:
             joined.append((member, partner))
     return joined
 
 
-def _same_place(a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
+def _same_place(a: list[int], b: list[int]) -> bool:
     """Whether two boxes y0, x0, y1, x1 have half of their hull in common."""
-    common = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    hull = np.maximum(a[2:], b[2:]) - np.minimum(a[:2], b[:2])
-    return bool((common > 0).all() and common.prod() >= _SAME_PLACE * hull.prod())
+    high, wide = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
+    return high > 0 and wide > 0 and high * wide >= _SAME_PLACE * hull
