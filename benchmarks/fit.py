@@ -1,6 +1,6 @@
 """How well surfaces are fitted where the data end, and what a fit costs, beside what others would do.
 
-    python -m benchmarks fit [--size small|full] [--part NAME ..] [--seeds N] [--json FILE]
+    python -m benchmarks fit [--size small|full] [--part NAME ..] [--seeds N] [--json FILE] [--pictures FOLDER]
 
 - accuracy    : closed shapes with caps missing: Dice, against the paper's convention and SciPy (`_fit_accuracy`)
 - open        : open sheets: errors inside the rim, overshoot beyond it; thickness of voxelised membranes (`_fit_open`)
@@ -9,7 +9,8 @@
 - collection  : a tomogram's membranes fitted, voxelised and meshed: time, memory, projection (`_fit_collection`)
 - calibration : how often the true surface lies within one and two standard deviations (`_fit_calibration`)
 
-Peers that are not installed are left out and said so. With --json a part that is run replaces that part in the file.
+Peers that are not installed are left out and said so. With --json a part that is run replaces that part in the file;
+--pictures writes montages of the fitted shapes and real membranes (`_fit_pictures`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from benchmarks import (
     _fit_collection,
     _fit_linear,
     _fit_open,
+    _fit_pictures,
     _fit_real,
     _fit_speed,
 )
@@ -89,9 +91,10 @@ def main(argv: Sequence[str]) -> int:
     """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks fit", description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=("small", "full"), default="small")
-    parser.add_argument("--part", choices=tuple(PARTS), nargs="+", default=tuple(PARTS))
+    parser.add_argument("--part", choices=tuple(PARTS), nargs="*", default=tuple(PARTS))
     parser.add_argument("--json", type=Path, help="file of results; parts that are not run are kept")
     parser.add_argument("--seeds", type=int, default=0, help="clouds per case, instead of the size's own number")
+    parser.add_argument("--pictures", type=Path, help="folder for pictures of the fitted surfaces")
     options = parser.parse_args(argv)
     for part in options.part:
         print(f"== {part}, {options.size}")
@@ -101,6 +104,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"({seconds:.0f} processor seconds)\n", flush=True)
         if options.json:
             _keep(options.json, part, {"size": options.size, "processor_s": seconds, "machine": machine(), **found})
+    for path in _fit_pictures.draw(options.pictures) if options.pictures else []:
+        print(path)
     return 0
 
 
