@@ -122,9 +122,9 @@ class ConnectSpec:
     """Cost of a join across the widest gap; shorter gaps cost in proportion."""
     angle_cost: float = 2.0
     """Cost of a right angle between the joining line and a segment's end: times 1 - cos, at either end."""
-    curvature_cost: float = 0.5
+    curvature_cost: float = 0.25
     """Cost of curvatures that differ by one over the tangent length."""
-    dearest_join: float = 2.5
+    dearest_join: float = 2.2
     """Joins that cost more are not tried."""
     closing_reward: float = 6.0
     """Reward for coming back to the segment the walk began with; a closed membrane's joins cost less in all."""

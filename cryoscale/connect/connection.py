@@ -33,9 +33,9 @@ class ConnectOptions:
     """Cost of a join across `gap_voxels`."""
     angle_cost: float = 2.0
     """Cost times 1 - cos of the angle between the joining line and a segment's end, at either end."""
-    curvature_cost: float = 0.5
+    curvature_cost: float = 0.25
     """Cost of curvatures that differ by 1 / tangent_voxels."""
-    dearest_join: float = 2.5
+    dearest_join: float = 2.2
     """Joins that cost more are no actions."""
     closing_reward: float = 6.0
     """Reward of the join that returns to the first segment."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cryoscale.connect.connection import ConnectOptions
 from cryoscale.connect.reward import TANGENT_WEIGHT, join_costs, segment_ends
 
-OPTIONS = ConnectOptions(gap_voxels=40.0, tangent_voxels=18, dearest_join=100.0)
+OPTIONS = ConnectOptions(gap_voxels=40.0, tangent_voxels=18, curvature_cost=0.5, dearest_join=100.0)
 
 
 def arc(radius: float, start: float, stop: float) -> NDArray[np.float64]:
@@ -29,7 +29,7 @@ def straight(y: float, x0: float, x1: float) -> NDArray[np.float64]:
 @pytest.mark.parametrize("radius", [25.0, 60.0])
 def test_tangent_and_curvature_of_a_circle(radius: float, grid: bool) -> None:
     line = arc(radius, 0.3, 2.0)
-    point, tangent, curvature = segment_ends([np.rint(line).astype(np.int32) if grid else line], 18)
+    point, tangent, curvature, _ = segment_ends([np.rint(line).astype(np.int32) if grid else line], 18)
     assert np.allclose(point, line[[0, -1]], atol=0.71)
     # Angles grow from +x towards +y: the last end turns that way, the first, walked outwards, the other.
     expected = np.array([[-math.cos(0.3), math.sin(0.3)], [math.cos(2.0), -math.sin(2.0)]])
@@ -39,7 +39,7 @@ def test_tangent_and_curvature_of_a_circle(radius: float, grid: bool) -> None:
 
 def test_the_cost_of_one_join_is_the_formula() -> None:
     a, b = straight(50, 10, 50), arc(30, -2.6, -1.2)
-    point, tangent, curvature = segment_ends([a, b], 18)
+    point, tangent, curvature, _ = segment_ends([a, b], 18)
     cost = join_costs([a, b], [False, False], OPTIONS)
     for first, second in ((1, 2), (1, 3), (0, 2)):
         ab = point[second] - point[first]
@@ -49,7 +49,8 @@ def test_the_cost_of_one_join_is_the_formula() -> None:
         way = ab + TANGENT_WEIGHT * (tangent[first] - tangent[second])
         cos_a = float(np.dot(way, tangent[first]) / np.hypot(*way))
         cos_b = float(np.dot(-way, tangent[second]) / np.hypot(*way))
-        bend = min(1.0, abs(curvature[first] + curvature[second]) * 18)
+        certain = 1 / (1 + 2 * (0.35**2 * 720 / 18**5) / (0.5 / 18) ** 2)
+        bend = min(1.0, certain * abs(curvature[first] + curvature[second]) * 18)
         expected = float(np.hypot(*ab)) / 40 + 2.0 * (2 - cos_a - cos_b) + 0.5 * bend
         assert cost[first, second] == pytest.approx(expected, rel=1e-9)
         assert cost[second, first] == pytest.approx(expected, rel=1e-9)
@@ -81,6 +82,19 @@ def test_each_weight_counts(weight: str) -> None:
     assert without[1, 2] < whole[1, 2] < np.inf
 
 
+def test_the_noise_of_curvature_is_what_scatter_gives_and_short_segments_weigh_little() -> None:
+    rng = np.random.default_rng(0)
+    for n in (10, 18):
+        found = [segment_ends([straight(50, 0, n - 1) + rng.normal(0, 0.35, (n, 1)) * [1, 0]], n) for _ in range(400)]
+        assert np.std([f[2] for f in found]) == pytest.approx(float(found[0][3][0]), rel=0.25)
+    long, bent, short_bent = straight(50, 10, 50), arc(15, -math.pi / 2, 1), arc(15, -math.pi / 2, -0.97)
+    bent, short_bent = (line - line[0] + np.array([50, 53]) for line in (bent, short_bent))
+    plain = replace(OPTIONS, distance_cost=0.0, angle_cost=0.0)
+    cost = join_costs([long, bent, short_bent], [False] * 3, plain)
+    assert cost[1, 2] > 0.3
+    assert cost[1, 4] < 0.1
+
+
 def test_rings_and_an_end_with_itself_are_no_joins_and_a_nearly_closed_arc_is_one() -> None:
     lines = [arc(20, 0, 5.9), arc(8, 0, 6.0)]
     cost = join_costs(lines, [False, True], OPTIONS)
@@ -101,6 +115,6 @@ def test_dear_and_wide_joins_are_no_actions() -> None:
 
 def test_no_segments() -> None:
     assert join_costs([], [], OPTIONS).shape == (0, 0)
-    point, tangent, curvature = segment_ends([], 18)
+    point, tangent, curvature, _ = segment_ends([], 18)
     assert point.shape == tangent.shape == (0, 2)
     assert curvature.shape == (0,)
