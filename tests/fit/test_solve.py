@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
+from cryoscale.fit import solve
 from cryoscale.fit.covariance import KINDS, Kernel, covariance
 from cryoscale.fit.solve import Problem, Solution, padded_size, solve_many
 
@@ -32,6 +33,19 @@ def test_batch_equals_loop_whatever_the_sizes() -> None:
         assert np.allclose(both.alpha, alone.alpha, rtol=1e-9, atol=1e-11)
         assert np.isclose(both.log_evidence, alone.log_evidence, rtol=1e-10)
         assert both.lower_inverse is not None and both.lower_inverse.shape == (len(p.points),) * 2
+
+
+def test_not_a_bit_depends_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = [_problem(n, n) for n in (70, 90, 128, 100, 65)]
+    together = solve_many(problems)
+    monkeypatch.setattr(solve, "HOST_BATCH_BYTES", 1)
+    for p, both in zip(problems[::-1], together[::-1], strict=True):
+        alone = solve_many([p])[0]
+        assert isinstance(both, Solution) and isinstance(alone, Solution)
+        assert both.lower_inverse is not None and alone.lower_inverse is not None
+        assert np.array_equal(both.alpha, alone.alpha) and both.log_evidence == alone.log_evidence
+        assert np.array_equal(both.lower_inverse, alone.lower_inverse)
+        assert not np.triu(both.lower_inverse, 1).any()
 
 
 def test_one_bad_member_does_not_spoil_its_batch() -> None:

@@ -1,0 +1,37 @@
+"""Compiled covariance matrices against array arithmetic, on the host and as a device would compute them."""
+
+import numpy as np
+import pytest
+
+from cryoscale.fit.covariance import KINDS, Kernel, covariance
+from cryoscale.fit.matrix import covariance_triangles
+from cryoscale.fit.solve import _lower_on_device, _lower_on_host
+
+
+def _batch(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Kernel]]:
+    rng = np.random.default_rng(0)
+    kernels = [Kernel(kind, 3.0, 150.0), Kernel(kind, 5.0, 90.0), Kernel(kind, 1.0, 120.0)]
+    return rng.normal(scale=9, size=(3, 64, 3)) + 40, rng.uniform(0.3, 1, (3, 64)), np.array([64, 50, 1]), kernels
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_triangles_against_dense_covariances(kind: str) -> None:
+    points, noise, counts, kernels = _batch(kind)
+    lengths, amplitudes = np.array([k.length for k in kernels]), np.array([k.amplitude for k in kernels])
+    found = covariance_triangles(kind, points, noise, counts, lengths, amplitudes)
+    for member, (n, kernel) in enumerate(zip(counts, kernels, strict=True)):
+        expected = np.eye(64)
+        x = points[member, :n] - 40
+        expected[:n, :n] = covariance(kernel, x, x, np) + np.diag(noise[member, :n] ** 2)
+        # Array arithmetic takes distances from scalar products and loses digits near zero.
+        assert np.abs(np.tril(found[member]) - np.tril(expected)).max() < 1e-6
+        assert found[member].flags.f_contiguous
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_host_and_device_factorise_the_same_matrix(kind: str) -> None:
+    points, noise, counts, kernels = _batch(kind)
+    host = _lower_on_host(points, noise, counts, kernels)
+    device = _lower_on_device(points, noise, counts, kernels)
+    for left, right in zip(host, device, strict=True):
+        assert np.abs(np.tril(left) - right).max() < 1e-6
