@@ -173,7 +173,9 @@ def _trace(mask: _Bools, depth: _Floats, order: _Ints, half: int, lists: _Ints, 
         number += 1
         args = (half, number, owner, passed, mark, stamps, view)
         n, first = _walk(mask, depth, start, start, 0, *args, there)
-        m, _ = _walk(mask, depth, start, there[min(n, 11) - 1], (first + 4) % 8 if first >= 0 else 0, *args, back)
+        m, _ = _walk(
+            mask, depth, start, there[min(n, 2 * half + 1) - 1], (first + 4) % 8 if first >= 0 else 0, *args, back
+        )
         # Pixel by pixel: assigning slices would triple the time to compile.
         for k in range(m - 1, 0, -1):
             lists[end] = back[k]
