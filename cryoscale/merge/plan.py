@@ -308,10 +308,9 @@ def join_unit(task: Task, level: int, box: int) -> Receipt:
 def save_box(task: Task, level: int, number: int, box: Box, **numbers: int) -> Receipt:
     """Write a box and return the receipt."""
     shell, path = box.shell, task.box_path(level, number)
-    growing = {f"growing_{name}": column for name, column in box.growing.columns().items()}
-    closed = {f"closed_{name}": column for name, column in box.closed.columns().items()}
-    edges = np.array(shell.box, np.int64)
-    save_npz(path, box=edges, runs=shell.runs, piece=shell.piece, value=shell.value, code=box.code, **growing, **closed)
+    arrays = {"runs": shell.runs, "piece": shell.piece, "value": shell.value, "code": box.code}
+    edges, tables = np.array(shell.box, np.int64), {"growing": box.growing.rows(), "closed": box.closed.rows()}
+    save_npz(path, box=edges, **arrays, **tables)
     sizes = {"runs": len(shell.runs), "growing": len(box.growing), "closed": len(box.closed), "pieces": len(box.code)}
     return task.receipt([path], **sizes, **numbers)
 
@@ -321,8 +320,7 @@ def _load_open(path: str) -> tuple[Shell, Regions]:
     with np.load(path, allow_pickle=False) as found:
         z0, y0, x0, z1, y1, x1 = (int(n) for n in found["box"])
         shell = Shell((z0, y0, x0, z1, y1, x1), found["runs"], found["piece"], found["value"])
-        names = Regions.__dataclass_fields__
-        return shell, Regions(**{name: found[f"growing_{name}"] for name in names})
+        return shell, Regions.from_rows(found["growing"])
 
 
 def number_unit(task: Task, number: int, low: int, high: int, boxes: tuple[tuple[int, int], ...]) -> Receipt:
@@ -331,14 +329,13 @@ def number_unit(task: Task, number: int, low: int, high: int, boxes: tuple[tuple
     for level, (first, past) in enumerate(boxes):
         for box in range(first, past):
             with np.load(task.box_path(level, box), allow_pickle=False) as found:
-                begin, end = np.searchsorted(found["closed_first_voxel"], (low, high))
-                names = Regions.__dataclass_fields__
-                tables.append(Regions(**{name: found[f"closed_{name}"][begin:end] for name in names}))
+                closed = Regions.from_rows(found["closed"])
+                tables.append(closed.take(np.arange(*np.searchsorted(closed.first_voxel, (low, high)))))
     rank, start, regions = rank_tables(tables)
     first_box = np.array([first for first, _ in boxes], np.int64)
     before = np.cumsum([0, *(past - first for first, past in boxes)], dtype=np.int64)
     path = task.path(f"ranks/{number:06d}.npz")
-    save_npz(path, rank=rank, start=start, first_box=first_box, before=before, **regions.columns())
+    save_npz(path, rank=rank, start=start, first_box=first_box, before=before, regions=regions.rows())
     return task.receipt([path], count=len(regions), voxels=int(regions.voxels.sum()))
 
 
@@ -384,8 +381,7 @@ def table_unit(task: Task, ranges: int) -> Receipt:
 
 def _column(path: str, name: str) -> NDArray[np.int64]:
     with np.load(path, allow_pickle=False) as found:
-        column: NDArray[np.int64] = found[name]
-    return column
+        return Regions.from_rows(found["regions"]).columns()[name]
 
 
 def paint_unit(task: Task, region: Region, place: Place) -> Receipt:

@@ -60,6 +60,15 @@ class Regions:
             "value": self.value,
         }
 
+    def rows(self) -> NDArray[np.int64]:
+        """Return the table as one array, (n, 12), the columns side by side in the order of the fields."""
+        return np.column_stack(list(self.columns().values()))
+
+    @staticmethod
+    def from_rows(rows: NDArray[np.int64]) -> Regions:
+        """Return the table that `rows` gave."""
+        return Regions(rows[:, 0], rows[:, 1:7], rows[:, 7:10], rows[:, 10], rows[:, 11])
+
 
 def _blank(count: int) -> Regions:
     """Return a table from which boxes, minima and sums can start."""
