@@ -308,7 +308,7 @@ def join_unit(task: Task, level: int, box: int) -> Receipt:
 def save_box(task: Task, level: int, number: int, box: Box, **numbers: int) -> Receipt:
     """Write a box and return the receipt."""
     shell, path = box.shell, task.box_path(level, number)
-    arrays = {"runs": shell.runs, "piece": shell.piece, "value": shell.value, "code": box.code}
+    arrays: dict[str, NDArray[Any]] = {"runs": shell.runs, "piece": shell.piece, "value": shell.value, "code": box.code}
     edges, tables = np.array(shell.box, np.int64), {"growing": box.growing.rows(), "closed": box.closed.rows()}
     save_npz(path, box=edges, **arrays, **tables)
     sizes = {"runs": len(shell.runs), "growing": len(box.growing), "closed": len(box.closed), "pieces": len(box.code)}
