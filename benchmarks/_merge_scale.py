@@ -1,11 +1,11 @@
 """Memory and time of merging against the size of the volume and the number of pieces.
 
-Streams: stores of 0.25, 1 and 4 gigavoxels, about 3 % membrane-like foreground, every chunk cut at random from one
-generated volume. Each is numbered and painted into another store by one process, whose highest resident memory is read
-at its end (VmHWM, all of it: interpreter, libraries, compiled code and caches).
+Streams: stores of 0.25, 1 and 4 gigavoxels, 2.7 % membrane-like foreground, every chunk a block of one generated
+volume, chosen, turned and mirrored at random. Each is numbered and painted into another store by one process, whose
+highest resident memory is read at its end (VmHWM, all of it: interpreter, libraries, compiled code and caches).
 
 Tree: 10^5, 10^6 and 10^7 pieces in up to 32 x 32 x 32 blocks (95 232 faces between them) with synthetic edges: each
-face carries 40 pairs of voxels that touch, each block deals its 240 voxels at faces to 220 pieces at random, and 85
+face carries 60 pairs of voxels that touch, each block deals its 360 voxels at faces to 330 pieces at random, and 90
 pieces lie inside. What comes out is one huge region through all blocks and many small ones. The units of the plan run
 one after the other on files, as they would on a cluster; the peak of a unit is its highest resident memory beyond what
 the process had before it. The number of regions is checked against SciPy's connected components of the edge list.
@@ -50,23 +50,23 @@ STREAMS: dict[str, list[Triple]] = {
 TREES = {"small": [4], "medium": [7, 15], "full": [7, 15, 32]}
 """Blocks along each axis."""
 CHUNK = (128, 128, 128)
-PAIRS, PIECES_AT_FACES, PIECES_INSIDE, EDGE = 40, 220, 85, 64
+PAIRS, PIECES_AT_FACES, PIECES_INSIDE, EDGE = 60, 330, 90, 64
 SIDES = [(axis, side) for axis in range(3) for side in (0, 1)]
 
 
 # --------------------------------------------------------------------------------------------------------- streams
 
 
-def write_store(path: Path, shape: Triple, tile: NDArray[np.bool_], seed: int = 0) -> int:
-    """Fill a store with one tile, shifted at random for every chunk; return the number of foreground voxels."""
+def write_store(path: Path, shape: Triple, volume: NDArray[np.bool_], seed: int = 0) -> int:
+    """Fill a store with blocks of a volume at random; return the number of foreground voxels."""
     import zarr
 
-    rng, voxels, room = np.random.default_rng(seed), 0, tile.shape[0] - CHUNK[0]
+    rng, voxels, choice = np.random.default_rng(seed), 0, blocks(volume.shape, CHUNK)
     store = zarr.create_array(store=str(path), shape=shape, chunks=CHUNK, dtype=bool)
     for region in blocks(shape, CHUNK):
-        corner = rng.integers(0, room + 1, 3)
-        part = tile[tuple(slice(c, c + n) for c, n in zip(corner, region.shape, strict=True))]
-        store[region.slices] = part
+        part = volume[choice[rng.integers(len(choice))].slices].transpose(rng.permutation(3))
+        part = part[tuple(slice(None, None, step) for step in rng.choice((-1, 1), 3))]
+        store[region.slices] = part[tuple(slice(n) for n in region.shape)]
         voxels += int(np.count_nonzero(part))
     return voxels
 
@@ -252,11 +252,11 @@ def _child(*arguments: str) -> dict[str, Any]:
     return answer
 
 
-def _streams(size: str, tile: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
+def _streams(size: str, volume: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
     for shape in STREAMS[size]:
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "mask.zarr", Path(folder) / "labels.zarr"
-            foreground = write_store(source, shape, tile)
+            foreground = write_store(source, shape, volume)
             result = _child("stream", str(source), str(target))
         share = foreground / math.prod(shape)
         yield {"what": "stream", "shape": list(shape), "foreground": share, "foreground_voxels": foreground, **result}
@@ -272,10 +272,10 @@ def _trees(size: str) -> Iterator[dict[str, Any]]:
         yield {"what": "tree", "blocks": grid**3, "expected_regions": expected_regions(grid), **result}
 
 
-def scale_rows(size: str, tile: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Measure streams and trees; `tile` is a cube, from which chunks are cut at random."""
+def scale_rows(size: str, volume: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Measure streams and trees; `volume` is what the stores are made of, in whole chunks."""
     rows = []
-    for row in itertools.chain(_streams(size, tile), _trees(size)):
+    for row in itertools.chain(_streams(size, volume), _trees(size)):
         rows.append(row)
         print(f"  {row['what']} {row.get('shape', row.get('blocks'))}: {row.get('error', 'done')}", file=sys.stderr)
     return rows

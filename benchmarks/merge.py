@@ -296,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result["speed"] = speed_rows(options.size, max(1, options.repeats))
         print(speed_table(options.size, result["speed"]), end="\n\n")
     if options.part in ("scale", "all"):
-        result["scale"] = scale_rows(options.size, membrane_mask((256, 256, 256)))
+        result["scale"] = scale_rows(options.size, membrane_mask(SIZES["full"]))
         print(scale_table(result["scale"]), end="\n\n")
     if options.part in ("quality", "all"):
         from benchmarks._grouping import print_quality, quality_rows
