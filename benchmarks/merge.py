@@ -301,7 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.part in ("quality", "all"):
         from benchmarks._grouping import print_quality, quality_rows
 
-        result["quality"] = quality_rows(options.size)
+        result["quality"] = quality_rows("small" if options.size == "small" else "full")
         print_quality(result["quality"])
     write_json(options.json, result)
     rows = [*result.get("speed", []), *result.get("scale", [])]

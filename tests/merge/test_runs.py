@@ -1,11 +1,15 @@
 """Runs against the voxels."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cryoscale.merge.runs import find_runs, paint_runs
-from cryoscale.merge.unionfind import flatten, join_pairs
-from tests.merge.shapes import SHAPES
+from cryoscale.merge.runs import Room, find_runs, paint_runs
+from cryoscale.merge.unionfind import flatten, join_pairs, number_trees
+from tests.merge.shapes import SHAPES, random_mask, shells
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -43,3 +47,45 @@ def test_roots_are_the_smallest_members_in_any_order():
     for root in np.unique(forests[0]):
         assert np.flatnonzero(forests[0] == root)[0] == root
     assert (forests[0][pairs[:, 0]] == forests[0][pairs[:, 1]]).all()
+
+
+def painted_in_its_own_room(mask):
+    """Labels 1, 2, ... of all runs, whose tables live in the labels until they are painted."""
+    labels = np.empty(mask.shape, np.int32)
+    room = Room(labels)
+    runs = find_runs(mask, room=room)
+    label = room.take(runs.start.size, np.int32)
+    label[:] = np.arange(1, label.size + 1)
+    return paint_runs(runs, label, labels, room), room
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(1, 20)] * 3), st.sampled_from([0.0, 0.01, 0.05, 0.3, 1.0]))
+def test_runs_may_live_in_the_labels_until_they_are_painted(seed, shape, density):
+    mask = random_mask(seed, shape, density)
+    runs = find_runs(mask)
+    wanted = paint_runs(runs, np.arange(1, runs.start.size + 1, dtype=np.int32))
+    labels, room = painted_in_its_own_room(mask)
+    np.testing.assert_array_equal(labels, wanted)
+    assert room.used <= labels.size // 4
+
+
+def test_a_membrane_takes_no_memory_beyond_its_labels():
+    mask = shells(0, (64, 96, 128), count=6)
+    painted_in_its_own_room(mask)
+    tracemalloc.start()
+    _, room = painted_in_its_own_room(mask)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert room.used * 4 > 0.1 * mask.size and peak < 4.3 * mask.size
+
+
+def test_trees_are_numbered_in_the_order_of_their_roots():
+    parent = np.array([0, 0, 2, 1, 2, 5, 4], np.int32)
+    assert number_trees(parent) == 3
+    assert parent.tolist() == [1, 1, 2, 1, 2, 3, 2]
+
+
+def test_neighbours_beyond_the_distance_are_runs_of_their_own():
+    runs = find_runs(np.array([[[4, 4, 0, 5]]]), single_voxels=True)
+    assert runs.start.tolist() == [0, 1, 3] and runs.stop.tolist() == [1, 2, 4] and runs.value.size == 0
