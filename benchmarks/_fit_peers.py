@@ -6,7 +6,9 @@ of outliers ruin them all. Peers that are not installed give None; nothing of th
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -41,6 +43,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 Field = Callable[[Array], Array]
+PACKAGES = ("gpytorch", "pymeshlab", "scikit-learn", "scipy")
 ALPHA = 1.2
 JITTER = 1e-4
 POISSON_DEPTH = 7
@@ -53,6 +56,15 @@ def optional(name: str) -> ModuleType | None:
         return importlib.import_module(name)
     except ImportError:
         return None
+
+
+def peer_versions() -> dict[str, str]:
+    """Return the versions of the peers that are installed."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def paper_field(prepared: Prepared) -> Field:

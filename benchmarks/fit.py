@@ -32,6 +32,7 @@ from benchmarks import (
     _fit_real,
     _fit_speed,
 )
+from benchmarks._fit_peers import peer_versions
 from benchmarks._machine import machine
 
 Result = dict[str, Any]
@@ -103,7 +104,8 @@ def main(argv: Sequence[str]) -> int:
         seconds = time.process_time() - start
         print(f"({seconds:.0f} processor seconds)\n", flush=True)
         if options.json:
-            _keep(options.json, part, {"size": options.size, "processor_s": seconds, "machine": machine(), **found})
+            where = {"machine": machine(), "peers": peer_versions()}
+            _keep(options.json, part, {"size": options.size, "processor_s": seconds, **where, **found})
     for path in _fit_pictures.draw(options.pictures) if options.pictures else []:
         print(path)
     return 0
