@@ -1,11 +1,16 @@
 r"""Which prior: kernel, length, amplitude, prior mean and noise, chosen by the marginal likelihood.
 
-    log p(y | theta) = -1/2 y^T (K + D)^-1 y - 1/2 log |K + D| - n/2 log 2 pi,      y = values - m(x)
+    log p(y | theta) = -1/2 y^T C^-1 y - 1/2 log |C| - n/2 log 2 pi,      y = values - m(x),  C = K + T T^T + N
 
 Candidates: the cubic with R = 1.5 x the diagonal of the box of everything, and Matern 5/2 with lengths of 1, 2 and 4
 radii, each with amplitudes of 0.3, 1 and 3 radii and prior mean 0; the same with an ellipsoid as the prior mean and
-amplitudes of 0.05 to 1 radius. They are ranked on a subset of the constraints, the best few are judged on all of them,
-and the winner's noise is then scaled within [0.5, 2]. A choice that ends at such a bound says so.
+amplitudes of 0.05 to 1 radius. The ellipsoid's 9 parameters are unknowns with broad priors: T are the changes of its
+distance with them (see `ellipsoid`), so that the posterior knows how badly caps that nobody saw hold an axis.
+
+N has s_i s_j (0.1 [i = j] + 0.9 exp(-r_ij / reach)) for surface points, s_i their measured noise, and is diagonal for
+pairs. Candidates are ranked on a subset of the constraints, the best few are judged on all of them, and the winner's
+amplitude is then refined and its noise scaled within [1, 2]: the evidence may raise the measured noise, never lower it.
+A choice that ends at the upper bound says so.
 """
 
 from __future__ import annotations
@@ -26,11 +31,14 @@ __all__ = ["Hypothesis", "Task", "candidates", "choose", "problem_of"]
 SCREENED = 256
 """Constraints on which all candidates are ranked."""
 FINALISTS = 3
-NOISE_SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)
+NOISE_SCALES = (1.0, 1.4, 2.0)
+FINER_AMPLITUDES = (0.4, 0.55, 0.75, 1.0, 1.3)
 PLAIN_AMPLITUDES = (0.3, 1.0, 3.0)
 ELLIPSOID_AMPLITUDES = (0.05, 0.15, 0.4, 1.0)
 MATERN_LENGTHS = (1.0, 2.0, 4.0)
 BOX_FACTOR = 1.5
+SHARED = 0.9
+"""Share of a control point's noise that its neighbours have in common with it, at no distance."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class Hypothesis:
     ellipsoid: Ellipsoid | None
     """The prior mean; None is zero."""
     noise_scale: float = 1.0
+    """Factor on the measured noise of surface points."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +66,18 @@ class Task:
 
 def problem_of(constraints: Constraints, hypothesis: Hypothesis) -> Problem:
     """Return the linear problem of one hypothesis."""
-    prior = hypothesis.ellipsoid.distance(constraints.points) if hypothesis.ellipsoid else 0.0
-    noise = constraints.noise * hypothesis.noise_scale
-    return Problem(constraints.points, constraints.values - prior, noise, hypothesis.kernel)
+    noise, shared = constraints.noise.copy(), None
+    on = slice(constraints.surface)
+    noise[on] *= hypothesis.noise_scale
+    if constraints.reach > 0:
+        shared = np.zeros(len(noise))
+        shared[on] = SHARED**0.5 * noise[on]
+        noise[on] *= (1 - SHARED) ** 0.5
+    values, trend, ellipsoid = constraints.values, None, hypothesis.ellipsoid
+    if ellipsoid is not None:
+        values = values - ellipsoid.distance(constraints.points)
+        trend = ellipsoid.trend(constraints.points)
+    return Problem(constraints.points, values, noise, hypothesis.kernel, trend, shared, constraints.reach)
 
 
 def candidates(task: Task) -> list[Hypothesis]:
@@ -94,7 +112,7 @@ def choose(
     small = [subset(task.constraints, SCREENED, seed) for task in tasks]
     ranked = _compare(small, [candidates(task) for task in tasks], xp)
     full = _compare([t.constraints for t in tasks], [[h for h, _ in r[:FINALISTS]] for r in ranked], xp)
-    scaled = [[replace(r[0][0], noise_scale=s) for s in NOISE_SCALES] if r else [] for r in full]
+    scaled = [_refined(r[0][0]) if r else [] for r in full]
     noisy = _compare(small, scaled, xp)
     last = _compare([t.constraints for t in tasks], [[h for h, _ in r[:1]] for r in noisy], xp)
     out: list[tuple[Hypothesis, float] | np.linalg.LinAlgError] = []
@@ -102,6 +120,12 @@ def choose(
         both = sorted([*first, *second], key=lambda item: -item[1])
         out.append(both[0] if both else np.linalg.LinAlgError("no candidate covariance is positive definite"))
     return out
+
+
+def _refined(best: Hypothesis) -> list[Hypothesis]:
+    """List hypotheses around the best one."""
+    kernels = [replace(best.kernel, amplitude=finer * best.kernel.amplitude) for finer in FINER_AMPLITUDES]
+    return [replace(best, kernel=kernel, noise_scale=scale) for kernel in kernels for scale in NOISE_SCALES]
 
 
 def _compare(

@@ -1,7 +1,11 @@
-r"""What the field must be where: zero at control points, signed distances beside them.
+r"""What the field must be where: about zero at control points, signed distances beside them.
 
-    f(p_i) = 0         with noise sd 1 voxel / sqrt(min(w_i, 9)),   w_i the raw points merged into p_i
-    f(p_i +- h n_i) = +-h   with noise sd h / 4,   h = min(8 voxels, 0.35 radius)
+    f(p_i) = b_i            with the noise measured at p_i (see `noise`), shared by neighbours as exp(-r / 0.45 cell)
+    f(p_i +- h n_i) = +-h + b_i   with noise sd h / 4,   h = min(8 voxels, 0.35 radius)
+
+b_i is how far outward of the surface p_i is expected (see `systematic`), 0 where nothing is known. Noise is shared
+because control points a cell apart are made from common raw points; cells that a sheet just touches lie nearer still,
+and would say the same thing twice.
 
 for every control point and about one pair per three of them. A pair that comes nearer to another sheet than to its own
 is shortened until it does not. The pairs give the field its sign and its slope, so that its values are distances, and
@@ -24,7 +28,8 @@ PAIR_SHARE = 0.35
 SHORTEST_PAIR = 1.5
 PAIR_NOISE = 0.25
 """Noise of a pair's value over its length: sd 2 at 8 voxels."""
-MOST_MERGED = 9.0
+SHARED_CELLS = 0.45
+"""Distance over which control points share their noise, over their own distance."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +40,31 @@ class Constraints:
     values: Array
     noise: Array
     surface: int
+    reach: float = 0.0
+    """Distance over which the noise of surface points is shared, in voxels; 0 where every point errs alone."""
 
 
-def signed_pairs(points: Array, weights: Array, normals: Array, *, radius: float, spacing: float) -> Constraints:
+def signed_pairs(
+    points: Array, noise: Array, normals: Array, *, radius: float, spacing: float, shift: Array | None = None
+) -> Constraints:
     """Build the constraints of one membrane.
 
     Parameters
     ----------
-    points, weights, normals
-        Control points (m, 3), raw points each stands for (m,), oriented unit normals (m, 3).
+    points, noise, normals
+        Control points (m, 3), the standard deviations (m,) of their positions, oriented unit normals (m, 3).
     radius
         Size of the object, in voxels.
     spacing
         Typical distance between control points: pairs sit about 1.7 times as far apart.
+    shift
+        (m,) how far outward of the surface the control points are expected.
     """
     chosen = _spread(points, 1.73 * spacing)
     reach = min(LONGEST_PAIR, PAIR_SHARE * radius)
     tree = cKDTree(points)
-    places, values = [], []
+    outward = np.zeros(len(points)) if shift is None else shift
+    places, values, owners = [], [], []
     for side in (1.0, -1.0):
         length = np.full(len(chosen), reach)
         for _ in range(8):
@@ -64,10 +76,14 @@ def signed_pairs(points: Array, weights: Array, normals: Array, *, radius: float
         fine = length >= min(SHORTEST_PAIR, reach)
         places.append(place[fine])
         values.append(side * length[fine])
+        owners.append(chosen[fine])
     value = np.concatenate(values)
-    noise = np.concatenate([1 / np.sqrt(np.clip(weights, 1, MOST_MERGED)), PAIR_NOISE * np.abs(value)])
     return Constraints(
-        np.concatenate([points, *places]), np.concatenate([np.zeros(len(points)), value]), noise, len(points)
+        np.concatenate([points, *places]),
+        np.concatenate([outward, value + outward[np.concatenate(owners)]]),
+        np.concatenate([noise, PAIR_NOISE * np.abs(value)]),
+        len(points),
+        SHARED_CELLS * spacing,
     )
 
 
@@ -86,6 +102,7 @@ def subset(constraints: Constraints, most: int, seed: int) -> Constraints:
         constraints.values[keep],
         constraints.noise[keep],
         int((keep < constraints.surface).sum()),
+        constraints.reach,
     )
 
 

@@ -6,7 +6,8 @@ With c the centre and M the symmetric matrix whose eigenvalues are 1 / axis^2, g
 
 the first-order (Sampson) signed distance, negative inside, exact on the surface and on spheres. The fit minimises a
 soft-L1 loss of d over the points, with a weak prior that holds the logarithms of the axes together: caps that the
-missing wedge took away leave one axis nearly free.
+missing wedge took away leave one axis nearly free. What that freedom means for the surface is told by `trend`, the
+change of d with each of the 9 parameters.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ Array = NDArray[np.float64]
 FIT_POINTS = 400
 LOG_AXIS_SD = 0.5
 """Prior standard deviation of an axis' logarithm about the mean of the three."""
+CENTRE_SD = 0.3
+"""Prior standard deviation of the centre's coordinates, over the radius."""
+STRETCH_SD = 0.6
+"""Prior standard deviation of the elements of the stretch: 0.3 for the logarithm of an axis."""
+TREND_STEP = 1e-4
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,45 @@ class Ellipsoid:
         curve = slope @ self.matrix
         gradient = ((2 * g - 1) / (p * g))[:, None] * slope - (value / (p * p))[:, None] * curve
         return value, gradient
+
+    def distance_hessian(self, q: Array) -> Array:
+        """Return the Hessian (m, 3, 3) of the signed distance at places (m, 3)."""
+        x = q - self.centre
+        x = np.where((x * x).sum(1, keepdims=True) > 1e-18, x, 1e-9)
+        u = x @ self.matrix
+        v = u @ self.matrix
+        p = np.linalg.norm(u, axis=1)[:, None, None]
+        g = np.sqrt((x * u).sum(1))[:, None, None]
+        value = g * g - g
+        slope = (2 - 1 / g) * u[:, :, None]
+        lean = v[:, :, None] / p
+        bend = (2 - 1 / g) * self.matrix + u[:, :, None] * u[:, None, :] / g**3
+        turn = (self.matrix @ self.matrix) / p - lean * np.swapaxes(lean, 1, 2) / p
+        cross = slope * np.swapaxes(lean, 1, 2)
+        cross = cross + np.swapaxes(cross, 1, 2)
+        return np.asarray(bend / p - (cross + value * turn) / p**2 + 2 * value * lean * np.swapaxes(lean, 1, 2) / p**3)
+
+    def moved(self, change: Array) -> Ellipsoid:
+        """Return the ellipsoid with its 9 parameters changed, in units of their prior standard deviations.
+
+        The first three move the centre, the others are the upper triangle of a symmetric S: M' = M^1/2 exp(S) M^1/2.
+        """
+        values, vectors = np.linalg.eigh(self.matrix)
+        root = (vectors * np.sqrt(values)) @ vectors.T
+        stretch = np.zeros((3, 3))
+        stretch[np.triu_indices(3)] = change[3:] * STRETCH_SD
+        stretch = np.where(np.eye(3) > 0, stretch, (stretch + stretch.T) / 2**0.5)
+        powers, turned = np.linalg.eigh(stretch)
+        matrix = root @ ((turned * np.exp(np.clip(powers, -8, 8))) @ turned.T) @ root
+        matrix = (matrix + matrix.T) / 2
+        return Ellipsoid(
+            self.centre + change[:3] * CENTRE_SD * self.radius, matrix, np.linalg.eigvalsh(matrix)[::-1] ** -0.5
+        )
+
+    def trend(self, q: Array) -> Array:
+        """Return the change of the distance (m, 9) at places (m, 3) with each parameter, times its prior sd."""
+        steps = TREND_STEP * np.eye(9)
+        return np.stack([(self.moved(s).distance(q) - self.moved(-s).distance(q)) / (2 * TREND_STEP) for s in steps], 1)
 
 
 def fit_ellipsoid(points: Array, *, weights: Array | None = None) -> tuple[Ellipsoid, float]:

@@ -118,11 +118,14 @@ def field(kernel: Kernel, points: Array, alpha: Array, q: Array) -> Array:
     return field_gradient(kernel, points, alpha, q)[0]
 
 
-def variance(kernel: Kernel, points: Array, lower_inverse: Array, q: Array) -> Array:
+def variance(
+    kernel: Kernel, points: Array, lower_inverse: Array, q: Array, trends: tuple[Array, Array] | None = None
+) -> Array:
     """Return the posterior variance (m,) at places (m, 3), never negative.
 
     ``lower_inverse`` is L^-1 (n, n), lower triangular. Single precision there gives single-precision products: the
-    error is then about 1e-6 of K(0), which is enough for a standard deviation that is shown.
+    error is then about 1e-6 of K(0), which is enough for a standard deviation that is shown. ``trends`` are the prior
+    mean's basis functions at the constraints (n, k) and at q (m, k), each times the prior sd of its coefficient.
     """
     columns = np.ascontiguousarray(points.T)
     result = np.empty(len(q))
@@ -131,7 +134,12 @@ def variance(kernel: Kernel, points: Array, lower_inverse: Array, q: Array) -> A
         tile = places[start : start + TILE]
         cross = np.empty((len(tile), len(points)), lower_inverse.dtype)
         _covariances(columns, tile, kernel.kind == "cubic", kernel.length, cross)
+        if trends is not None:
+            cross += trends[1][start : start + TILE] @ trends[0].T / kernel.amplitude**2
         reach = cross @ lower_inverse.T
         reach *= kernel.amplitude
         result[start : start + TILE] = 1.0 - np.einsum("ij,ij->i", reach, reach, dtype=np.float64)
-    return np.maximum(result * kernel.amplitude**2, 0.0)
+    result *= kernel.amplitude**2
+    if trends is not None:
+        result += (trends[1] ** 2).sum(1)
+    return np.maximum(result, 0.0)

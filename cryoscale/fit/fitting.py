@@ -6,6 +6,9 @@ The paper (Zhou et al., J. Comput. Sci. 66 (2023) 101904, section 5.2) anchors t
 pushed outward from it. Pairs of signed distances along oriented normals serve every shape, open sheets too, and the
 evidence decides between a zero and an ellipsoidal prior mean. After a first solution every control point's noise is
 widened by its residual as a Student-t likelihood would (4 degrees of freedom), and the field is solved once more.
+Three things make the stated uncertainty true: noise measured from the points' own scatter (`noise`), a posterior that
+is scaled until blocks of points left out are as far off as it says (`calibrate`), and what all points of a
+segmentation have wrong in common (`systematic`).
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.fit.choose import Hypothesis, Task, choose, problem_of
-from cryoscale.fit.constraints import Constraints
+from cryoscale.fit import evaluate
+from cryoscale.fit.calibrate import BLOCK_CELLS, block_scale
+from cryoscale.fit.choose import NOISE_SCALES, Hypothesis, Task, choose, problem_of
+from cryoscale.fit.constraints import SHARED_CELLS, Constraints
 from cryoscale.fit.covariance import KINDS
 from cryoscale.fit.model import Model, Patch
 from cryoscale.fit.patches import OVERLAP, split
@@ -195,20 +200,37 @@ def _solve(
         if isinstance(choice, np.linalg.LinAlgError) or failed:
             models.append(choice if isinstance(choice, np.linalg.LinAlgError) else failed[0])
             continue
-        models.append(Model(tuple(_patch(robust[i], choice[0], second[i], flat[i][1]) for i in rows), OVERLAP))
+        patches = tuple(_patch(robust[i], choice[0], second[i], flat[i][1]) for i in rows)
+        models.append(Model(patches, OVERLAP, _scale(patches[_middle(pieces[number])])))
     return models
+
+
+def _scale(patch: Patch) -> float:
+    """Return the calibration of a membrane's uncertainty, from one of its patches."""
+    constraints = patch.constraints
+    radius = BLOCK_CELLS * constraints.reach / SHARED_CELLS
+    return block_scale(constraints.points, constraints.surface, patch.alpha, patch.triangle(), radius=radius)
 
 
 def _patch(
     constraints: Constraints, hypothesis: Hypothesis, solution: Any, part: tuple[Constraints, Array, Array]
 ) -> Patch:
-    return Patch(constraints, hypothesis, solution.alpha, part[1], part[2], solution.lower_inverse)
+    change = None
+    if hypothesis.ellipsoid is not None:
+        change = hypothesis.ellipsoid.trend(constraints.points).T @ solution.alpha
+    return Patch(constraints, hypothesis, solution.alpha, part[1], part[2], solution.lower_inverse, change)
 
 
 def _student(constraints: Constraints, hypothesis: Hypothesis, solution: Solution) -> Constraints:
-    """Return the constraints with each noise widened by its residual: D alpha = y - m - f at the constraints."""
-    noise = constraints.noise * hypothesis.noise_scale
-    residual = solution.alpha * noise
+    """Return the constraints with each noise widened by its residual y - m - f."""
+    problem = problem_of(constraints, hypothesis)
+    x = constraints.points
+    residual = problem.targets - evaluate.field(hypothesis.kernel, x, solution.alpha, x)
+    if problem.trend is not None:
+        residual -= problem.trend @ (problem.trend.T @ solution.alpha)
+    noise = constraints.noise.copy()
+    noise[: constraints.surface] *= hypothesis.noise_scale
+    residual /= noise
     return replace(constraints, noise=constraints.noise * np.sqrt((STUDENT + residual**2) / (STUDENT + 1)))
 
 
@@ -246,18 +268,23 @@ def _finish(
         prepared.limit,
         prepared.radius,
         _summary(prepared, choice, model, verdict),
+        prepared.systematic,
     )
 
 
 def _summary(prepared: Prepared, choice: tuple[Hypothesis, float], model: Model, verdict: Any) -> dict[str, Any]:
     hypothesis, evidence = choice
     kernel = hypothesis.kernel
+    noise = prepared.constraints.noise[: prepared.constraints.surface]
     return {
         "kernel": kernel.kind,
         "amplitude": kernel.amplitude * prepared.unit,
         "length": kernel.length * prepared.unit,
-        "noise": hypothesis.noise_scale * prepared.unit,
-        "noise_at_bound": hypothesis.noise_scale in (0.5, 2.0),
+        "noise": hypothesis.noise_scale * float(np.median(noise)) * prepared.unit,
+        "noise_at_bound": hypothesis.noise_scale == NOISE_SCALES[-1],
+        "common_noise": prepared.systematic.share,
+        "outward_shift_removed": prepared.systematic.outward and prepared.systematic.share > 0,
+        "sd_scale": model.scale,
         "log_evidence": evidence,
         "ellipsoid": hypothesis.ellipsoid is not None,
         "control_points": prepared.constraints.surface,

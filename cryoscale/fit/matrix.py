@@ -1,6 +1,8 @@
 r"""Covariance matrices of a batch in one compiled loop, each entry computed once and nothing held beside the result.
 
-    C_ij = K(x_i, x_j) + [i = j] noise_i^2,     i <= j < count;     identity beyond a member's count
+    C_ij = K(x_i, x_j) + [i = j] noise_i^2 + t_i . t_j + s_i s_j exp(-r_ij / reach),     i <= j < count
+
+and the identity beyond a member's count; t are the prior mean's basis functions, s the noise that neighbours share.
 
 Only one triangle is written, the one LAPACK's Cholesky reads. Array arithmetic would make eight temporaries of the
 same size, and the time would go into fetching their memory.
@@ -23,7 +25,18 @@ Array = NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _fill(x: Any, noise: Any, count: int, cubic: bool, length: float, variance: float, out: Any) -> None:
+def _fill(
+    x: Any,
+    noise: Any,
+    trend: Any,
+    shared: Any,
+    reach: float,
+    count: int,
+    cubic: bool,
+    length: float,
+    variance: float,
+    out: Any,
+) -> None:
     c = math.sqrt(5.0) / length
     for i in range(count):
         for j in range(i, count):
@@ -34,7 +47,11 @@ def _fill(x: Any, noise: Any, count: int, cubic: bool, length: float, variance: 
                 out[i, j] = variance * (1.0 - t * t * (3.0 - 2.0 * t))
             else:
                 out[i, j] = variance * (1.0 + c * r + c * r * c * r / 3.0) * _decay(c * r)
-        out[i, i] = variance + noise[i] * noise[i]
+            if shared.shape[0]:
+                out[i, j] += shared[i] * shared[j] * _decay(r / reach)
+            for k in range(trend.shape[0]):
+                out[i, j] += trend[k, i] * trend[k, j]
+        out[i, i] += noise[i] * noise[i]
         out[i, count:] = 0.0
     for i in range(count, out.shape[0]):
         out[i, i:] = 0.0
@@ -42,7 +59,16 @@ def _fill(x: Any, noise: Any, count: int, cubic: bool, length: float, variance: 
 
 
 def covariance_triangles(
-    kind: str, points: Array, noise: Array, counts: NDArray[np.int64], lengths: Array, amplitudes: Array
+    kind: str,
+    points: Array,
+    noise: Array,
+    counts: NDArray[np.int64],
+    lengths: Array,
+    amplitudes: Array,
+    *,
+    trend: Array | None = None,
+    shared: Array | None = None,
+    reach: Array | None = None,
 ) -> Array:
     """Return covariance matrices with noise (b, n, n) whose lower triangles are defined, ready for LAPACK.
 
@@ -54,6 +80,8 @@ def covariance_triangles(
         (b, n, 3) and (b, n), padded.
     counts, lengths, amplitudes
         (b,) members' true sizes and their kernels' parameters.
+    trend, shared, reach
+        (b, n, k), (b, n) and (b,), or None.
 
     Returns
     -------
@@ -64,5 +92,8 @@ def covariance_triangles(
     for member, matrix in enumerate(out):
         columns = np.ascontiguousarray(points[member].T)
         variance = float(amplitudes[member]) ** 2
-        _fill(columns, noise[member], int(counts[member]), kind == "cubic", float(lengths[member]), variance, matrix)
+        basis = np.zeros((0, 0)) if trend is None else np.ascontiguousarray(trend[member].T)
+        common, far = (np.zeros(0), 1.0) if shared is None or reach is None else (shared[member], float(reach[member]))
+        form = (kind == "cubic", float(lengths[member]), variance)
+        _fill(columns, noise[member], basis, common, far, int(counts[member]), *form, matrix)
     return out.swapaxes(1, 2)

@@ -3,13 +3,16 @@ r"""The fitted field: one Gaussian process, or several overlapping ones blended 
     f(q) = sum_p w_p(q) f_p(q) / sum_p w_p(q)
     w_p(q) = prod over axes of smooth(1 - (distance of q to box p) / overlap)
 
-with smooth(t) = t^2 (3 - 2 t) on [0, 1]. Inside its own box a patch has weight 1 before the division, and none beyond
-the overlap. The variance of the blend is taken as the blend of the variances: the patches share their data near a
-seam, so their errors are nearly the same error.
+with smooth(t) = t^3 (10 - 15 t + 6 t^2) on [0, 1], twice differentiable. Inside its own box a patch has weight 1 before
+the division, and none beyond the overlap. The variance of the blend is taken as the blend of the variances: the
+patches share their data near a seam, so their errors are nearly the same error. With an ellipsoid as the prior mean, m
+is its distance plus the change of that distance with its 9 parameters, to first order: the parameters are unknowns of
+the same Gaussian process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +21,15 @@ from numpy.typing import NDArray
 from cryoscale.fit import evaluate
 from cryoscale.fit.choose import Hypothesis, problem_of
 from cryoscale.fit.constraints import Constraints
+from cryoscale.fit.covariance import covariance
+from cryoscale.fit.hessian import field_hessian
 from cryoscale.fit.solve import Solution, solve_many
 
 __all__ = ["Model", "Patch"]
 
 Array = NDArray[np.float64]
+FIRST_ORDER = 1e-4
+"""Step of the ellipsoid along its change: the prior mean is linear in its parameters."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Patch:
     """(3,) corners of its own box, in voxels; infinite for a single patch."""
     lower_inverse: Array | None = None
     """L^-1, or None: computed again when a variance is asked for."""
+    change: Array | None = None
+    """(9,) posterior mean of the ellipsoid's parameters, in their prior sds; the mean follows it to first order."""
 
     def value_gradient(self, q: Array) -> tuple[Array, Array]:
         """Return the posterior mean (m,) and its gradient (m, 3)."""
@@ -44,10 +53,50 @@ class Patch:
         if self.hypothesis.ellipsoid is None:
             return f, g
         m, dm = self.hypothesis.ellipsoid.distance_gradient(q)
+        if self.change is not None:
+            moved, turned = self.hypothesis.ellipsoid.moved(FIRST_ORDER * self.change).distance_gradient(q)
+            return f + m + (moved - m) / FIRST_ORDER, g + dm + (turned - dm) / FIRST_ORDER
         return f + m, g + dm
+
+    def hessian(self, q: Array) -> Array:
+        """Return the Hessian (m, 3, 3) of the posterior mean."""
+        out = field_hessian(self.hypothesis.kernel, self.constraints.points, self.alpha, q)
+        ellipsoid = self.hypothesis.ellipsoid
+        if ellipsoid is None:
+            return out
+        out += ellipsoid.distance_hessian(q)
+        if self.change is not None:
+            moved = ellipsoid.moved(FIRST_ORDER * self.change)
+            out += (moved.distance_hessian(q) - ellipsoid.distance_hessian(q)) / FIRST_ORDER
+        return out
+
+    def covariance(self, q: Array, offsets: Array, weights: Array) -> Array:
+        """Return the posterior covariance (m, k, k) of k differences around places (m, 3).
+
+        ``weights`` (k, s) turn the values at s ``offsets`` (s, 3) into the differences.
+        """
+        kernel, x = self.hypothesis.kernel, self.constraints.points
+        triangle, ellipsoid = self.triangle(), self.hypothesis.ellipsoid
+        prior = weights @ covariance(kernel, offsets, offsets, np) @ weights.T
+        around = (q[:, None] + offsets).reshape(-1, 3)
+        basis, trend = np.zeros((len(x), 0)), np.zeros((len(q), len(weights), 0))
+        if ellipsoid is not None:
+            basis, trend = ellipsoid.trend(x), weights @ ellipsoid.trend(around).reshape(len(q), len(offsets), -1)
+        out = np.empty((len(q), len(weights), len(weights)))
+        for row, places in enumerate(around.reshape(len(q), -1, 3)):
+            cross = weights @ covariance(kernel, places, x, np) + trend[row] @ basis.T
+            reach = cross @ triangle.T
+            out[row] = prior + trend[row] @ trend[row].T - reach @ reach.T
+        return out
 
     def variance(self, q: Array) -> Array:
         """Return the posterior variance (m,)."""
+        ellipsoid, x = self.hypothesis.ellipsoid, self.constraints.points
+        trends = None if ellipsoid is None else (ellipsoid.trend(x), ellipsoid.trend(q))
+        return evaluate.variance(self.hypothesis.kernel, x, self.triangle(), q, trends)
+
+    def triangle(self) -> Array:
+        """Return L^-1 (n, n), computed again where it was not kept."""
         triangle = self.lower_inverse
         if triangle is None:
             solution = solve_many([problem_of(self.constraints, self.hypothesis)])[0]
@@ -55,7 +104,7 @@ class Patch:
                 msg = "the covariance of a patch is not positive definite"
                 raise np.linalg.LinAlgError(msg)
             triangle = solution.lower_inverse
-        return evaluate.variance(self.hypothesis.kernel, self.constraints.points, triangle, q)
+        return triangle
 
 
 @dataclass(frozen=True)
@@ -64,6 +113,8 @@ class Model:
 
     patches: tuple[Patch, ...]
     overlap: float = 1.0
+    scale: float = 1.0
+    """Factor on the posterior's standard deviations; see `calibrate`."""
 
     def value_gradient(self, q: Array) -> tuple[Array, Array]:
         """Return the field (m,) and its gradient (m, 3) at places (m, 3)."""
@@ -85,15 +136,51 @@ class Model:
         """Return the field (m,) at places (m, 3)."""
         return self.value_gradient(q)[0]
 
+    def hessian(self, q: Array) -> Array:
+        """Return the Hessian of the field (m, 3, 3) at places (m, 3)."""
+        if len(self.patches) == 1:
+            return self.patches[0].hessian(q)
+        total, value = np.zeros(len(q)), np.zeros(len(q))
+        lean, slope = np.zeros((len(q), 3)), np.zeros((len(q), 3))
+        turn, bend = np.zeros((len(q), 3, 3)), np.zeros((len(q), 3, 3))
+        for patch, rows, w, dw in self._shares(q):
+            f, g = patch.value_gradient(q[rows])
+            ddw = _weight_hessians(q[rows], patch.low, patch.high, self.overlap)
+            total[rows] += w
+            value[rows] += w * f
+            lean[rows] += dw
+            slope[rows] += w[:, None] * g + dw * f[:, None]
+            turn[rows] += ddw
+            mixed = dw[:, :, None] * g[:, None, :]
+            bend[rows] += ddw * f[:, None, None] + mixed + np.swapaxes(mixed, 1, 2)
+            bend[rows] += w[:, None, None] * patch.hessian(q[rows])
+        mean = value / total
+        gradient = (slope - mean[:, None] * lean) / total[:, None]
+        mixed = gradient[:, :, None] * lean[:, None, :]
+        return np.asarray((bend - mean[:, None, None] * turn - mixed - np.swapaxes(mixed, 1, 2)) / total[:, None, None])
+
     def variance(self, q: Array) -> Array:
         """Return the variance of the field (m,) at places (m, 3)."""
+        return self.scale**2 * self._blended(q, lambda patch, places: patch.variance(places))
+
+    def covariance(self, q: Array, offsets: Array, weights: Array) -> Array:
+        """Return the covariance (m, k, k) of differences of the field around places (m, 3); see `Patch`."""
+        return self.scale**2 * self._blended(q, lambda patch, places: patch.covariance(places, offsets, weights))
+
+    def _blended(self, q: Array, of: Callable[[Patch, Array], Array]) -> Array:
+        """Return the patches' answers, (m, ..), averaged by their weights."""
         if len(self.patches) == 1:
-            return self.patches[0].variance(q)
-        total, value = np.zeros(len(q)), np.zeros(len(q))
+            return of(self.patches[0], q)
+        total = np.zeros(len(q))
+        value: Array | None = None
         for patch, rows, w, _ in self._shares(q):
+            found = of(patch, q[rows])
+            if value is None:
+                value = np.zeros((len(q), *found.shape[1:]))
             total[rows] += w
-            value[rows] += w * patch.variance(q[rows])
-        return value / total
+            value[rows] += w.reshape(-1, *[1] * (found.ndim - 1)) * found
+        assert value is not None
+        return np.asarray(value / total.reshape(-1, *[1] * (value.ndim - 1)))
 
     def _shares(self, q: Array) -> list[tuple[Patch, NDArray[np.int64], Array, Array]]:
         """Return per patch the rows of q where it has a say, its weights there and their gradients."""
@@ -122,11 +209,29 @@ class Model:
         return out
 
 
-def _weights(q: Array, low: Array, high: Array, overlap: float) -> tuple[Array, Array]:
-    """Return the product of the three axes' weights (m,) and its gradient (m, 3)."""
+def _axis_weights(q: Array, low: Array, high: Array, overlap: float) -> tuple[Array, Array, Array]:
+    """Return each axis' weight (m, 3) with its first and second derivative."""
     below, above = np.maximum(low - q, 0), np.maximum(q - high, 0)
     t = np.clip(1 - (below + above) / overlap, 0, 1)
-    axis = np.maximum(t * t * (3 - 2 * t), 1e-12)
-    slope = 6 * t * (1 - t) / overlap * ((below > 0).astype(float) - (above > 0))
+    sign = (below > 0).astype(float) - (above > 0)
+    axis = np.maximum(t**3 * (10 - t * (15 - 6 * t)), 1e-12)
+    inside = np.abs(sign)
+    return axis, 30 * (t * (1 - t)) ** 2 / overlap * sign, 60 * t * (1 - t) * (1 - 2 * t) / overlap**2 * inside
+
+
+def _weights(q: Array, low: Array, high: Array, overlap: float) -> tuple[Array, Array]:
+    """Return the product of the three axes' weights (m,) and its gradient (m, 3)."""
+    axis, slope, _ = _axis_weights(q, low, high, overlap)
     w = axis.prod(1)
     return w, w[:, None] * slope / axis
+
+
+def _weight_hessians(q: Array, low: Array, high: Array, overlap: float) -> Array:
+    """Return the Hessian (m, 3, 3) of that product."""
+    axis, slope, bend = _axis_weights(q, low, high, overlap)
+    w = axis.prod(1)[:, None]
+    lean = slope / axis
+    out = w[..., None] * lean[:, :, None] * lean[:, None, :]
+    diagonal = np.arange(3)
+    out[:, diagonal, diagonal] = w * bend / axis
+    return np.asarray(out)

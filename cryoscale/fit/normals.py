@@ -17,6 +17,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
+from cryoscale.fit.noise import LocalFit, PointNoise, point_noise
+
 __all__ = ["centre_line", "local_planes", "orient"]
 
 Array = NDArray[np.float64]
@@ -27,7 +29,7 @@ QUADRATIC_PRIOR = 1e-3
 """Ridge on the paraboloid's terms, of lengths over the radius: decides only where the points do not."""
 
 
-def local_planes(centres: Array, points: Array, weights: Array, *, radius: float, seed: int = 0) -> tuple[Array, Array]:
+def local_planes(centres: Array, points: Array, weights: Array, *, radius: float, seed: int = 0) -> LocalFit:
     """Fit planes, then paraboloids, around control points.
 
     Parameters
@@ -41,9 +43,10 @@ def local_planes(centres: Array, points: Array, weights: Array, *, radius: float
 
     Returns
     -------
-    tuple
-        Unit normals (m, 3), of arbitrary sign, and the heights (m,) of the cloud's middle along them, above the control
-        points: where the paraboloid crosses the normal. A mean would lie inside a curved surface, by radius^2 / 8 R.
+    LocalFit
+        Unit normals (m, 3), of arbitrary sign, the heights (m,) of the cloud's middle along them, above the control
+        points (where the paraboloid crosses the normal; a mean would lie inside a curved surface, by
+        radius^2 / 8 R), and what their errors follow from.
     """
     most = max(CLOUD_SHARE * len(centres), 4 * PLANE_POINTS)
     if len(points) > most:
@@ -61,15 +64,19 @@ def local_planes(centres: Array, points: Array, weights: Array, *, radius: float
     u, v, height = (np.einsum("mki,mi->mk", local, frames[:, :, axis]) / reach for axis in (2, 1, 0))
     terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], -1)
     normal_matrix = np.einsum("mk,mki,mkj->mij", taper, terms, terms) + np.diag([0, *[QUADRATIC_PRIOR] * 5])
-    fitted = np.linalg.solve(normal_matrix, np.einsum("mk,mki,mk->mi", taper, terms, height)[..., None])
-    heights = np.clip(fitted[:, 0, 0] * reach[:, 0], -0.5 * radius, 0.5 * radius)
-    return frames[:, :, 0], heights
+    inverse = np.linalg.inv(normal_matrix)
+    top = np.einsum("mi,mki,mk,mk->m", inverse[:, 0], terms, taper, height)
+    heights = np.clip(top * reach[:, 0], -0.5 * radius, 0.5 * radius)
+    along = np.stack([u, v], -1) * reach[..., None]
+    return LocalFit(frames[:, :, 0], heights, terms, inverse, taper, height * reach, along)
 
 
-def centre_line(centres: Array, points: Array, weights: Array, *, radius: float, seed: int = 0) -> tuple[Array, Array]:
-    """Return control points moved along their normals to the middle of the cloud around them, and their normals."""
-    normals, height = local_planes(centres, points, weights, radius=radius, seed=seed)
-    return centres + height[:, None] * normals, normals
+def centre_line(
+    centres: Array, points: Array, weights: Array, *, radius: float, seed: int = 0
+) -> tuple[Array, Array, PointNoise]:
+    """Return control points moved along their normals to the middle of the cloud around them, normals and noise."""
+    fit = local_planes(centres, points, weights, radius=radius, seed=seed)
+    return centres + fit.heights[:, None] * fit.normals, fit.normals, point_noise(fit)
 
 
 def orient(points: Array, normals: Array) -> Array:

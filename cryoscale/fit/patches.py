@@ -36,7 +36,17 @@ def split(prepared: Prepared) -> list[tuple[Constraints, Array, Array]]:
         keep = np.flatnonzero(inside)
         count = int((keep < constraints.surface).sum())
         parts.append(
-            (Constraints(constraints.points[keep], constraints.values[keep], constraints.noise[keep], count), low, high)
+            (
+                Constraints(
+                    constraints.points[keep],
+                    constraints.values[keep],
+                    constraints.noise[keep],
+                    count,
+                    constraints.reach,
+                ),
+                low,
+                high,
+            )
         )
     return parts
 

@@ -17,6 +17,8 @@ from cryoscale.fit.constraints import Constraints, signed_pairs
 from cryoscale.fit.ellipsoid import Ellipsoid, fit_ellipsoid
 from cryoscale.fit.normals import centre_line, orient
 from cryoscale.fit.select import Selection, check_points, infer_spacing, merge_cells, select_points, thin
+from cryoscale.fit.systematic import Systematic
+from cryoscale.fit.zero_set import MOST_OPEN
 
 __all__ = ["LARGE", "Prepared", "prepare"]
 
@@ -25,8 +27,12 @@ CELL = 7.0
 FINEST_CELL = 2.5
 LEAST_POINTS = 150
 LARGE = 1500
+LEAST_CONTROL = 3
 PLANE_REACH = 1.2
 """Radius of a plane's neighbourhood over the distance of control points."""
+EXACT = 0.1
+EXACT_REACH = 0.8
+"""Where control points are nearly exact, what a paraboloid misses of the surface matters more than noise."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Prepared:
     limit: float
     """Distance to the raw points within which the surface counts as seen."""
     large: bool
+    systematic: Systematic
+    """What the points have wrong in common."""
 
 
 def prepare(
@@ -59,17 +67,30 @@ def prepare(
     raw = select_points(array / unit, share)
     step = float(np.median(cKDTree(raw.points).query(raw.points[:: max(1, len(raw.points) // 2000)], k=2)[0][:, 1]))
     control, merged, cell, large = _control_points(raw, cap)
-    control, normals = centre_line(control, raw.points, raw.weights, radius=PLANE_REACH * cell, seed=seed)
-    control, normals, merged = _distinct(control, normals, merged)
-    normals = orient(control, normals)
+    means = control
+    control, normals, noise = centre_line(means, raw.points, raw.weights, radius=PLANE_REACH * cell, seed=seed)
+    if np.median(noise.sd) < EXACT:
+        control, normals, noise = centre_line(means, raw.points, raw.weights, radius=EXACT_REACH * cell, seed=seed)
+    keep = _distinct(control)
+    control, merged, sd = control[keep], merged[keep], noise.sd[keep]
+    if len(control) < LEAST_CONTROL:
+        msg = (
+            f"the {len(array)} points make {len(control)} control points {cell:g} voxels apart, voxel {unit:g}; "
+            f"a surface needs {LEAST_CONTROL}: give more points, or the voxel size where points are sparser than voxels"
+        )
+        raise ValueError(msg)
+    normals = orient(control, normals[keep])
     middle = np.average(control, axis=0, weights=np.minimum(merged, 9))
     radius = float(np.median(np.linalg.norm(control - middle, axis=1)))
-    constraints = signed_pairs(control, merged, normals, radius=radius, spacing=cell)
+    closed = bool(np.linalg.norm(normals.mean(0)) <= MOST_OPEN)
+    systematic = Systematic(noise.common_share, closed)
+    shift = systematic.shift(normals)
+    constraints = signed_pairs(control, sd, normals, radius=radius, spacing=cell, shift=shift)
     ellipsoid = None
     if not large and len(control) >= 12:
         ellipsoid = fit_ellipsoid(control, weights=np.minimum(merged, 9))[0]
     limit = max(3.0, 2.5 * step)
-    return Prepared(unit, raw, constraints, normals, cell, radius, ellipsoid, limit, large)
+    return Prepared(unit, raw, constraints, normals, cell, radius, ellipsoid, limit, large, systematic)
 
 
 def _control_points(raw: Selection, cap: int) -> tuple[Array, Array, float, bool]:
@@ -85,11 +106,11 @@ def _control_points(raw: Selection, cap: int) -> tuple[Array, Array, float, bool
     return means, merged, cell, False
 
 
-def _distinct(points: Array, normals: Array, merged: Array) -> tuple[Array, Array, Array]:
-    """Merge control points that came to lie within half a voxel of each other: they would say the same twice."""
+def _distinct(points: Array) -> NDArray[np.bool_]:
+    """Return which control points to keep of those that came to lie within half a voxel of each other."""
     pairs = cKDTree(points).query_pairs(0.5, output_type="ndarray")
     keep = np.ones(len(points), bool)
     for first, second in pairs:
         if keep[first] and keep[second]:
             keep[second] = False
-    return points[keep], normals[keep], merged[keep]
+    return keep

@@ -1,8 +1,10 @@
 r"""Many Gaussian processes at once: padded to one size, factorised in one batched Cholesky.
 
-For each member, with noise variances D and targets y (the values less the prior mean):
+For each member, with noise N and targets y (the values less the prior mean, whose uncertain part is T):
 
-    L L^T = K + D,   alpha = L^-T L^-1 y,   log p(y) = -1/2 ||L^-1 y||^2 - sum log L_ii - n/2 log 2 pi
+    L L^T = C = K + T T^T + N,   alpha = L^-T L^-1 y,   log p(y) = -1/2 ||L^-1 y||^2 - sum log L_ii - n/2 log 2 pi
+
+N = diag(noise^2) + s s^T exp(-r / reach), s for noise that neighbours share.
 
 Members shorter than the batch are padded with rows of the identity and targets of zero, which changes neither alpha
 nor the evidence. The arrays in hand decide where this runs: NumPy arrays here, CuPy arrays on their GPU.
@@ -28,7 +30,7 @@ __all__ = ["Problem", "Solution", "padded_size", "solve_batch", "solve_many"]
 
 Array = NDArray[np.float64]
 BATCH_BYTES = 192 * 2**20
-"""On a device: a batch holds four matrices per member at its peak; this bounds them all together."""
+"""On a device: a batch holds six matrices per member at its peak; this bounds them all together."""
 HOST_BATCH_BYTES = 8 * 2**20
 """On the host: LAPACK takes matrices one at a time, three times faster while they are in cache than from memory."""
 
@@ -44,6 +46,12 @@ class Problem:
     noise: Array
     """(n,) standard deviations of the values."""
     kernel: Kernel
+    trend: Array | None = None
+    """(n, k) basis functions of the prior mean at the constraints, each times the prior sd of its coefficient."""
+    shared: Array | None = None
+    """(n,) standard deviations of the part of the noise that neighbours have in common."""
+    reach: float = 1.0
+    """Distance over which it is shared: its correlation is exp(-r / reach)."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,16 @@ def padded_size(n: int) -> int:
 
 
 def solve_batch(
-    points: Any, targets: Any, noise: Any, counts: Any, kernels: Sequence[Kernel], *, inverse: bool = True
+    points: Any,
+    targets: Any,
+    noise: Any,
+    counts: Any,
+    kernels: Sequence[Kernel],
+    *,
+    trend: Any = None,
+    shared: Any = None,
+    reach: Any = None,
+    inverse: bool = True,
 ) -> tuple[Any, Any, Any]:
     """Factorise and solve a batch of one kind of kernel.
 
@@ -76,6 +93,8 @@ def solve_batch(
         (b,) members' true numbers of constraints; what lies beyond is padding.
     kernels
         b kernels of one kind; their lengths and amplitudes may differ.
+    trend, shared, reach
+        (b, n, k), (b, n), (b,) as in `Problem`, or None.
     inverse
         Whether L^-1 is wanted as well.
 
@@ -94,7 +113,7 @@ def solve_batch(
     live = xp.arange(n)[None, :] < counts[:, None]
     diagonal = xp.arange(n)
     build = _lower_on_host if xp is np else _lower_on_device
-    lower = build(points, noise, counts, kernels)
+    lower = build(points, noise, counts, kernels, trend=trend, shared=shared, reach=reach)
     # In one order of memory: sums of strided rows would depend on how many members there are.
     log_det = xp.log(xp.ascontiguousarray(lower[:, diagonal, diagonal])).sum(1)
     right = xp.where(live, targets, 0.0)
@@ -104,10 +123,12 @@ def solve_batch(
     return alpha, _triangular_inverse(lower, xp) if inverse else None, evidence
 
 
-def _lower_on_host(points: Array, noise: Array, counts: NDArray[np.int64], kernels: Sequence[Kernel]) -> Array:
+def _lower_on_host(
+    points: Array, noise: Array, counts: NDArray[np.int64], kernels: Sequence[Kernel], **more: Array | None
+) -> Array:
     """Return the Cholesky factors (b, n, n), factorised in place; their upper triangles are not set."""
     lengths, amplitudes = np.array([k.length for k in kernels]), np.array([k.amplitude for k in kernels])
-    lower = covariance_triangles(kernels[0].kind, points, noise, counts, lengths, amplitudes)
+    lower = covariance_triangles(kernels[0].kind, points, noise, counts, lengths, amplitudes, **more)
     for matrix in lower:
         _, info = dpotrf(matrix, lower=1, clean=0, overwrite_a=1)
         if info:
@@ -116,7 +137,16 @@ def _lower_on_host(points: Array, noise: Array, counts: NDArray[np.int64], kerne
     return lower
 
 
-def _lower_on_device(points: Any, noise: Any, counts: Any, kernels: Sequence[Kernel]) -> Any:
+def _lower_on_device(
+    points: Any,
+    noise: Any,
+    counts: Any,
+    kernels: Sequence[Kernel],
+    *,
+    trend: Any = None,
+    shared: Any = None,
+    reach: Any = None,
+) -> Any:
     """Return the Cholesky factors (b, n, n) by array arithmetic in the arrays' own module."""
     xp = array_namespace(points)
     lengths = xp.asarray([k.length for k in kernels])[:, None, None]
@@ -124,11 +154,16 @@ def _lower_on_device(points: Any, noise: Any, counts: Any, kernels: Sequence[Ker
     n = points.shape[1]
     live = xp.arange(n)[None, :] < counts[:, None]
     centred = points - (points * live[..., None]).sum(1, keepdims=True) / counts[:, None, None]
-    matrix = correlation(kernels[0].kind, xp.sqrt(squared_distances(centred, centred, xp)) / lengths, xp)
+    distances = xp.sqrt(squared_distances(centred, centred, xp))
+    matrix = correlation(kernels[0].kind, distances / lengths, xp)
     matrix *= amplitudes**2
+    if trend is not None:
+        matrix += trend @ xp.swapaxes(trend, 1, 2)
+    if shared is not None and reach is not None:
+        matrix += xp.exp(-distances / reach[:, None, None]) * (shared[:, :, None] * shared[:, None, :])
     matrix *= live[:, :, None] & live[:, None, :]
     diagonal = xp.arange(n)
-    matrix[:, diagonal, diagonal] = xp.where(live, amplitudes[:, 0] ** 2 + noise**2, 1.0)
+    matrix[:, diagonal, diagonal] = xp.where(live, matrix[:, diagonal, diagonal] + noise**2, 1.0)
     return xp.linalg.cholesky(matrix)
 
 
@@ -146,6 +181,15 @@ def _pad(rows: Sequence[Array], size: int) -> Array:
     for member, row in enumerate(rows):
         out[member, : len(row)] = row
     return out
+
+
+def _stack(rows: Sequence[Array | None], size: int, xp: ModuleType) -> Any:
+    """Return rows padded and stacked, zeros for those that are None; None where all are."""
+    shapes = {row.shape[1:] for row in rows if row is not None}
+    if not shapes:
+        return None
+    empty = np.zeros((0, *shapes.pop()))
+    return xp.asarray(_pad([empty if row is None else row for row in rows], size))
 
 
 def solve_many(
@@ -175,7 +219,7 @@ def solve_many(
     results: list[Solution | np.linalg.LinAlgError] = [np.linalg.LinAlgError("not solved")] * len(problems)
     room_bytes = HOST_BATCH_BYTES if xp is np else BATCH_BYTES
     for (size, _), members in sorted(groups.items()):
-        room = max(1, room_bytes // (4 * 8 * size * size))
+        room = max(1, room_bytes // (6 * 8 * size * size))
         for start in range(0, len(members), room):
             batch = members[start : start + room]
             for number, outcome in zip(
@@ -195,6 +239,9 @@ def _solve_group(
             xp.asarray(_pad([p.noise for p in problems], size)),
             xp.asarray([len(p.points) for p in problems]),
             [p.kernel for p in problems],
+            trend=_stack([p.trend for p in problems], size, xp),
+            shared=_stack([p.shared for p in problems], size, xp),
+            reach=xp.asarray([p.reach for p in problems]),
             inverse=inverse,
         )
     except np.linalg.LinAlgError as error:

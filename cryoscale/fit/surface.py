@@ -1,6 +1,6 @@
 r"""A fitted surface: the zero set of a Gaussian process, with its uncertainty.
 
-    distance(q) = mean(q) / |grad mean(q)|,     distance_sd(q) = sqrt(variance(q)) / |grad mean(q)|
+    distance(q) = mean(q) / |grad mean(q)|,     distance_sd(q)^2 = variance(q) / |grad mean(q)|^2 + systematic(normal)
 
 The paper (section 5.2, equation 5) thickens a surface by thinning and dilation of the voxels where the density of
 f = 0 is high; a distance gives a uniform thickness by construction. All arguments and results are in the unit of the
@@ -18,8 +18,17 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from cryoscale.band import Band, band_mesh
+from cryoscale.fit.curvature import (
+    STENCIL,
+    Curvature,
+    CurvatureErrors,
+    curvature,
+    curvature_errors,
+    difference_weights,
+)
 from cryoscale.fit.model import Model
 from cryoscale.fit.narrow import COARSE_VOXELS, narrow_band
+from cryoscale.fit.systematic import INDEPENDENT, Systematic
 from cryoscale.fit.zero_set import Samples, Verdict
 
 __all__ = ["Surface"]
@@ -51,6 +60,8 @@ class Surface:
     """Radius of the object, in voxels."""
     choice: dict[str, Any]
     """What was chosen and dropped: kernel, amplitude, noise, log evidence, .."""
+    systematic: Systematic = INDEPENDENT
+    """What the points have wrong in common."""
 
     @property
     def closed(self) -> bool:
@@ -70,6 +81,34 @@ class Surface:
         """Return the gradient of the mean (m, 3), a pure number."""
         return self.model.value_gradient(self._places(q))[1]
 
+    def hessian(self, q: object) -> Array:
+        """Return the Hessian of the mean (m, 3, 3), in 1 / length."""
+        return self.model.hessian(self._places(q)) / self.unit
+
+    def normals(self, q: object) -> Array:
+        """Return unit normals (m, 3) of the level sets at places (m, 3): outward where the surface is closed."""
+        slope = self.gradient(q)
+        return np.asarray(slope / _length(slope)[:, None])
+
+    def curvature(self, q: object) -> Curvature:
+        """Return mean, Gaussian and principal curvatures with their directions, from the field's derivatives."""
+        return curvature(self.gradient(q), self.hessian(q))
+
+    def mean_curvature(self, q: object) -> Array:
+        """Return the mean curvature (m,) in 1 / length: 1 / r on a sphere."""
+        return self.curvature(q).mean
+
+    def gaussian_curvature(self, q: object) -> Array:
+        """Return the Gaussian curvature (m,) in 1 / length^2."""
+        return self.curvature(q).gaussian
+
+    def curvature_errors(self, q: object) -> CurvatureErrors:
+        """Return the standard errors of normals and curvatures at places (m, 3); see `curvature` for how."""
+        places = self._places(q)
+        covariance = self.model.covariance(places, STENCIL, difference_weights())
+        scale = np.repeat([1.0, 1 / self.unit], [3, 6])
+        return curvature_errors(self.gradient(q), self.hessian(q), covariance * scale[:, None] * scale)
+
     def variance(self, q: object) -> Array:
         """Return the variance of the field (m,), in squared units of length."""
         return self.model.variance(self._places(q)) * self.unit**2
@@ -82,7 +121,7 @@ class Surface:
     def distance_sd(self, q: object) -> Array:
         """Return the standard deviation (m,) of the position of the surface near places (m, 3)."""
         places = self._places(q)
-        return np.sqrt(self.model.variance(places)) / _length(self.model.value_gradient(places)[1]) * self.unit
+        return self._position_sd(places, self.model.value_gradient(places)[1]) * self.unit
 
     def band(self, width: float, *, box: Box | None = None) -> Band:
         """Return the points of the integer grid within ``width`` of the surface.
@@ -181,13 +220,18 @@ class Surface:
         """(n,) standard deviation of the position at the samples, computed at a part of them."""
         points = self.samples.points
         chosen = np.arange(0, len(points), max(1, len(points) // SD_SAMPLES))
-        sd = np.sqrt(self.model.variance(points[chosen])) / self.samples.slopes[chosen]
+        sd = self._position_sd(points[chosen], self.samples.normals[chosen] * self.samples.slopes[chosen, None])
         sd = np.minimum(sd, LARGEST_SD)
         if len(chosen) == len(points):
             return sd
         far, near = cKDTree(points[chosen]).query(points, k=min(3, len(chosen)))
         share = 1 / (far.reshape(len(points), -1) + 1e-3) ** 2
         return np.asarray((share * sd[near.reshape(len(points), -1)]).sum(1) / share.sum(1))
+
+    def _position_sd(self, places: Array, slope: Array) -> Array:
+        """Return the standard deviation of the position (m,), in voxels, from the field's gradient (m, 3)."""
+        size = _length(slope)
+        return np.sqrt(self.model.variance(places) / size**2 + self.systematic.variance(slope / size[:, None]))
 
     def _places(self, q: object) -> Array:
         places = np.asarray(q, np.float64)

@@ -52,3 +52,16 @@ def test_far_places_return_to_the_prior() -> None:
     q = np.full((1, 3), 4000.0)
     assert abs(evaluate.field(p.kernel, p.points, s.alpha, q)[0]) < 1e-12
     assert np.isclose(evaluate.variance(p.kernel, p.points, s.lower_inverse, q)[0], 25.0)
+
+
+def test_variance_knows_what_the_trend_leaves_open() -> None:
+    p, _ = _problem("matern52")
+    rng = np.random.default_rng(6)
+    q, coefficients = rng.normal(scale=18, size=(50, 3)), rng.normal(size=(3, 4))
+    trend, at = p.points @ coefficients, q @ coefficients
+    s = solve_many([Problem(p.points, p.targets, p.noise, p.kernel, trend)])[0]
+    assert isinstance(s, Solution) and s.lower_inverse is not None
+    matrix = covariance(p.kernel, p.points, p.points, np) + np.diag(p.noise**2) + trend @ trend.T
+    cross = covariance(p.kernel, q, p.points, np) + at @ trend.T
+    want = p.kernel.amplitude**2 + (at**2).sum(1) - np.einsum("ij,ji->i", cross, np.linalg.solve(matrix, cross.T))
+    assert np.abs(evaluate.variance(p.kernel, p.points, s.lower_inverse, q, (trend, at)) - want).max() < 1e-6

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cryoscale.band import band_mesh, is_closed
-from cryoscale.fit import Surface, fit_surface, fit_surfaces, projected_bytes
-from tests.fit.shapes import SHAPES, degrade, dome_points, sphere_points, truth_shell
+from cryoscale.fit import Surface, fit_surface, fit_surfaces, fitting, projected_bytes
+from tests.fit.shapes import SHAPES, degrade, dome_points, sphere_points, surface_points, truth_shell
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -118,6 +118,72 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         fit_surface(sphere_points(9, 99, seed=0)).mean(np.zeros(3))
     with pytest.raises(ValueError, match="found 2"):
         fit_surface([[0, 0, 0], [1e5, 0, 0]])
+
+
+GRID = np.stack(np.meshgrid([5.0], np.arange(20.0), np.arange(20.0), indexing="ij"), -1).reshape(-1, 3)
+
+
+@pytest.mark.parametrize(
+    ("points", "says"),
+    [
+        (np.zeros((0, 3)), "found 0"),
+        (np.ones((1, 3)), "found 1"),
+        (np.eye(3), "found 3"),
+        (np.ones((50, 3)), "found 1"),
+        ([[0, 0, 0], [0, 0, 5], [0, 5, 0], [1, 5, 5]], "control points"),
+        (np.arange(30.0)[:, None] * np.ones(3), "one line"),
+        (np.concatenate([GRID, [[np.nan, 0, 0]]]), "the first is row 400"),
+        (np.concatenate([GRID, [[np.inf, 0, 0]]]), "not finite"),
+        ([[0, 0, 0], [1e5, 0, 0], [0, 1, 0], [1e5, 1, 0]], "2 control points"),
+    ],
+)
+def test_too_little_or_nonsense_is_said_to_be(points: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        fit_surface(points)
+
+
+def test_a_plane_given_three_times_is_a_plane() -> None:
+    surface = fit_surface(np.concatenate([GRID, GRID, GRID]))
+    assert not surface.closed
+    assert np.abs(surface.mesh(1.0)[0][:, 0] - 5).max() < 0.05
+    assert np.abs(surface.mean_curvature(GRID[::7])).max() < 1e-3
+
+
+def test_a_million_points() -> None:
+    surface = fit_surface(sphere_points(40, 10**6, seed=0, noise=0.5), spacing=1.0)
+    assert surface.closed
+    q = sphere_points(40, 200, seed=1)
+    assert np.abs(surface.distance(q)).max() < 0.2
+    assert surface.distance_sd(q).max() < 0.2
+
+
+def _inside_one_and_two(seeds: range, name: str) -> tuple[list[Any], list[Any]]:
+    """z of the true surface where it was seen, and in its caps."""
+    seen, caps = [], []
+    for seed in seeds:
+        shape, cap = SHAPES[name], (0.5, 0.7, 0.87)[seed % 3]
+        surface = fit_surface(degrade(shape, seed=seed, cap=cap, noise=(0.5, 1.0)[seed % 2])[0], spacing=1.0)
+        q = surface_points(shape, 0.02, np.random.default_rng(seed))
+        g = shape.gradient(q)
+        hidden = np.abs(g[:, 0]) >= cap * np.linalg.norm(g, axis=1)
+        z = np.abs(surface.distance(q)) / surface.distance_sd(q)
+        seen.append(z[~hidden])
+        caps.append(z[hidden])
+    return seen, caps
+
+
+@pytest.mark.parametrize("name", ["bumpy", "peanut"])
+def test_the_stated_uncertainty_is_true(name: str) -> None:
+    """Twelve fits say roughly what two hundred say exactly (see the benchmark)."""
+    for z in _inside_one_and_two(range(6), name):
+        one, two = np.mean([np.mean(x <= 1) for x in z]), np.mean([np.mean(x <= 2) for x in z])
+        assert 0.5 < one < 0.88 and two > 0.85
+
+
+def test_half_of_it_would_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "block_scale", lambda *_, **__: 0.45)
+    proud = np.concatenate(_inside_one_and_two(range(2), "bumpy")[0])
+    assert np.mean(proud <= 1) < 0.5
 
 
 def test_two_clumps_far_apart_are_refused() -> None:

@@ -29,9 +29,13 @@ def test_triangles_against_dense_covariances(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_host_and_device_factorise_the_same_matrix(kind: str) -> None:
+@pytest.mark.parametrize("more", [False, True])
+def test_host_and_device_factorise_the_same_matrix(kind: str, more: bool) -> None:
     points, noise, counts, kernels = _batch(kind)
-    host = _lower_on_host(points, noise, counts, kernels)
-    device = _lower_on_device(points, noise, counts, kernels)
+    rng = np.random.default_rng(1)
+    trend, shared = rng.normal(size=(3, 64, 9)), rng.uniform(0, 1, (3, 64))
+    options = {"trend": trend, "shared": shared, "reach": np.array([3.0, 4.0, 5.0])} if more else {}
+    host = _lower_on_host(points, noise, counts, kernels, **options)
+    device = _lower_on_device(points, noise, counts, kernels, **options)
     for left, right in zip(host, device, strict=True):
         assert np.abs(np.tril(left) - right).max() < 1e-6

@@ -47,7 +47,7 @@ def test_planes_see_through_a_thick_membrane_on_a_small_vesicle() -> None:
     r = np.linalg.norm(grid, axis=1)
     shell = grid[np.abs(r - 11) <= 1.5]
     start = shell[::15]
-    moved, normals = centre_line(start, shell, np.ones(len(shell)), radius=6.0)
+    moved, normals, _ = centre_line(start, shell, np.ones(len(shell)), radius=6.0)
     radius = np.linalg.norm(moved, axis=1)
     assert abs(radius.mean() - 11.05) < 0.12
     assert radius.std() < 0.25 < np.linalg.norm(start, axis=1).std()
@@ -58,7 +58,8 @@ def test_local_planes_on_a_plane() -> None:
     rng = np.random.default_rng(0)
     q = np.stack([rng.normal(0, 0.5, 3000), *rng.uniform(-30, 30, (2, 3000))], 1)
     centres = q[(np.abs(q) < 20).all(1)][:50]
-    normals, height = local_planes(centres, q, np.ones(len(q)), radius=8.0)
+    fit = local_planes(centres, q, np.ones(len(q)), radius=8.0)
+    normals, height = fit.normals, fit.heights
     assert (np.abs(normals[:, 0]) > 0.98).all()
     assert np.abs(centres[:, 0] + height * normals[:, 0]).mean() < 0.2
 

@@ -59,3 +59,20 @@ def test_one_bad_member_does_not_spoil_its_batch() -> None:
 @pytest.mark.parametrize(("n", "size"), [(1, 64), (64, 64), (65, 128)])
 def test_padding(n: int, size: int) -> None:
     assert padded_size(n) == size
+
+
+def test_trend_and_shared_noise_join_the_covariance() -> None:
+    p = _problem(40, 3)
+    rng = np.random.default_rng(7)
+    trend, shared = rng.normal(size=(40, 9)), rng.uniform(0, 1, 40)
+    r = np.linalg.norm(p.points[:, None] - p.points[None], axis=2)
+    matrix = covariance(p.kernel, p.points - 300, p.points - 300, np) + np.diag(p.noise**2)
+    matrix += trend @ trend.T + np.outer(shared, shared) * np.exp(-r / 4)
+    full = Problem(p.points, p.targets, p.noise, p.kernel, trend, shared, 4.0)
+    together = solve_many([p, full, p])
+    found = together[1]
+    assert isinstance(found, Solution) and isinstance(together[0], Solution)
+    assert np.isclose(found.log_evidence, multivariate_normal(np.zeros(40), matrix).logpdf(p.targets), atol=1e-6)
+    assert np.allclose(found.alpha, np.linalg.solve(matrix, p.targets), atol=1e-8)
+    alone = solve_many([p])[0]
+    assert isinstance(alone, Solution) and np.allclose(together[0].alpha, alone.alpha, atol=1e-10)

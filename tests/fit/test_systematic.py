@@ -1,0 +1,33 @@
+"""What the points of a segmentation have wrong in common: where it applies, and what it changes."""
+
+import numpy as np
+
+from cryoscale.fit import fit_surface
+from cryoscale.fit.systematic import INDEPENDENT, Systematic
+from tests.fit.shapes import sphere_points
+from tests.fit.test_noise import ridge_like
+
+CAP, SIDE = np.array([[1.0, 0, 0], [-1.0, 0, 0]]), np.array([[0, 1.0, 0], [0, 0, -1.0]])
+
+
+def test_only_along_the_beam_and_only_where_points_err_together() -> None:
+    known, unknown = Systematic(1.0, True), Systematic(1.0, False)
+    assert (known.shift(CAP) > 0.5).all() and (known.shift(SIDE) == 0).all()
+    assert (known.variance(CAP) > 0.5).all() and (known.variance(SIDE) == 0).all()
+    assert (unknown.shift(CAP) == 0).all()
+    assert np.allclose(unknown.variance(CAP), known.variance(CAP) + known.shift(CAP) ** 2)
+    assert (INDEPENDENT.variance(CAP) == 0).all() and (INDEPENDENT.shift(CAP) == 0).all()
+
+
+def test_caps_of_a_segmentation_are_moved_inward_and_doubted() -> None:
+    plain = fit_surface(sphere_points(20.0, 2600, seed=2, noise=0.5), spacing=1.0)
+    ridge = fit_surface(ridge_like(0.15, 0.5, 2), spacing=1.0)
+    turn = np.linspace(0, 2 * np.pi, 60)
+    cap, side = 20.0 * CAP, 20.0 * np.stack([0 * turn, np.cos(turn), np.sin(turn)], 1)
+    assert not plain.choice["outward_shift_removed"] and ridge.choice["outward_shift_removed"]
+    assert np.abs(plain.distance(cap)).max() < 0.3
+    assert ridge.distance(cap).mean() > 0.25 > abs(ridge.distance(side).mean())
+    assert plain.distance_sd(cap).max() < 0.25 < 0.5 < ridge.distance_sd(cap).min()
+    band = ridge.band(1.5)
+    high = np.abs(band.index[:, 0]) >= 19
+    assert band.sd[high].mean() > 2 * band.sd[np.abs(band.index[:, 0]) < 5].mean()
