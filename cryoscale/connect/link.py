@@ -8,11 +8,11 @@ A pixel of one slice votes for the piece of the next slice that is nearest to it
    one with the largest o. So a piece that lies over two is linked to the one it overlaps more, and every chain of
    links has one piece in a slice.
 2. A chain may end at a piece of another chain, its host: one slice has joined what the next has not, and one of the two
-   is wrong. The slices vote. The two were seen as two in as many slices as the chain has, and as one in those that the
-   host has beyond the end; or, if a further chain leaves the host in the same place (the boxes of the two ends have
-   half of their hull in common), in the slices in between, and as two in those of the shorter chain. Seen as one as
-   often as not, chain and host are one membrane, of which some arcs were not joined; otherwise they are two that were
-   joined by mistake, and the two chains on either side are one.
+   is wrong. A chain that leaves the same host further on, in the same place (the boxes of the two ends have half of
+   their hull in common), is its continuation. The slices vote: a row of chains and its host were seen as two in as many
+   slices as the chains have, and as one in those between the chains and beyond them, as far as the host goes. With at
+   least two thirds as many slices for one as for two they are one membrane, of which some arcs were not joined (slices
+   lose joins more often than they invent them); otherwise they are two that were joined by mistake.
 
 All decisions are made on whole numbers, in an order that the pieces' rows decide, so that the answer is the same
 however the slices are spread over units.
@@ -39,6 +39,8 @@ REACH_PIXELS = 2.0
 SHARE = 0.2
 """Share of a piece's pixels that must vote for another before they can be one membrane."""
 
+_FOR_ONE, _FOR_TWO = 3, 2
+"""Weights of slices that saw one membrane, and of slices that saw two."""
 _SAME_PLACE = 0.5
 """Share of the hull of two boxes that they have in common where they are the same place."""
 
@@ -162,8 +164,7 @@ def link_pieces(pieces: Pieces, overlaps: Overlaps, *, share: float = SHARE) -> 
     below = _best(upper, lower, weight, len(pieces))
     rows = np.flatnonzero(above >= 0)
     mutual = rows[below[above[rows]] == rows]
-    graph = coo_array((np.ones(mutual.size, np.int8), (mutual, above[mutual])), (len(pieces), len(pieces)))
-    chain = connected_components(graph, directed=False)[1].astype(np.int64)
+    chain = _components(len(pieces), np.stack([mutual, above[mutual]], axis=1))
     return _join_chains(pieces, chain, below, above)
 
 
@@ -176,53 +177,70 @@ def _join_chains(
     first, last = np.full(count, chain.size, np.int64), np.full(count, -1, np.int64)
     np.minimum.at(first, chain, np.arange(chain.size))
     np.maximum.at(last, chain, np.arange(chain.size))
-    hosts = [np.append(chain, -1)[rows] for rows in (below[first], above[last])]
-    z, box = pieces.box[:, 0], pieces.box[:, [1, 2, 4, 5]].tolist()
-    upwards = _votes_at_ends(_Ends(first, last, hosts[0], hosts[1], z), box)
-    downwards = _votes_at_ends(_Ends(last, first, hosts[1], hosts[0], -z), box)
-    joined = np.array(upwards + downwards, np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(joined), np.int8), (joined[:, 0], joined[:, 1])), (count, count))
-    group: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    lower, upper = (np.append(chain, -1)[rows] for rows in (below[first], above[last]))
+    z, box = pieces.box[:, 0], pieces.box[:, [1, 2, 4, 5]]
+    ends = _Ends(z[first], z[last], lower, upper, box[first], box[last])
+    links = _vote(ends, _following(ends))
+    group: NDArray[np.int64] = _components(count, links)
     return group[chain]
+
+
+def _components(count: int, links: NDArray[np.int64]) -> NDArray[np.int64]:
+    graph = coo_array((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), (count, count))
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
 @dataclass(frozen=True)
 class _Ends:
-    """Chains as one walks along z, upwards or downwards."""
+    """Where chains begin and end."""
 
-    start: NDArray[np.int64]
-    """(n,) row of the piece where each begins."""
-    stop: NDArray[np.int64]
-    """(n,) row of the piece where it ends."""
-    start_host: NDArray[np.int64]
-    """(n,) chain that it leaves where it begins, -1 for none."""
-    stop_host: NDArray[np.int64]
-    """(n,) chain that it runs into where it ends, -1 for none."""
-    z: NDArray[np.int64]
-    """Slice of each piece, ascending along the walk."""
+    begin: NDArray[np.int64]
+    """(n,) slice of the lower end."""
+    end: NDArray[np.int64]
+    """(n,) slice of the upper end."""
+    lower: NDArray[np.int64]
+    """(n,) chain below that the lower end lies on, -1 for none."""
+    upper: NDArray[np.int64]
+    """(n,) chain above that the upper end lies on, -1 for none."""
+    begin_box: NDArray[np.int64]
+    """(n, 4) box y0, x0, y1, x1 of the piece at the lower end."""
+    end_box: NDArray[np.int64]
+    """(n, 4) the same at the upper end."""
 
 
-def _votes_at_ends(ends: _Ends, box: list[list[int]]) -> list[tuple[int, int]]:
-    """Return pairs of chains that are one membrane, judged where one of them ends at another."""
-    start, stop, host = ends.start.tolist(), ends.stop.tolist(), ends.stop_host.tolist()
-    begins, stops = ends.z[ends.start].tolist(), ends.z[ends.stop].tolist()
+def _following(ends: _Ends) -> NDArray[np.int64]:
+    """(n,) the chain that leaves the host above in the place where each chain ran into it, -1 for none."""
+    begin, end = ends.begin.tolist(), ends.end.tolist()
+    begin_box, end_box = ends.begin_box.tolist(), ends.end_box.tolist()
     leaving = defaultdict(list)
-    for member in np.argsort(ends.z[ends.start], kind="stable").tolist():
-        leaving[int(ends.start_host[member])].append(member)
-    joined = []
-    for member in np.flatnonzero(ends.stop_host >= 0).tolist():
-        end = stops[member]
-        as_two, as_one, partner = end - begins[member] + 1, stops[host[member]] - end, -1
-        for other in leaving[host[member]]:
-            if begins[other] > end + 1 and _same_place(box[stop[member]], box[start[other]]):
-                as_two = min(as_two, stops[other] - begins[other] + 1)
-                as_one, partner = begins[other] - 1 - end, other
+    for member in np.argsort(ends.begin, kind="stable").tolist():
+        leaving[int(ends.lower[member])].append(member)
+    following = np.full(len(begin), -1, np.int64)
+    for member in np.flatnonzero(ends.upper >= 0).tolist():
+        for other in leaving[int(ends.upper[member])]:
+            if begin[other] > end[member] + 1 and _same_place(end_box[member], begin_box[other]):
+                following[member] = other
                 break
-        if as_one >= as_two:
-            joined.append((member, host[member]))
-        elif partner >= 0:
-            joined.append((member, partner))
-    return joined
+    return following
+
+
+def _vote(ends: _Ends, following: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(m, 2) pairs of chains that are one membrane, after a vote of the slices for every row of chains that follow."""
+    count = len(following)
+    led = np.flatnonzero(following >= 0)
+    rows = _components(count, np.stack([led, following[led]], axis=1))
+    as_two = np.bincount(rows, ends.end - ends.begin + 1, minlength=count)
+    above, below = ends.upper >= 0, ends.lower >= 0
+    below[following[led]] = False
+    # Slices in which the host alone is there: up to the next chain of the row, or as far as the host goes.
+    past = np.where(following >= 0, ends.begin[following] - 1, ends.end[ends.upper])
+    run_above = np.where(above, past - ends.end, 0)
+    run_below = np.where(below, ends.begin - ends.begin[ends.lower], 0)
+    as_one = np.bincount(rows, run_above + run_below, minlength=count)
+    one = (_FOR_ONE * as_one >= _FOR_TWO * as_two)[rows]
+    hosts = np.where(run_above >= run_below, ends.upper, ends.lower)
+    own = np.flatnonzero(one & (run_above + run_below > 0))
+    return np.concatenate([np.stack([led, following[led]], axis=1), np.stack([own, hosts[own]], axis=1)])
 
 
 def _same_place(a: list[int], b: list[int]) -> bool:

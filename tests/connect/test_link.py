@@ -122,6 +122,20 @@ def test_slices_that_joined_two_membranes_by_mistake_fuse_nothing(count):
         np.testing.assert_array_equal(labels, two)
 
 
+def test_all_slices_vote_not_only_those_beside_a_mistake():
+    """One good slice between two mistakes is a short chain; the row of chains it belongs to is long."""
+    two, fused = two_and_fused()
+    volume, table = membranes([two] * 8 + [fused] * 2 + [two] + [fused] * 3)
+    assert len(table) == 2
+    np.testing.assert_array_equal(volume[[*range(8), 10]], np.stack([two] * 9))
+
+
+@pytest.mark.parametrize(("twos", "fused_slices", "count"), [(6, 3, 2), (6, 4, 1), (3, 1, 2), (3, 2, 1)])
+def test_two_thirds_decide(twos, fused_slices, count):
+    two, fused = two_and_fused()
+    assert len(membranes([two] * twos + [fused] * fused_slices)[1]) == count
+
+
 def test_a_mistake_at_the_end_of_the_volume_fuses_nothing():
     two, fused = two_and_fused()
     volume, table = membranes([two, two, two, fused])
