@@ -1,6 +1,6 @@
 r"""Which voxels are one membrane: distance, orientation, curvature and the evidence of the gap.
 
-    membranes = join(cut(patches(middle surface of the voxels))),     two patches are one where excess < 0.65 voxels
+    membranes = join(cut(patches(middle surface of the voxels))),     two patches are one where excess < 0.8 voxels
 
 Distance alone (`merge_regions`) fuses membranes that touch and leaves apart the pieces of one membrane with a wider
 gap. This is the predicate of statistical region merging (Nock and Nielsen, 2004; 4.2 of the paper) that looks at shape
@@ -17,7 +17,8 @@ instead. It takes the voxels of one group, grouped by a generous distance, and r
 
 No number was fitted to one data set; all are in voxels and belong to membranes that are 1-6 voxels thick. What cannot
 work: two membranes fused over their whole extent, without a crest each; a fold or a vesicle of a radius under about 4
-voxels; sheets that are one continuation of each other and yet, in truth, two.
+voxels (the two faces of a crista whose rim is that tight become two parts); sheets that continue each other and yet,
+in truth, are two. Where pieces end 10-14 voxels apart, right and wrong joins overlap: excess up to 0.8 and from 0.6.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from cryoscale.merge.split import SMALLEST_VOXELS, cut_junctions, cut_necks, lin
 
 __all__ = ["join_patches", "separate_membranes"]
 
-EXCESS = 0.65
-CONTACTS = 3
+EXCESS = 0.8
+CONTACTS = 5
 """Fewest contacts that can join two patches."""
 FACING = 0.15
 """Share of the smaller partner's elements that may face the other."""

@@ -5,8 +5,8 @@ r"""Is it one membrane? Evidence for and against every two patches that come nea
 
 A contact is a pair of elements of two patches whose connecting step runs along both: the patches may continue each
 other across a gap. Around its middle the elements of both within half the gap plus 7 voxels are fitted, jointly and
-each side alone; both sides weigh the same. Continuing pieces of one membrane, whatever its shape, give 0.2-0.7 voxels
-over gaps of 12; neighbours that touch, or that run in parallel, bend away from each other and give 1.5-4. Facing is no
+each side alone; both sides weigh the same. Continuing pieces of one membrane, whatever its shape, give 0.2-0.8 voxels
+over gaps of 12; neighbours that touch, or that run in parallel, bend away from each other and give 1-4. Facing is no
 evidence within one patch: a folded membrane faces itself. Lengths in voxels.
 """
 
@@ -23,7 +23,7 @@ from cryoscale.merge.sheets_surfels import Doubles, Ints, Surfels, bin_elements,
 
 __all__ = ["Evidence", "facing", "weigh"]
 
-GAP = 16.0
+GAP = 14.0
 """Longest step of a contact, between middles of the outermost windows: the voxels are up to 4 nearer."""
 FACING_REACH = 10.5
 OTHERS = 16

@@ -35,14 +35,14 @@ COPLANAR = 1.0
 SAME_WAY = 0.8
 """the |cosine| between their normals is at least this."""
 PURE = 0.7
-SUPPORTED = 0.3
+SUPPORTED = 0.1
 """Of the median support."""
 SMALLEST_VOXELS = 60
 WINDOW = 7.0
 TALL = 5.0
 """Elements farther from the tangent plane are left out: the far side of a narrow fold."""
 ROUGH = 0.35
-SMALLEST = 12
+SMALLEST = 30
 """Elements of a patch."""
 FULL = 0.7
 """Share of the usual number of elements in a window below which it is a border's or a neck's."""

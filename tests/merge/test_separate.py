@@ -126,4 +126,4 @@ def test_the_smoothest_pair_joins_first_and_facing_forbids_what_follows() -> Non
     np.testing.assert_array_equal(join_patches(sizes, pairs(both, [])), [0, 0, 0])
     facing = [(0, 2, 40), (2, 0, 40)]
     np.testing.assert_array_equal(join_patches(sizes, pairs(both, facing)), [0, 1, 1])
-    np.testing.assert_array_equal(join_patches(sizes, pairs([(0, 1, 0.7)], [])), [0, 1, 2])
+    np.testing.assert_array_equal(join_patches(sizes, pairs([(0, 1, 0.9)], [])), [0, 1, 2])
