@@ -20,14 +20,16 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryoscale.fit.constraints import Constraints, subset
 from cryoscale.fit.covariance import KINDS, Kernel
 from cryoscale.fit.ellipsoid import Ellipsoid
 from cryoscale.fit.solve import Problem, Solution, solve_many
 
-__all__ = ["Hypothesis", "Task", "candidates", "choose", "problem_of"]
+__all__ = ["Hypothesis", "Task", "candidates", "choose", "prior_of", "problem_of"]
 
+Array = NDArray[np.float64]
 SCREENED = 256
 """Constraints on which all candidates are ranked."""
 FINALISTS = 3
@@ -64,8 +66,10 @@ class Task:
     kinds: tuple[str, ...] = KINDS
 
 
-def problem_of(constraints: Constraints, hypothesis: Hypothesis) -> Problem:
-    """Return the linear problem of one hypothesis."""
+def problem_of(
+    constraints: Constraints, hypothesis: Hypothesis, *, prior: tuple[Array, Array] | None = None
+) -> Problem:
+    """Return the linear problem of one hypothesis; ``prior`` is its ellipsoid's `prior_of`, where it is known."""
     noise, shared = constraints.noise.copy(), None
     on = slice(constraints.surface)
     noise[on] *= hypothesis.noise_scale
@@ -75,9 +79,14 @@ def problem_of(constraints: Constraints, hypothesis: Hypothesis) -> Problem:
         noise[on] *= (1 - SHARED) ** 0.5
     values, trend, ellipsoid = constraints.values, None, hypothesis.ellipsoid
     if ellipsoid is not None:
-        values = values - ellipsoid.distance(constraints.points)
-        trend = ellipsoid.trend(constraints.points)
+        distance, trend = prior or prior_of(constraints, ellipsoid)
+        values = values - distance
     return Problem(constraints.points, values, noise, hypothesis.kernel, trend, shared, constraints.reach)
+
+
+def prior_of(constraints: Constraints, ellipsoid: Ellipsoid) -> tuple[Array, Array]:
+    """Return an ellipsoid's distances (n,) and trend (n, 9) at the constraints."""
+    return ellipsoid.distance(constraints.points), ellipsoid.trend(constraints.points)
 
 
 def candidates(task: Task) -> list[Hypothesis]:
@@ -132,7 +141,11 @@ def _compare(
     tasks: Sequence[Constraints], hypotheses: Sequence[Sequence[Hypothesis]], xp: ModuleType
 ) -> list[list[tuple[Hypothesis, float]]]:
     """Return each task's hypotheses with their evidence, best first; those that fail are left out."""
-    problems = [problem_of(task, h) for task, options in zip(tasks, hypotheses, strict=True) for h in options]
+    problems = []
+    for task, options in zip(tasks, hypotheses, strict=True):
+        shape = next((h.ellipsoid for h in options if h.ellipsoid is not None), None)
+        prior = None if shape is None else prior_of(task, shape)
+        problems += [problem_of(task, h, prior=prior if h.ellipsoid is shape else None) for h in options]
     solved = iter(solve_many(problems, inverse=False, xp=xp))
     out = []
     for options in hypotheses:

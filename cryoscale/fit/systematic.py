@@ -6,7 +6,7 @@ surfaces of simulated tomograms (76 closed membranes of 10 tomograms, tilts to +
 weights that ship with cryoscale) the outward shift and its variance beyond the posterior's were, in voxels, with
 t = n_z^2, n the surface normal,
 
-    shift(t) = 0.27 t + 0.40 t^6,     variance(t) = 0.35 t + 0.90 t^6
+    shift(t) = 0.27 t + 0.40 t^6,     variance(t) = 0.35 t + 1.05 t^6
 
 the shift to 0.05 voxel, the variance rounded up for its tails; both SNRs and both halves of the membranes agree.
 Points that err independently (clean ones, of whatever noise) have neither; those of a segmentation err together with
@@ -46,7 +46,7 @@ class Systematic:
         """Return the variance (m,), in squared voxels, that joins the posterior's."""
         t = normals[:, 0] ** 2
         rest = 0.0 if self.outward else _shift(t) ** 2
-        return np.asarray(self.share * (0.35 * t + 0.90 * t**6 + rest))
+        return np.asarray(self.share * (0.35 * t + 1.05 * t**6 + rest))
 
 
 INDEPENDENT = Systematic(0.0, False)
