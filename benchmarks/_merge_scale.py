@@ -148,7 +148,7 @@ def _table(first: NDArray[np.int64]) -> Regions:
 
 def _task(folder: str, grid: int) -> Task:
     levels = Levels((grid * EDGE,) * 3, (EDGE,) * 3, 4)
-    return Task("merge", "", folder, levels, Foreground(), Ball(1.0), 1)
+    return Task("merge", "", folder, "", levels, Foreground(), Ball(1.0), 1)
 
 
 def make_tree(folder: str, grid: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ enhance   bilateral filter and CLAHE, for the eye (off by default)      cryoscal
 segment   U-Net: background, protein, membrane                          cryoscale/segment
 merge     union-find: pieces to membranes, across chunks                cryoscale/merge
 connect   or Q-learning: pieces to membranes, slice by slice            cryoscale/connect
+separate  by shape: what touches comes apart, pieces are joined         cryoscale/separate
 locate    protein components and their centres                          cryoscale/merge, measure
 fit       a Gaussian-process surface per membrane, with uncertainty     cryoscale/fit
 surface   labels of uniform thickness, position's sd, meshes            cryoscale/surface
@@ -31,7 +32,19 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_STAGES = ("band", "connect", "enhance", "evaluate", "fit", "measure", "merge", "segment", "simulate", "surface")
+_STAGES = (
+    "band",
+    "connect",
+    "enhance",
+    "evaluate",
+    "fit",
+    "measure",
+    "merge",
+    "segment",
+    "separate",
+    "simulate",
+    "surface",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

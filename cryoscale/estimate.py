@@ -33,6 +33,7 @@ from cryoscale.records import Geometry
 from cryoscale.segment.unet import UNet
 from cryoscale.segment.weights import load_model
 from cryoscale.segment.windows import region_to_read, window_of
+from cryoscale.separate.groups import projected_bytes as separate_bytes
 from cryoscale.spec import RunSpec
 
 __all__ = ["StageEstimate", "estimate_tomogram", "print_estimate"]
@@ -41,12 +42,12 @@ _MEMBRANE_SHARE = 0.03
 _MEMBRANE_VOXELS = 60_000
 """Voxels of a typical vesicle of 40 nm radius at 10 Å: the size that fits are projected for."""
 _SECONDS_PER_MEGAVOXEL = {
-    "ingest": 0.1, "enhance": 3.0, "segment": 1.5, "merge": 0.1, "connect": 2.0, "locate": 0.05, "fit": 0.5,
-    "surface": 0.1, "measure": 0.03, "report": 0.15,
+    "ingest": 0.1, "enhance": 3.0, "segment": 1.5, "merge": 0.1, "connect": 2.0, "separate": 0.7, "locate": 0.05,
+    "fit": 0.5, "surface": 0.1, "measure": 0.03, "report": 0.15,
 }  # fmt: skip
 _DISK_BYTES_PER_VOXEL = {
-    "ingest": 1.1, "enhance": 3.6, "segment": 0.25, "merge": 0.05, "connect": 0.1, "locate": 0.02, "fit": 0.7,
-    "surface": 3.0, "measure": 0.0, "report": 0.02,
+    "ingest": 1.1, "enhance": 3.6, "segment": 0.25, "merge": 0.05, "connect": 0.1, "separate": 0.1, "locate": 0.02,
+    "fit": 0.7, "surface": 3.0, "measure": 0.0, "report": 0.02,
 }  # fmt: skip
 """Of the voxel's own size for ingest, in bytes for the others."""
 
@@ -104,6 +105,8 @@ def _units(stage: str, geometry: Geometry, itemsize: int, spec: RunSpec) -> tupl
     if stage == "connect":
         slices = min(8, shape[0])
         return 2 * -(-shape[0] // 8), connect.projected_bytes((slices, *shape[1:]), 1, chunk_slices=chunk[0])
+    if stage == "separate":
+        return -(-membranes // 4) + 1 + len(blocks(shape, (128, 256, 256))), separate_bytes(2 * _MEMBRANE_VOXELS)
     if stage == "fit":
         return -(-membranes // spec.fit.batch_membranes), fit_bytes(_MEMBRANE_VOXELS)
     if stage == "surface":
@@ -172,7 +175,10 @@ def _table(totals: dict[str, list[float]], workers: int) -> list[str]:
 
 def _stages(entry: Entry, collection: Collection) -> tuple[str, ...]:
     left_out = set() if collection.spec.enhance.enabled else {"enhance"}
-    left_out.add("merge" if collection.spec.merge.connect == "qlearning" else "connect")
+    learned = collection.spec.merge.connect == "qlearning"
+    left_out |= {"merge", "separate"} if learned else {"connect"}
+    if not collection.spec.separate.enabled or (entry.mask and collection.spec.merge.separate_labels):
+        left_out.add("separate")
     if entry.mask:
         left_out |= {"enhance", "segment", "locate"}
     first = STAGES.index(collection.first) if collection.first else 0

@@ -3,11 +3,11 @@
 Each stage's fingerprint is the hash of its own options and of the fingerprint before it, so that a changed option
 makes exactly the stages after it run again::
 
-    source ──ingest──> [enhance] ──segment──> merge ──> fit ──> surface ──> measure ──> report
-                                      └─────> locate ───────────────────────┘
+    source ──ingest──> [enhance] ──segment──> merge ──> separate ──> fit ──> surface ──> measure ──> report
+                                      └─────> locate ────────────────────────────────────┘
     mask ────ingest────────────────────────> merge ...
 
-Where ``merge.connect`` is qlearning, connect stands in merge's place.
+Where ``merge.connect`` is qlearning, connect stands in the place of merge and separate.
 
 Where masks or scores of another tool are given, the network is not run and the way starts at merge.
 """
@@ -27,6 +27,7 @@ import cryoscale.measure.plan as measure
 import cryoscale.merge.plan as merge
 import cryoscale.report.plan as report
 import cryoscale.segment.plan as segment
+import cryoscale.separate.plan as separate
 import cryoscale.surface.plan as surface
 from cryoscale import __version__
 from cryoscale.engine import JobPlan, Phase
@@ -37,7 +38,19 @@ from cryoscale.spec import RunSpec
 
 __all__ = ["STAGES", "Summary", "tomogram_job"]
 
-STAGES = ("ingest", "enhance", "segment", "merge", "connect", "locate", "fit", "surface", "measure", "report")
+STAGES = (
+    "ingest",
+    "enhance",
+    "segment",
+    "merge",
+    "connect",
+    "separate",
+    "locate",
+    "fit",
+    "surface",
+    "measure",
+    "report",
+)
 """Every stage, in order; ``--from`` and ``--until`` take these names."""
 
 Summary = dict[str, Any]
@@ -180,15 +193,26 @@ def _grouped(way: _Way, volume: Volume) -> Generator[Phase, list[Receipt], Summa
             way.tomogram, spec.connect, spec.merge, chunk, source=volume["source"], values=volume["values"]
         )
         return (yield from way.run("connect", stage, options, dataclasses.asdict(spec.connect)))
+    apart = spec.merge.separate_labels and not volume["scores"]
+    by_shape = spec.separate.enabled and not apart
+    reach_nm = max(spec.separate.join_nm, spec.merge.distance_nm) if by_shape else spec.merge.distance_nm
     stage = merge.plan(
         way.tomogram,
-        spec.merge,
+        dataclasses.replace(spec.merge, distance_nm=reach_nm),
         chunk,
         source=volume["source"],
         values=volume["values"],
-        separate_values=spec.merge.separate_labels and not volume["scores"],
+        separate_values=apart,
+        volume=separate.GROUPS if by_shape else "",
     )
-    return (yield from way.run("merge", stage, options))
+    merged = yield from way.run("merge", stage, options, reach_nm)
+    if not by_shape or not way.wanted("separate"):
+        return merged
+    stage = separate.plan(
+        way.tomogram, chunk, groups=merged["volume"], regions=merged["regions"], minimum_voxels=merged["minimum_voxels"]
+    )
+    separated = yield from way.run("separate", stage)
+    return {**merged, **separated, "warnings": [*merged["warnings"], *separated["warnings"]]}
 
 
 def _products(way: _Way, merged: Summary, proteins: Summary, fitted: Summary) -> Generator[Phase, list[Receipt], None]:

@@ -29,6 +29,7 @@ __all__ = [
     "ReportSpec",
     "RunSpec",
     "SegmentSpec",
+    "SeparateSpec",
     "SurfaceSpec",
     "from_toml",
     "spec_from",
@@ -104,6 +105,17 @@ class MergeSpec:
     """Smaller protein components are dropped."""
     connect: str = "regions"
     """regions (distance in 3-D) or qlearning (a walker that learns, slice by slice; its options are in [connect])."""
+
+
+@dataclass(frozen=True)
+class SeparateSpec:
+    """Which voxels of a group are one membrane, by shape (paper section 4.2, the predicate)."""
+
+    enabled: bool = True
+    """Tell touching membranes apart and join pieces over gaps, by shape; without it a membrane is what lies within
+    merge.distance_nm. Not used with merge.separate_labels or merge.connect = qlearning."""
+    join_nm: float = 10.0
+    """Pieces farther apart than this, and not linked by others, are never one membrane."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +207,7 @@ class RunSpec:
     segment: SegmentSpec = field(default_factory=SegmentSpec)
     merge: MergeSpec = field(default_factory=MergeSpec)
     connect: ConnectSpec = field(default_factory=ConnectSpec)
+    separate: SeparateSpec = field(default_factory=SeparateSpec)
     fit: FitSpec = field(default_factory=FitSpec)
     surface: SurfaceSpec = field(default_factory=SurfaceSpec)
     measure: MeasureSpec = field(default_factory=MeasureSpec)
@@ -227,6 +240,7 @@ class RunSpec:
         ways = ("regions", "qlearning")
         _require(self.merge.connect in ways, "merge.connect", self.merge.connect, "regions, qlearning")
         _require_connect(self.connect)
+        _require(self.separate.join_nm > 0, "separate.join_nm", self.separate.join_nm, "more than 0")
         _require(
             self.fit.kernel in ("auto", "cubic", "matern52"), "fit.kernel", self.fit.kernel, "auto, cubic, matern52"
         )

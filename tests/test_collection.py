@@ -21,7 +21,7 @@ from cryoscale.io.mrc import write_mrc
 from cryoscale.io.omezarr import image_geometry, read_region
 from cryoscale.lock import run_lock
 from cryoscale.manifest import entries
-from cryoscale.spec import FitSpec, IngestSpec, MergeSpec, RunSpec, SegmentSpec, SurfaceSpec
+from cryoscale.spec import FitSpec, IngestSpec, MergeSpec, RunSpec, SegmentSpec, SeparateSpec, SurfaceSpec
 from cryoscale.summary import warnings_of
 from tests.phantoms import spheres_shell, write_spheres
 
@@ -99,6 +99,21 @@ def test_fewer_membranes_leave_no_mesh_behind(mask: Path, tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "spheres" / "meshes").iterdir()] == ["membrane_0001.ply"]
     (dropped,) = (entry for entry in result.outcomes[0].summary["fit"]["membranes"] if "reason" in entry)
     assert "too small" in dropped["reason"]
+
+
+def test_membranes_that_touch_come_apart(tmp_path: Path) -> None:
+    z, y, x = np.indices((40, 40, 64))
+    volume = np.zeros(z.shape, np.int8)
+    for centre, radius in ((18, 13.0), (43, 11.0)):
+        # The shells, 3 voxels thick, share a disc of voxels.
+        r = np.sqrt((z - 20) ** 2 + (y - 20) ** 2 + (x - centre) ** 2)
+        volume[np.abs(r - radius) <= 1.5] = 1
+    write_mrc(tmp_path / "pair.mrc", volume, 10.0)
+    whole = dataclasses.replace(SPEC, separate=SeparateSpec(enabled=False))
+    for spec, folder, count in ((SPEC, "apart", 2), (whole, "fused", 1)):
+        result = run(tmp_path / "pair.mrc", tmp_path / folder, spec, until="separate")
+        assert result.exit_code == 0
+        assert read_region(tmp_path / folder / "pair" / "instances.ome.zarr").max() == count
 
 
 def test_learning_takes_the_place_of_merging(mask: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

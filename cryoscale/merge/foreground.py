@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cryoscale.errors import UsageError
 
-__all__ = ["Foreground", "foreground_of"]
+__all__ = ["Foreground", "foreground_of", "nothing_found"]
 
 
 @dataclass(frozen=True)
@@ -80,3 +80,20 @@ def foreground_of(
     if 0 in values:
         raise UsageError("0 is background", where=path, found=f"values {tuple(values)}", allowed="any other value")
     return Foreground(tuple(int(value) for value in values), threshold, separate_values)
+
+
+def nothing_found(foreground: Foreground, voxels: int) -> list[str]:
+    """Say why there is no membrane: an empty table alone looks like a result.
+
+    Parameters
+    ----------
+    foreground : Foreground
+        What was looked for.
+    voxels : int
+        How many voxels of it there are.
+    """
+    if voxels:
+        return [f"merge: {voxels} voxels of membrane, but no region reaches merge.minimum_volume_nm3"]
+    if foreground.threshold is not None:
+        return [f"merge: no voxel is membrane; looked for scores from {foreground.threshold:g}"]
+    return [f"merge: no voxel is membrane; looked for values {list(foreground.values) or 'other than 0'}"]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cryoscale.merge.ball import Ball
 from cryoscale.merge.near import join_near_runs
 from cryoscale.merge.runs import Room, Runs, find_runs, paint_runs
-from cryoscale.merge.unionfind import number_trees, separate
+from cryoscale.unionfind import number_trees, separate
 
 __all__ = ["check_mask", "label_runs", "label_volume", "runs_of"]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cryoscale.merge.ball import Ball
 from cryoscale.merge.runs import Runs
-from cryoscale.merge.unionfind import flatten, unite
+from cryoscale.unionfind import flatten, unite
 
 __all__ = ["join_near_runs"]
 

@@ -36,7 +36,7 @@ from cryoscale.io.files import atomic_write, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, image_dtype, read_region, write_region
 from cryoscale.merge.ball import Ball
 from cryoscale.merge.blocks import paint_block
-from cryoscale.merge.foreground import Foreground, foreground_of
+from cryoscale.merge.foreground import Foreground, foreground_of, nothing_found
 from cryoscale.merge.levels import Levels, Place, places_of
 from cryoscale.merge.memory import (
     projected_bytes,
@@ -73,6 +73,8 @@ class Task:
     """Path of the source volume."""
     folder: str
     """The tomogram's folder."""
+    volume: str
+    """Name of the volume that is written."""
     levels: Levels
     """The volume, its blocks and the boxes they are joined into."""
     foreground: Foreground
@@ -112,6 +114,7 @@ def plan(
     threshold: float | None = None,
     separate_values: bool = False,
     stage: str = "merge",
+    volume: str = "",
 ) -> Plan:
     """Plan the grouping of a volume's foreground into regions.
 
@@ -135,6 +138,8 @@ def plan(
     stage
         ``merge`` for membranes: within ``spec.distance_nm``, at least the diagonal of a voxel. ``locate`` for proteins:
         voxels that touch, so that neighbours stay apart.
+    volume
+        Name of the volume to write; empty: that of the stage.
 
     Returns
     -------
@@ -152,8 +157,9 @@ def plan(
     ball, minimum = sizes_of(geometry, spec, proteins=stage == "locate")
     edge = tuple(max(limit // chunk, 1) * chunk for limit, chunk in zip(_BLOCK_VOXELS, chunk_voxels, strict=True))
     levels = Levels(geometry.shape, edge, _FAN_IN)  # type: ignore[arg-type]
-    task = Task(stage, path, tomogram.folder, levels, foreground, ball, minimum)
-    create_image(tomogram.path(INSTANCES[stage]), geometry, np.uint32, chunk_voxels, labels=True)
+    volume = volume or INSTANCES[stage]
+    task = Task(stage, path, tomogram.folder, volume, levels, foreground, ball, minimum)
+    create_image(tomogram.path(volume), geometry, np.uint32, chunk_voxels, labels=True)
     owned = blocks(geometry.shape, edge)
     memory = [_block_bytes(task, box, dtype.itemsize) for box in owned]
     labelled = yield [
@@ -167,26 +173,15 @@ def plan(
     count = sum(receipt.numbers["count"] for receipt in ranked)
     voxels = sum(receipt.numbers["voxels"] for receipt in labelled)
     return {
-        "volume": INSTANCES[stage],
+        "volume": volume,
         "regions": f"{stage}/regions.npz",
         "count": count,
         "kept_voxels": sum(receipt.numbers["voxels"] for receipt in ranked),
         "voxels": voxels,
-        "warnings": _warnings(stage, foreground, voxels, count),
+        "warnings": nothing_found(foreground, voxels) if stage == "merge" and not count else [],
         "distance_voxels": ball.distance / (1.0 if stage == "locate" else geometry.voxel_size_nm),
         "minimum_voxels": minimum,
     }
-
-
-def _warnings(stage: str, foreground: Foreground, voxels: int, count: int) -> list[str]:
-    """Say when nothing was found: an empty table alone looks like a result."""
-    if stage != "merge" or count:
-        return []
-    if voxels:
-        return [f"merge: {voxels} voxels of membrane, but no region reaches merge.minimum_volume_nm3"]
-    if foreground.threshold is not None:
-        return [f"merge: no voxel is membrane; looked for scores from {foreground.threshold:g}"]
-    return [f"merge: no voxel is membrane; looked for values {list(foreground.values) or 'other than 0'}"]
 
 
 def _block_bytes(task: Task, box: Region, itemsize: int) -> int:
@@ -392,5 +387,5 @@ def paint_unit(task: Task, region: Region, place: Place) -> Receipt:
     else:
         # Written all the same: chunks of an earlier run go away.
         labels = np.zeros(region.shape, np.int32)
-    files = write_region(f"{task.folder}/{INSTANCES[task.stage]}", region, labels.view(np.uint32))
+    files = write_region(f"{task.folder}/{task.volume}", region, labels.view(np.uint32))
     return task.receipt(files)

@@ -33,7 +33,7 @@ from cryoscale.merge.labels import label_runs, runs_of
 from cryoscale.merge.regions import Regions, combine_regions, concatenate_regions, region_statistics
 from cryoscale.merge.runs import Runs
 from cryoscale.merge.shell import Shell, block_shell, join_shells
-from cryoscale.merge.unionfind import flatten, join_pairs
+from cryoscale.unionfind import flatten, join_pairs
 
 __all__ = ["Box", "block_box", "hand_down", "join_boxes", "rank_tables"]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryoscale.merge.runs import Room, find_runs, paint_runs
-from cryoscale.merge.unionfind import flatten, join_pairs, number_trees
+from cryoscale.unionfind import flatten, join_pairs, number_trees
 from tests.merge.shapes import SHAPES, random_mask, shells
 
 

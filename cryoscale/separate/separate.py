@@ -9,7 +9,7 @@ instead. It takes the voxels of one group, grouped by a generous distance, and r
 1. `sheets`: every voxel moves to the middle of its sheet. Touching sheets come apart.
 2. `split`: what hangs together along the sheet is a patch; patches are cut where they are no smooth surface and where
    a narrow neck holds together sheets that face each other.
-3. `separate_evidence`: two patches are one membrane if one paraboloid fits both sides of the gap as well as each side
+3. `evidence`: two patches are one membrane if one paraboloid fits both sides of the gap as well as each side
    alone, and unless they face each other.
 4. Pairs are joined best first. A join is refused if more than 15 % of the smaller partner's elements face the other
    one, counted over everything that has been joined to either.
@@ -27,10 +27,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cryoscale.merge.separate_evidence import GAP, Evidence, weigh
-from cryoscale.merge.sheets import Rows, Sheets, row_range, rows_of, settle
-from cryoscale.merge.sheets_surfels import Ints, make_surfels
-from cryoscale.merge.split import SMALLEST_VOXELS, cut_junctions, cut_necks, link_voxels
+from cryoscale.separate.evidence import GAP, Evidence, weigh
+from cryoscale.separate.sheets import Rows, Sheets, row_range, rows_of, settle
+from cryoscale.separate.split import SMALLEST_VOXELS, cut_junctions, cut_necks, link_voxels
+from cryoscale.separate.surfels import Ints, make_surfels
 
 __all__ = ["join_patches", "separate_membranes"]
 

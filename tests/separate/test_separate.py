@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cryoscale.merge.separate import join_patches, separate_membranes
-from cryoscale.merge.separate_evidence import Evidence
+from cryoscale.separate.evidence import Evidence
+from cryoscale.separate.separate import join_patches, separate_membranes
 
 Ints = NDArray[np.int32]
 

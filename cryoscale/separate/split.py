@@ -5,14 +5,14 @@ r"""Patches: smooth pieces of sheet, cut where two membranes have been fused.
 
 Voxels first hang together when they are near, their normals agree and each one's middle lies in the other's tangent
 plane (`link_voxels`). Touching membranes so stay apart nearly everywhere; a few odd voxels may still bridge them, and
-one bridge is enough to fuse two membranes. Two tests find bridges, in surface elements (`sheets_surfels`):
+one bridge is enough to fuse two membranes. Two tests find bridges, in surface elements (`surfels`):
 
 - **junctions**: around a bridge the elements reached *along the surface* lie on two sheets, and no paraboloid fits
   them. A bent, but single membrane is fitted to 0.1-0.3 voxels, whatever its shape.
 - **necks**: two sheets that hang together by a strip narrower than the window, and face each other elsewhere. The
   strip may be smooth, the facing gives it away. A folded membrane passes: its fold is wide.
 
-What is cut too often is joined again by evidence (`separate_evidence`). Lengths in voxels.
+What is cut too often is joined again by evidence (`evidence`). Lengths in voxels.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from cryoscale.merge.separate_evidence import facing
-from cryoscale.merge.sheets import Rows, Sheets, row_range
-from cryoscale.merge.sheets_paraboloid import TERMS, add_element, set_frame, solve, squares
-from cryoscale.merge.sheets_surfels import Ints, Surfels, connect, pieces
-from cryoscale.merge.unionfind import flatten, unite
+from cryoscale.separate.evidence import facing
+from cryoscale.separate.paraboloid import TERMS, add_element, set_frame, solve, squares
+from cryoscale.separate.sheets import Rows, Sheets, row_range
+from cryoscale.separate.surfels import Ints, Surfels, connect, pieces
+from cryoscale.unionfind import flatten, unite
 
 __all__ = ["cut_junctions", "cut_necks", "link_voxels"]
 

@@ -18,8 +18,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cryoscale.merge.sheets_paraboloid import TERMS, add_element, set_frame, solve, squares
-from cryoscale.merge.sheets_surfels import Doubles, Ints, Surfels, bin_elements, cell_range
+from cryoscale.separate.paraboloid import TERMS, add_element, set_frame, solve, squares
+from cryoscale.separate.surfels import Doubles, Ints, Surfels, bin_elements, cell_range
 
 __all__ = ["Evidence", "facing", "weigh"]
 

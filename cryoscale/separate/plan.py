@@ -1,0 +1,238 @@
+"""Units of the separate stage: groups of neighbouring voxels to membranes.
+
+    groups --a few groups each--> parts --one unit--> numbers --blocks--> instances
+
+The merge stage left groups: voxels that hang together over steps of the join distance. Here each group is taken apart
+into membranes, or stays whole; a group's result depends on its voxels alone, so the instances are equal whatever the
+chunks, the workers and their order.
+
+==================== ========================================= ====================================================
+units                read                                      write, below ``separate/``
+==================== ========================================= ====================================================
+``separate-split``   the boxes of their groups                 ``parts/<k>.npy``: part of each voxel, block by block
+                                                               ``tables/<k>.npz``: the parts, and who holds them
+``separate-number``  all tables                                ``final.npy``, ``regions.npz``, ``rows.npy``
+``separate-paint``   their block, its rows, those voxels' parts their chunks of the instances
+==================== ========================================= ====================================================
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscale.chunks import Region, blocks
+from cryoscale.io.files import atomic_write, load_npz, relative_files, save_npz
+from cryoscale.io.omezarr import create_image, read_region, write_region
+from cryoscale.records import Plan, Receipt, Tomogram, Unit
+from cryoscale.separate.groups import projected_bytes
+from cryoscale.separate.parts import Parts, concatenate_parts, order_by_block, parts_table, rank_parts
+from cryoscale.separate.separate import separate_membranes
+
+__all__ = ["GROUPS", "INSTANCES", "Task", "plan"]
+
+GROUPS = "groups.ome.zarr"
+"""The volume that merge writes for this stage."""
+INSTANCES = "instances.ome.zarr"
+"""The volume that this stage writes."""
+_BLOCK_VOXELS = (128, 256, 256)
+"""A block is made of as many whole chunks as fit into this."""
+_SLAB_VOXELS = 64
+"""Slices read at a time."""
+_BATCH_VOXELS = 200_000
+"""A unit takes no further group once it has this many voxels, so that large ones run alone."""
+_BATCH_GROUPS = 256
+
+Group = tuple[int, Region, int]
+"""A group's number, bounding box and voxel count."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all units of one plan share."""
+
+    groups: str
+    """Path of the volume of groups."""
+    folder: str
+    """The tomogram's folder."""
+    shape: tuple[int, int, int]
+    """Shape of the volume in voxels."""
+    edge: tuple[int, int, int]
+    """Shape of a block that one unit paints."""
+    minimum_voxels: int
+    """Smaller parts are dropped."""
+
+    def path(self, name: str) -> str:
+        """Return the path of one of the stage's own files."""
+        return f"{self.folder}/separate/{name}"
+
+    def receipt(self, files: Sequence[str], **numbers: int) -> Receipt:
+        """Return the receipt of a unit that wrote `files`."""
+        return Receipt(relative_files(self.folder, files), dict(numbers))
+
+
+# ------------------------------------------------------------------------------------------------------------- plan
+
+
+def plan(
+    tomogram: Tomogram,
+    chunk_voxels: tuple[int, int, int],
+    *,
+    groups: str,
+    regions: str,
+    minimum_voxels: int,
+) -> Plan:
+    """Plan the separation of groups into membranes.
+
+    Parameters
+    ----------
+    tomogram
+        With its geometry.
+    chunk_voxels
+        Chunk of the volumes, z, y, x.
+    groups, regions
+        The volume of group numbers and the table of groups (.npz), in the tomogram's folder.
+    minimum_voxels
+        Smaller parts are dropped.
+
+    Returns
+    -------
+    Summary: ``volume`` and ``regions`` (files), ``count``, ``kept_voxels``, ``split`` (groups that became several
+    membranes) and ``warnings``.
+    """
+    geometry, name = tomogram.known_geometry, tomogram.id
+    z, y, x = (max(limit // chunk, 1) * chunk for limit, chunk in zip(_BLOCK_VOXELS, chunk_voxels, strict=True))
+    task = Task(str(tomogram.path(groups)), tomogram.folder, geometry.shape, (z, y, x), minimum_voxels)
+    create_image(tomogram.path(INSTANCES), geometry, np.uint32, chunk_voxels, labels=True)
+    batches = _batches(_members(load_npz(tomogram.path(regions))))
+    split = yield [
+        Unit(("separate-split", name, k), split_unit, (task, k, batch), _split_bytes(batch))
+        for k, batch in enumerate(batches)
+    ]
+    parts = sum(receipt.numbers["parts"] for receipt in split)
+    rows = sum(receipt.numbers["rows"] for receipt in split)
+    numbered = yield [
+        Unit(("separate-number", name, 0), number_unit, (task, len(batches)), 400 * parts + 200 * rows + (1 << 20))
+    ]
+    painted = blocks(geometry.shape, task.edge)
+    held = task.edge[0] * task.edge[1] * task.edge[2]
+    yield [Unit(("separate-paint", name, k), paint_unit, (task, k, box), 40 * held) for k, box in enumerate(painted)]
+    count = numbered[0].numbers["count"]
+    lost = sum(n for _, _, n in (member for batch in batches for member in batch)) and not count
+    return {
+        "volume": INSTANCES,
+        "regions": "separate/regions.npz",
+        **numbered[0].numbers,
+        "split": sum(receipt.numbers["split"] for receipt in split),
+        "warnings": ["separate: no membrane reaches merge.minimum_volume_nm3"] if lost else [],
+    }
+
+
+def _members(table: dict[str, NDArray[np.int64]]) -> list[Group]:
+    return [
+        (row + 1, Region(tuple(map(int, box[:3])), tuple(map(int, box[3:]))), int(count))
+        for row, (box, count) in enumerate(zip(table["box"], table["voxels"], strict=True))
+    ]
+
+
+def _batches(members: list[Group]) -> list[tuple[Group, ...]]:
+    """Put small groups together, largest first: the long units start early."""
+    batches: list[list[Group]] = []
+    for member in sorted(members, key=lambda member: (-member[2], member[0])):
+        last = batches[-1] if batches else []
+        full = len(last) == _BATCH_GROUPS or sum(count for _, _, count in last) + member[2] > _BATCH_VOXELS
+        if last and not full:
+            last.append(member)
+        else:
+            batches.append([member])
+    return [tuple(batch) for batch in batches]
+
+
+def _split_bytes(batch: tuple[Group, ...]) -> int:
+    slab = max(min(box.shape[0], _SLAB_VOXELS) * box.shape[1] * box.shape[2] * 5 for _, box, _ in batch)
+    return slab + max(projected_bytes(count) for _, _, count in batch) + 16 * sum(count for _, _, count in batch)
+
+
+# ------------------------------------------------------------------------------------------------------------ units
+
+
+def split_unit(task: Task, batch: int, members: tuple[Group, ...]) -> Receipt:
+    """Take the groups of one unit apart."""
+    tables: list[Parts] = []
+    part_of: list[NDArray[np.int32]] = []
+    rows: list[NDArray[np.int64]] = []
+    parts = voxels = split = 0
+    for number, box, _ in members:
+        points = _points(task.groups, number, box)
+        part = separate_membranes(points)
+        count = int(part.max(initial=0))
+        tables.append(parts_table(points, part, count, task.shape))
+        order, block, held = order_by_block(points, task.shape, task.edge)
+        part_of.append(np.where(part > 0, part + np.int32(parts), np.int32(0))[order])
+        stop = voxels + np.cumsum(held)
+        rows.append(np.stack((block, np.full_like(block, number), np.full_like(block, batch), stop - held, stop), 1))
+        parts, voxels, split = parts + count, voxels + len(points), split + (count > 1)
+    files = [task.path(f"parts/{batch:06d}.npy"), task.path(f"tables/{batch:06d}.npz")]
+    with atomic_write(files[0]) as temporary:
+        np.save(temporary, np.concatenate(part_of), allow_pickle=False)
+    table = np.concatenate(rows)
+    save_npz(files[1], **concatenate_parts(tables).columns(), rows=table)
+    return task.receipt(files, parts=parts, rows=len(table), split=split)
+
+
+def _points(groups: str, number: int, box: Region) -> NDArray[np.int32]:
+    """Gather one group's voxels in raster order, slab by slab."""
+    found = []
+    for slab in blocks(box.shape, (_SLAB_VOXELS, *box.shape[1:])):
+        start, stop = (tuple(a + o for a, o in zip(edge, box.start, strict=True)) for edge in (slab.start, slab.stop))
+        held = np.argwhere(read_region(groups, Region(start, stop)) == number)
+        found.append((held + start).astype(np.int32))
+    return np.concatenate(found)
+
+
+def number_unit(task: Task, batches: int) -> Receipt:
+    """Give the membranes their numbers; write the number of every part, the table of membranes, and who is where."""
+    stored = [load_npz(task.path(f"tables/{k:06d}.npz")) for k in range(batches)]
+    rows = [table.pop("rows") for table in stored]
+    tables = [Parts(**table) for table in stored]
+    final, membranes = rank_parts(concatenate_parts(tables), task.minimum_voxels)
+    # Number 0 of each batch stands for voxels in no membrane.
+    starts = np.cumsum([0, *(len(table) for table in tables)])
+    padded = [np.append(np.int32(0), final[a:b]) for a, b in itertools.pairwise(starts)]
+    where = np.cumsum([0, *(len(part) for part in padded)])
+    table = np.concatenate([np.empty((0, 5), np.int64), *rows])
+    table = np.column_stack((table, where[table[:, 2]] if len(table) else table[:, 2]))
+    table = table[np.lexsort((table[:, 1], table[:, 0]))]
+    files = [task.path("final.npy"), task.path("rows.npy"), task.path("regions.npz")]
+    for path, array in ((files[0], np.concatenate([np.empty(0, np.int32), *padded])), (files[1], table)):
+        with atomic_write(path) as temporary:
+            np.save(temporary, array, allow_pickle=False)
+    save_npz(files[2], **membranes.columns(), value=np.ones(len(membranes), np.int64))
+    return task.receipt(files, count=len(membranes), kept_voxels=int(membranes.voxels.sum()))
+
+
+def paint_unit(task: Task, block: int, region: Region) -> Receipt:
+    """Write the final numbers of one block."""
+    # Only this block's part of each file is read.
+    rows = np.load(task.path("rows.npy"), mmap_mode="r", allow_pickle=False)
+    first, past = np.searchsorted(rows[:, 0], (block, block + 1))
+    labels = np.zeros(region.shape, np.uint32)
+    if past > first:
+        groups = read_region(task.groups, region).ravel()
+        held = np.flatnonzero(groups)
+        held = held[np.argsort(groups[held], kind="stable")]
+        labels.ravel()[held] = np.concatenate([_numbers(task, row) for row in rows[first:past].tolist()])
+    return task.receipt(write_region(f"{task.folder}/{INSTANCES}", region, labels))
+
+
+def _numbers(task: Task, row: list[int]) -> NDArray[np.int32]:
+    """Return the final numbers of one group's voxels in one block."""
+    _, _, batch, start, stop, offset = row
+    parts = np.load(task.path(f"parts/{batch:06d}.npy"), mmap_mode="r", allow_pickle=False)
+    final = np.load(task.path("final.npy"), mmap_mode="r", allow_pickle=False)
+    numbers: NDArray[np.int32] = final[parts[start:stop] + offset]
+    return numbers

@@ -1,0 +1,132 @@
+"""The stage on stored volumes: any chunks, any order, against one pass over the whole volume; sizes; stale chunks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cryoscale.separate.plan as stage
+from cryoscale.chunks import whole
+from cryoscale.io.files import load_npz, save_npz
+from cryoscale.io.omezarr import create_image, image_geometry, read_region, write_region
+from cryoscale.merge import merge_regions, merge_regions_in_blocks
+from cryoscale.records import Geometry, Tomogram
+from tests.merge.shapes import random_mask, shells
+from tests.merge.test_plan import run
+
+SHAPE = (23, 29, 31)
+GEOMETRY = Geometry(SHAPE, (10.0, 10.0, 10.0), (5.0, -7.0, 11.0))
+
+
+def thirds(points: np.ndarray) -> np.ndarray:
+    """A stand-in that looks at the group alone: thirds of its width, the middle one in no part."""
+    x = points[:, 2] - points[:, 2].min()
+    third = np.minimum(3 * x // (x.max() + 1), 2)
+    part = np.array([1, 0, 2])[third]
+    _, first, inverse = np.unique(part, return_index=True, return_inverse=True)
+    found = np.unique(part)
+    rank = np.zeros(found.size, np.int32)
+    kept = np.flatnonzero(found > 0)
+    rank[kept[np.argsort(first[kept], kind="stable")]] = np.arange(1, kept.size + 1)
+    return rank[inverse].astype(np.int32)
+
+
+def reference(groups: np.ndarray, minimum: int) -> np.ndarray:
+    """The whole volume, group by group; numbers in raster order of first voxels."""
+    parts = np.zeros(groups.shape, np.int64)
+    for number in range(1, groups.max() + 1):
+        points = np.argwhere(groups == number)
+        part = thirds(points)
+        parts[tuple(points.T)] = np.where(part > 0, part + parts.max(), 0)
+    labels, number = np.zeros(groups.shape, np.uint32), 0
+    for part in dict.fromkeys(parts[parts > 0].tolist()):
+        if (parts == part).sum() >= minimum:
+            number += 1
+            labels[parts == part] = number
+    return labels
+
+
+def prepare(folder: Path, mask: np.ndarray) -> tuple[Tomogram, np.ndarray]:
+    groups, regions = merge_regions_in_blocks(mask, SHAPE, 2.0)
+    create_image(folder / "groups.ome.zarr", GEOMETRY, np.uint32, (8, 8, 8), labels=True)
+    write_region(folder / "groups.ome.zarr", whole(SHAPE), groups.astype(np.uint32))
+    save_npz(folder / "regions.npz", **regions.columns())
+    return Tomogram("TS_001", "TS_001.mrc", str(folder), GEOMETRY), groups
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "separate_membranes", thirds)
+    monkeypatch.setattr(stage, "_BLOCK_VOXELS", (8, 16, 8))
+    monkeypatch.setattr(stage, "_BATCH_VOXELS", 300)
+    monkeypatch.setattr(stage, "_BATCH_GROUPS", 3)
+    monkeypatch.setattr(stage, "_SLAB_VOXELS", 5)
+
+
+def plan(tomogram: Tomogram, chunk: tuple[int, int, int], minimum: int) -> Any:
+    return stage.plan(tomogram, chunk, groups="groups.ome.zarr", regions="regions.npz", minimum_voxels=minimum)
+
+
+@pytest.mark.parametrize("chunk", [(8, 8, 8), (4, 16, 5), (2, 29, 31), (40, 40, 40)])
+@pytest.mark.parametrize(("mask", "minimum"), [(shells(1, SHAPE), 1), (random_mask(2, SHAPE, 0.03), 4)])
+def test_equals_one_pass_for_any_chunks_and_order(
+    tmp_path: Path, chunk: tuple[int, int, int], mask: np.ndarray, minimum: int
+) -> None:
+    tomogram, groups = prepare(tmp_path, mask)
+    summary, receipts = run(plan(tomogram, chunk, minimum), seed=3)
+    expected = reference(groups, minimum)
+    found = read_region(tmp_path / summary["volume"])
+    np.testing.assert_array_equal(found, expected)
+    assert summary["count"] == expected.max() > 1
+    assert summary["kept_voxels"] == (expected > 0).sum()
+    assert summary["split"] > 0
+    assert image_geometry(tmp_path / summary["volume"]) == GEOMETRY
+    written = [name for receipt in receipts for name in receipt.files]
+    assert len(set(written)) == len(written), "two units wrote one file"
+    assert all((tmp_path / name).is_file() for name in written)
+    table = load_npz(tmp_path / summary["regions"])
+    for number in range(1, summary["count"] + 1):
+        points = np.argwhere(expected == number)
+        row = number - 1
+        assert table["voxels"][row] == len(points)
+        assert table["box"][row].tolist() == [*points.min(axis=0), *(points.max(axis=0) + 1)]
+        assert table["coordinate_sum"][row].tolist() == points.sum(axis=0).tolist()
+        assert table["first_voxel"][row] == np.ravel_multi_index(points[0], SHAPE)
+
+
+def test_a_unit_that_swaps_the_order_of_blocks_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = stage.order_by_block
+
+    def raster(*arguments: Any) -> Any:
+        order, block, held = honest(*arguments)
+        return np.sort(order), block, held
+
+    tomogram, groups = prepare(tmp_path, shells(1, SHAPE))
+    monkeypatch.setattr(stage, "order_by_block", raster)
+    summary, _ = run(plan(tomogram, (8, 8, 8), 1))
+    assert np.any(read_region(tmp_path / summary["volume"]) != reference(groups, 1))
+
+
+def test_nothing_in_nothing_out_and_stale_chunks_go_away(tmp_path: Path) -> None:
+    tomogram, _ = prepare(tmp_path, shells(1, SHAPE))
+    run(plan(tomogram, (8, 8, 8), 1))
+    tomogram, _ = prepare(tmp_path, np.zeros(SHAPE, bool))
+    summary, _ = run(plan(tomogram, (8, 8, 8), 1))
+    assert summary["count"] == 0
+    assert not read_region(tmp_path / summary["volume"]).any()
+
+
+def test_all_too_small_is_said(tmp_path: Path) -> None:
+    tomogram, _ = prepare(tmp_path, shells(1, SHAPE))
+    summary, _ = run(plan(tomogram, (8, 8, 8), 10_000))
+    assert summary["count"] == 0
+    assert "minimum_volume_nm3" in summary["warnings"][0]
+
+
+def test_groups_come_from_merging(tmp_path: Path) -> None:
+    mask = shells(1, SHAPE)
+    _, groups = prepare(tmp_path, mask)
+    np.testing.assert_array_equal(groups, merge_regions(mask, 2.0)[0])
