@@ -102,7 +102,7 @@ def _mean(at: Setting) -> int:
     """Find the surface in the box and every voxel near it; return their number."""
     low, high = np.zeros(3), np.full(3, EDGE - 1.0)
     samples = trace(at.model.value_gradient, low, high, STEP)
-    found = narrow_band(at.model.value, samples.points, 1.5 * samples.step, step=1.0, width=WIDTH)
+    found = narrow_band(at.model.value_gradient, samples.points, 1.5 * samples.step, step=1.0, width=WIDTH)
     return sum(len(index) for index, _, _ in found)
 
 

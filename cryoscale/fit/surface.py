@@ -27,7 +27,7 @@ from cryoscale.fit.curvature import (
     difference_weights,
 )
 from cryoscale.fit.model import Model
-from cryoscale.fit.narrow import COARSE_VOXELS, narrow_band
+from cryoscale.fit.narrow import narrow_band
 from cryoscale.fit.systematic import INDEPENDENT, Systematic
 from cryoscale.fit.zero_set import Samples, Verdict
 
@@ -37,6 +37,8 @@ Array = NDArray[np.float64]
 Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 MESH_REACH = 2.5
 """Half width in grid steps of the band that is meshed."""
+COARSEST_STEP = 5.0
+"""Largest grid step, in voxels."""
 SD_SAMPLES = 1500
 RIM_VOXELS = 2.0
 """How far an open surface reaches beyond the raw points."""
@@ -164,14 +166,14 @@ class Surface:
             msg = f"band width must be positive, found {width}"
             raise ValueError(msg)
         step = spacing / self.unit
-        if step > 2 * COARSE_VOXELS:
-            most = 2 * COARSE_VOXELS * self.unit
-            msg = f"grid step {spacing} is coarser than {most:g}, {2 * COARSE_VOXELS:g} voxels of the points"
+        if step > COARSEST_STEP:
+            most = COARSEST_STEP * self.unit
+            msg = f"grid step {spacing} is coarser than {most:g}, {COARSEST_STEP:g} voxels of the points"
             raise ValueError(msg)
         kept = self.samples.points[self.verdict.keep]
         parts = []
         for index, distance, normal in narrow_band(
-            self.model.value, kept, 1.5 * self.samples.step, step=step, width=width * step
+            self.model.value_gradient, kept, 1.5 * self.samples.step, step=step, width=width * step
         ):
             if box is not None:
                 inside = ((index >= box[0]) & (index < np.array(box[1]))).all(1)

@@ -1,0 +1,100 @@
+r"""Cells of a coarse grid along a surface, grown from samples of it, with the field at their corners.
+
+A cell stays while a corner says that the surface may be within the width of one of its points,
+
+    min over corners (|f| / max(|grad f|, 1))  <=  width + 1.3 sqrt(3) / 2 pitch
+
+and its neighbours are looked at next, for as many rounds as the gaps between samples are wide. Where the field is flat
+(|grad f| < 1, as between two sheets) f alone decides, so that a small slope makes no surface look far.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CORNERS", "Cells", "grow"]
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(8, 3)
+SLACK = 1.3
+"""Factor on a corner's distance from the points of its cell, for fields that are not quite distances."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells and their nodes; node i lies at i x pitch."""
+
+    pitch: float
+    nodes: Index
+    """(n, 3) in raster order."""
+    value: Array
+    """(n,) field there."""
+    slope: Array
+    """(n, 3) its gradient."""
+    corners: Index
+    """(m, 8) rows of the nodes around each cell, in raster order of the cells and of `CORNERS`."""
+    keys: Index
+    """(n,) numbers of the nodes, ascending."""
+    strides: Index
+    """(3,) steps of those numbers along the axes."""
+
+    def neighbour(self, axis: int, side: int) -> Index:
+        """Return the row of each node's neighbour (n,), -1 where it was not computed."""
+        return _find(self.keys, self.keys + side * self.strides[axis])
+
+
+def _find(keys: Index, wanted: Index) -> Index:
+    row = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[row] == wanted, row, -1)
+
+
+def grow(
+    field: Callable[[Array], tuple[Array, Array]], samples: Array, gap: float, *, pitch: float, width: float
+) -> Cells:
+    """Find the cells near a surface and evaluate the field at their nodes.
+
+    Parameters
+    ----------
+    field
+        Returns value (m,) and gradient (m, 3) at places (m, 3).
+    samples
+        (n, 3) points on the surface, n >= 1.
+    gap
+        Largest distance from a point of the surface to the nearest sample.
+    pitch
+        Edge of the cells.
+    width
+        Distance from the surface up to which points must lie in some cell.
+    """
+    start = np.unique(np.floor(samples / pitch).astype(np.int64), axis=0)
+    rounds = math.ceil((width + gap) / pitch) + 1
+    low, high = start.min(0) - rounds - 1, start.max(0) + rounds + 2
+    shape = high - low + 1
+    strides = np.array([shape[1] * shape[2], shape[2], 1])
+    corner, around = CORNERS @ strides, np.array([o @ strides for o in np.array(list(np.ndindex(3, 3, 3))) - 1])
+    fresh = seen = np.sort((start - low) @ strides)
+    keys, value, slope = np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 3))
+    kept = []
+    for _ in range(rounds + 1):
+        new = np.setdiff1d(fresh[:, None] + corner, keys)
+        f, g = field((np.stack(np.unravel_index(new, tuple(shape)), 1) + low) * pitch)
+        order = np.argsort(np.concatenate([keys, new]))
+        keys = np.concatenate([keys, new])[order]
+        value, slope = np.concatenate([value, f])[order], np.concatenate([slope, g])[order]
+        rows = np.searchsorted(keys, fresh[:, None] + corner)
+        near = np.abs(value) <= (width + SLACK * 0.5 * 3**0.5 * pitch) * np.maximum(np.linalg.norm(slope, axis=1), 1)
+        live = fresh[near[rows].any(1)]
+        kept.append(live)
+        fresh = np.setdiff1d(live[:, None] + around, seen)
+        if not len(fresh):
+            break
+        seen = np.union1d(seen, fresh)
+    cells = np.sort(np.concatenate(kept))
+    nodes = np.stack(np.unravel_index(keys, tuple(shape)), 1) + low
+    return Cells(pitch, nodes, value, slope, np.searchsorted(keys, cells[:, None] + corner), keys, strides)
