@@ -40,9 +40,14 @@ class Cells:
     corners: Index
     """(m, 8) rows of the nodes around each cell, in raster order of the cells and of `CORNERS`."""
     keys: Index
-    """(n,) numbers of the nodes, ascending."""
+    """(n,) numbers of the nodes, ascending; a cell has the number of its first corner."""
     strides: Index
     """(3,) steps of those numbers along the axes."""
+
+    @property
+    def base(self) -> int:
+        """Return what node 0, 0, 0 would have as its number."""
+        return int(self.keys[0] - self.nodes[0] @ self.strides)
 
     def neighbour(self, axis: int, side: int) -> Index:
         """Return the row of each node's neighbour (n,), -1 where it was not computed."""

@@ -13,8 +13,10 @@ change of d with each of the 9 parameters.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
@@ -97,8 +99,27 @@ class Ellipsoid:
 
     def trend(self, q: Array) -> Array:
         """Return the change of the distance (m, 9) at places (m, 3) with each parameter, times its prior sd."""
-        steps = TREND_STEP * np.eye(9)
-        return np.stack([(self.moved(s).distance(q) - self.moved(-s).distance(q)) / (2 * TREND_STEP) for s in steps], 1)
+        moved = [self.moved(side * step) for step in TREND_STEP * np.eye(9) for side in (1.0, -1.0)]
+        out = np.empty((len(q), len(moved)))
+        places = np.ascontiguousarray(q, np.float64)
+        _distances(np.stack([e.centre for e in moved]), np.stack([e.matrix for e in moved]), places, out)
+        return (out[:, ::2] - out[:, 1::2]) / (2 * TREND_STEP)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _distances(centres: Any, matrices: Any, q: Any, out: Any) -> None:
+    """Put the distances of places to many ellipsoids into ``out``, without a temporary per ellipsoid."""
+    for j in range(len(q)):
+        for k in range(len(centres)):
+            m = matrices[k]
+            z, y, x = q[j, 0] - centres[k, 0], q[j, 1] - centres[k, 1], q[j, 2] - centres[k, 2]
+            if z * z + y * y + x * x <= 1e-18:
+                z = y = x = 1e-9
+            a = m[0, 0] * z + m[0, 1] * y + m[0, 2] * x
+            b = m[1, 0] * z + m[1, 1] * y + m[1, 2] * x
+            c = m[2, 0] * z + m[2, 1] * y + m[2, 2] * x
+            square = z * a + y * b + x * c
+            out[j, k] = (square - square**0.5) / max((a * a + b * b + c * c) ** 0.5, 1e-300)
 
 
 def fit_ellipsoid(points: Array, *, weights: Array | None = None) -> tuple[Ellipsoid, float]:

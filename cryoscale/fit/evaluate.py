@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cryoscale.fit.covariance import Kernel
 
-__all__ = ["field", "field_gradient", "variance"]
+__all__ = ["covariances", "field", "field_gradient", "variance"]
 
 Array = NDArray[np.float64]
 TILE = 512
@@ -116,6 +116,15 @@ def field_gradient(kernel: Kernel, points: Array, alpha: Array, q: Array) -> tup
 def field(kernel: Kernel, points: Array, alpha: Array, q: Array) -> Array:
     """Return sum_i alpha_i K(q, x_i), (m,): `field_gradient` without the gradient."""
     return field_gradient(kernel, points, alpha, q)[0]
+
+
+def covariances(kernel: Kernel, points: Array, q: Array) -> Array:
+    """Return the covariances (m, n) of the field between places (m, 3) and constraints (n, 3)."""
+    out = np.empty((len(q), len(points)))
+    columns, places = np.ascontiguousarray(points.T), np.ascontiguousarray(q, np.float64)
+    _covariances(columns, places, kernel.kind == "cubic", kernel.length, out)
+    out *= kernel.amplitude**2
+    return out
 
 
 def variance(

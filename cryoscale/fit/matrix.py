@@ -47,9 +47,13 @@ def _fill(
                 out[i, j] = variance * (1.0 - t * t * (3.0 - 2.0 * t))
             else:
                 out[i, j] = variance * (1.0 + c * r + c * r * c * r / 3.0) * _decay(c * r)
-            if shared.shape[0]:
-                out[i, j] += shared[i] * shared[j] * _decay(r / reach)
-            for k in range(trend.shape[0]):
+        # Loops of their own: together the compiler would not make vector instructions of them.
+        if shared.shape[0]:
+            for j in range(i, count):
+                dz, dy, dx = x[0, i] - x[0, j], x[1, i] - x[1, j], x[2, i] - x[2, j]
+                out[i, j] += shared[i] * shared[j] * _decay(math.sqrt(dz * dz + dy * dy + dx * dx) / reach)
+        for k in range(trend.shape[0]):
+            for j in range(i, count):
                 out[i, j] += trend[k, i] * trend[k, j]
         out[i, i] += noise[i] * noise[i]
         out[i, count:] = 0.0

@@ -39,7 +39,7 @@ MESH_REACH = 2.5
 """Half width in grid steps of the band that is meshed."""
 COARSEST_STEP = 5.0
 """Largest grid step, in voxels."""
-SD_SAMPLES = 1500
+SD_NEIGHBOURS = 4
 RIM_VOXELS = 2.0
 """How far an open surface reaches beyond the raw points."""
 LARGEST_SD = 1e3
@@ -171,37 +171,49 @@ class Surface:
             msg = f"grid step {spacing} is coarser than {most:g}, {COARSEST_STEP:g} voxels of the points"
             raise ValueError(msg)
         kept = self.samples.points[self.verdict.keep]
-        parts = []
-        for index, distance, normal in narrow_band(
-            self.model.value_gradient, kept, 1.5 * self.samples.step, step=step, width=width * step
-        ):
-            if box is not None:
-                inside = ((index >= box[0]) & (index < np.array(box[1]))).all(1)
-                index, distance, normal = index[inside], distance[inside], normal[inside]
-            if len(index):
-                parts.append(self._describe(index, distance, normal, step))
+        parts = list(
+            narrow_band(self.model.value_gradient, kept, 1.5 * self.samples.step, step=step, width=width * step)
+        )
         if not parts:
             nothing = np.zeros(0, np.float32)
             return Band(np.zeros((0, 3), np.int32), nothing, nothing, nothing, self.closed)
-        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        if not self.closed:
-            inside = within_rim(columns[4], columns[5], columns[3] * step, self.limit)
-            columns = [column[inside] for column in columns]
-        return _assemble(columns[0], columns[1], columns[2], columns[3], self.closed)
+        index, distance, slope = (np.concatenate(column) for column in zip(*parts, strict=True))
+        size = _length(slope)
+        foot = index * step - (distance / size)[:, None] * slope
+        # Of all points, whatever the box: blocks of places and thereby every bit stay the same.
+        sd = self._band_sd(foot, slope, np.abs(distance) <= step)
+        support, keep = self._membership(foot)
+        if box is not None:
+            keep &= ((index >= box[0]) & (index < np.array(box[1]))).all(1)
+        return _assemble(index[keep], distance[keep] / step, sd[keep] / step, support[keep] / step, self.closed)
 
-    def _describe(self, index: NDArray[np.int64], distance: Array, normal: Array, step: float) -> tuple[Any, ...]:
-        """Return index, distance, sd and support (in grid steps), feet and hole flags of the membrane's points."""
-        foot = index * step - distance[:, None] * normal
-        far, near = self._sample_tree.query(foot, k=min(4, len(self.samples.points)), workers=1)
-        far, near = far.reshape(len(foot), -1), near.reshape(len(foot), -1)
-        keep = self.verdict.keep[near[:, 0]]
+    def _band_sd(self, foot: Array, slope: Array, inner: NDArray[np.bool_]) -> Array:
+        """Return the standard deviation of the position (m,), in voxels, at feet (m, 3).
+
+        It is computed at the feet of the inner points, between which a mesh's vertices lie. Points farther out have
+        feet among those, and take it from the four nearest.
+        """
+        sd = np.empty(len(foot))
+        inner = inner if inner.sum() >= SD_NEIGHBOURS else np.ones(len(foot), bool)
+        sd[inner] = self._sd_of(self.model.variance_near(foot[inner]), slope[inner])
+        far, near = cKDTree(foot[inner]).query(foot[~inner], k=SD_NEIGHBOURS)
+        share = 1 / (far**2 + 1e-6)
+        sd[~inner] = (share * sd[inner][near]).sum(1) / share.sum(1)
+        return np.minimum(sd, LARGEST_SD)
+
+    def _membership(self, foot: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Return the distance of feet to the nearest raw point, and which feet lie on the membrane."""
         support = self._data_tree.query(foot)[0]
-        hole = self.verdict.hole[near[:, 0]]
-        if not self.closed:
-            keep = self._member[near[:, 0]] & (hole | (support <= self.limit + RIM_VOXELS))
-        share = 1 / (far + 1e-3) ** 2
-        sd = (share * self._sample_sd[near]).sum(1) / share.sum(1)
-        return index[keep], distance[keep] / step, sd[keep] / step, support[keep] / step, foot[keep], hole[keep]
+        verdict = self.verdict
+        if self.closed and verdict.keep.all():
+            return support, np.ones(len(foot), bool)
+        near = self._sample_tree.query(foot)[1]
+        if self.closed:
+            return support, verdict.keep[near]
+        hole = verdict.hole[near]
+        keep = self._member[near] & (hole | (support <= self.limit + RIM_VOXELS))
+        keep[keep] = within_rim(foot[keep], hole[keep], support[keep], self.limit)
+        return support, keep
 
     @cached_property
     def _sample_tree(self) -> cKDTree:
@@ -217,23 +229,13 @@ class Surface:
         kept = cKDTree(self.samples.points[self.verdict.keep])
         return np.asarray(kept.query(self.samples.points)[0] <= 1.8 * self.samples.step)
 
-    @cached_property
-    def _sample_sd(self) -> Array:
-        """(n,) standard deviation of the position at the samples, computed at a part of them."""
-        points = self.samples.points
-        chosen = np.arange(0, len(points), max(1, len(points) // SD_SAMPLES))
-        sd = self._position_sd(points[chosen], self.samples.normals[chosen] * self.samples.slopes[chosen, None])
-        sd = np.minimum(sd, LARGEST_SD)
-        if len(chosen) == len(points):
-            return sd
-        far, near = cKDTree(points[chosen]).query(points, k=min(3, len(chosen)))
-        share = 1 / (far.reshape(len(points), -1) + 1e-3) ** 2
-        return np.asarray((share * sd[near.reshape(len(points), -1)]).sum(1) / share.sum(1))
-
     def _position_sd(self, places: Array, slope: Array) -> Array:
         """Return the standard deviation of the position (m,), in voxels, from the field's gradient (m, 3)."""
+        return self._sd_of(self.model.variance(places), slope)
+
+    def _sd_of(self, variance: Array, slope: Array) -> Array:
         size = _length(slope)
-        return np.sqrt(self.model.variance(places) / size**2 + self.systematic.variance(slope / size[:, None]))
+        return np.sqrt(variance / size**2 + self.systematic.variance(slope / size[:, None]))
 
     def _places(self, q: object) -> Array:
         places = np.asarray(q, np.float64)
