@@ -27,6 +27,10 @@ __all__ = ["local_variance"]
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 NEAR = 176
+"""For `DENSE` constraints or fewer; more of them lie closer together, and as many more count."""
+DENSE = 1100
+DENSEST = 1.8
+"""Largest multiple of `NEAR`."""
 SPREAD = 64
 BLOCK = 16.0
 """Edge of the blocks, in voxels."""
@@ -83,10 +87,11 @@ def local_variance(
 
 def _near(tree: cKDTree, middle: Array) -> Index:
     """Return the rows of the constraints that a block with this middle needs."""
-    far, rows = tree.query(middle, k=NEAR)
+    near = min(tree.n, round(NEAR * min(max(1.0, tree.n / DENSE), DENSEST)))
+    far, rows = tree.query(middle, k=near)
     if far[0] <= LONELY * far[-1]:
         return np.asarray(rows)
-    return np.asarray(tree.query(middle, k=min(LONELY_NEAR, tree.n))[1])
+    return np.asarray(tree.query(middle, k=min(max(near, LONELY_NEAR), tree.n))[1])
 
 
 def _factor(matrix: Array) -> Array:
