@@ -22,14 +22,13 @@ above 0.5 by whichever half is larger, however wrong the rest. In vesicles a mem
 from __future__ import annotations
 
 import gzip
-import importlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +38,7 @@ from benchmarks import _scenes
 from benchmarks._grouping_table import LIMIT, quality_table
 from cryoscale.evaluate import adjusted_rand_index, contingency, match_instances, variation_of_information
 from cryoscale.merge import merge_regions
+from cryoscale.separate import separate_membranes
 
 Bools = NDArray[np.bool_]
 Labels = NDArray[np.int32]
@@ -207,22 +207,9 @@ def within_distance(distance_voxels: float, mask: Bools) -> Labels:
     return np.asarray(merge_regions(mask, distance_voxels)[0][mask])
 
 
-def find_predicate() -> Separate | None:
-    """Return `separate_membranes` from where it is, if it is anywhere."""
-    for name in ("cryoscale.separate", "cryoscale.merge.separate"):
-        try:
-            return cast(Separate, importlib.import_module(name).separate_membranes)
-        except (ModuleNotFoundError, AttributeError):
-            continue
-    return None
-
-
 def predicate(mask: Bools, separate: Separate | None = None) -> Labels:
     """Group at `JOIN_VOXELS`, then let the predicate take each group apart; its 0 stays 0."""
-    split = separate or find_predicate()
-    if split is None:
-        msg = "there is no predicate"
-        raise ValueError(msg)
+    split = separate or separate_membranes
     groups = within_distance(JOIN_VOXELS, mask)
     points = np.argwhere(mask).astype(np.int32)
     result, count = np.zeros(groups.size, np.int32), 0
@@ -242,11 +229,10 @@ def limit(volume: Volume, view: str) -> Labels:
 
 
 def methods() -> dict[str, Method]:
-    """Return every method by name; ours only where it is there."""
+    """Return every method by name."""
     found: dict[str, Method] = {"26-connected": touching_voxels}
     found |= {f"distance {d:g}": partial(within_distance, d) for d in DISTANCES}
-    if find_predicate():
-        found["ours"] = predicate
+    found["ours"] = predicate
     return found
 
 

@@ -17,5 +17,6 @@ The kernels of a slice: `trace` (pixels to lists), `segments` (lists cut where t
 
 from cryoscale.connect.connection import ConnectOptions, SliceConnection, options_in_voxels
 from cryoscale.connect.slice import connect_slice
+from cryoscale.connect.volume import connect_volume
 
-__all__ = ["ConnectOptions", "SliceConnection", "connect_slice", "options_in_voxels"]
+__all__ = ["ConnectOptions", "SliceConnection", "connect_slice", "connect_volume", "options_in_voxels"]
