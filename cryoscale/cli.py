@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _simulate_parser(verbs.add_parser("simulate", help="write a simulated tomogram and its truth"))
     _train_parser(verbs.add_parser("train", help="train the network on simulated tomograms"))
     _connect_parser(verbs.add_parser("connect", help="draw how learning joins the pieces of one slice"))
+    _fit_parser(verbs.add_parser("fit", help="draw the ellipses and curves that fit the membranes of one slice"))
     evaluate = verbs.add_parser("evaluate", help="score labels against the truth")
     evaluate.add_argument("prediction", help="labels: MRC, TIFF or OME-Zarr")
     evaluate.add_argument("truth", help="true labels of the same shape")
@@ -142,6 +143,14 @@ def _connect_parser(connect: argparse.ArgumentParser) -> None:
     connect.add_argument("--output", type=Path, metavar="PNG", help="default: connect_SLICE.png")
     connect.add_argument("--config", type=Path, metavar="TOML", help="options; default: those of the run")
     connect.set_defaults(run=_connect)
+
+
+def _fit_parser(fit: argparse.ArgumentParser) -> None:
+    fit.add_argument("source", metavar="SOURCE", help="folder of a run or of one tomogram, or a mask")
+    fit.add_argument("--show", type=int, required=True, metavar="SLICE", help="the slice, from 0")
+    fit.add_argument("--output", type=Path, metavar="PNG", help="default: fit_SLICE.png")
+    fit.add_argument("--config", type=Path, metavar="TOML", help="options; default: those of the run")
+    fit.set_defaults(run=_fit)
 
 
 def _workers(text: str) -> int:
@@ -261,6 +270,14 @@ def _connect(options: argparse.Namespace) -> int:
 
     spec = from_toml(options.config) if options.config else None
     print(show_connection(options.source, options.show, options.output or f"connect_{options.show}.png", spec=spec))
+    return 0
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from cryoscale.showing import show_fit
+
+    spec = from_toml(options.config) if options.config else None
+    print(show_fit(options.source, options.show, options.output or f"fit_{options.show}.png", spec=spec))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`cryoscale connect --show`: a slice of a run, of a mask, of scores; what cannot be shown is refused."""
+"""`connect --show` and `fit --show`: a slice of a run, of a mask, of scores; what cannot be shown is refused."""
 
 import json
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from cryoscale.errors import TomogramError, UsageError
 from cryoscale.io.omezarr import create_image, write_region
 from cryoscale.records import Geometry
 from cryoscale.report.png import png_size
-from cryoscale.showing import show_connection
+from cryoscale.showing import show_connection, show_fit
 from cryoscale.spec import ConnectSpec, IngestSpec, MergeSpec, RunSpec
 
 SHAPE = (4, 60, 80)
@@ -109,3 +109,77 @@ def test_what_cannot_be_shown_is_refused(tmp_path):
     with pytest.raises(TomogramError):
         show_connection(tmp_path / "nothing.mrc", 0, tmp_path / "m.png")
     assert not (tmp_path / "m.png").exists()
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """What was drawn of fits, as well as the picture."""
+    seen = []
+    import cryoscale.showing as showing
+
+    original = showing.slice_fits_figure
+    monkeypatch.setattr(showing, "slice_fits_figure", lambda found: (seen.append(found), original(found))[1])
+    return seen
+
+
+def test_the_fits_of_a_slice_of_a_run(tmp_path, fitted):
+    a_run(tmp_path, "TS_001")
+    instances = mask() * np.int32(3)
+    instances[:, :3] = 2
+    show_fit(tmp_path, 2, tmp_path / "masks.png")
+    store(tmp_path / "TS_001", "instances.ome.zarr", instances)
+    path = show_fit(tmp_path, 2, tmp_path / "fit.png")
+    width, height = png_size(path.read_bytes())
+    assert width > 2 * height
+    without, found = fitted
+    # The run's membranes where there are any, the connected pieces of its masks where there are not yet.
+    assert [one.number for one in without.membranes] == [1, 2] and len(without.curves) == 2
+    assert [one.number for one in found.membranes] == [2, 3]
+    assert found.intensity.shape == SHAPE[1:] and found.nm_per_pixel == 0.8 and found.title == "TS_001, z = 2 (2 nm)"
+    np.testing.assert_array_equal(found.mask, instances[2] != 0)
+    ring = np.concatenate([curve.points for curve in found.curves if curve.number == 3])
+    assert np.abs(np.hypot(ring[:, 0] - 30, ring[:, 1] - 35) - 20).max() < 2.0
+    band = next(one for one in found.membranes if one.number == 2)
+    assert band.outline is None and band.selected.all()
+
+
+def test_values_of_a_mask_are_its_membranes_where_they_are_separated(tmp_path, fitted):
+    labels = mask() * np.int8(5)
+    labels[:, :3] = 1
+    labels[:, :, 78:] = 1
+    with mrcfile.new(tmp_path / "mask.mrc") as mrc:
+        mrc.set_data(labels)
+        mrc.voxel_size = 8.0
+    show_fit(tmp_path / "mask.mrc", 3, tmp_path / "a.png", spec=RunSpec(merge=MergeSpec(mask_labels=(5,))))
+    show_fit(tmp_path / "mask.mrc", 3, tmp_path / "b.png", spec=RunSpec(merge=MergeSpec(separate_labels=True)))
+    pieces, values = fitted
+    assert len(pieces.membranes) == 2 and pieces.intensity is None
+    assert [one.number for one in values.membranes] == [1, 5]
+    assert values.membranes[1].outline is not None
+
+
+def test_a_nest_has_a_colour_for_each_ring(tmp_path, fitted):
+    _, y, x = np.indices(SHAPE)
+    far = np.hypot(y - 30, x - 40)
+    store(tmp_path, "rings.ome.zarr", ((np.abs(far - 25) < 1.5) | (np.abs(far - 17) < 1.5)).astype(np.uint8))
+    show_fit(tmp_path / "rings.ome.zarr", 0, tmp_path / "n.png")
+    by_number = {curve.number: np.hypot(*(curve.points - (30, 40)).T).mean() for curve in fitted[0].curves}
+    assert by_number == pytest.approx({1: 25, 2: 17}, abs=0.5)
+
+
+def test_fits_that_cannot_be_shown_are_refused(tmp_path):
+    a_run(tmp_path, "TS_001")
+    with pytest.raises(UsageError, match=r"no such slice.*found 4.*0 to 3"):
+        show_fit(tmp_path, 4, tmp_path / "m.png")
+    with pytest.raises(TomogramError):
+        show_fit(tmp_path / "nothing.mrc", 0, tmp_path / "m.png")
+    assert not (tmp_path / "m.png").exists()
+
+
+def test_the_verb_draws(tmp_path, capsys):
+    from cryoscale.cli import main
+
+    a_run(tmp_path, "TS_001")
+    picture = tmp_path / "fit.png"
+    assert main(["fit", str(tmp_path), "--show", "1", "--output", str(picture)]) == 0
+    assert capsys.readouterr().out.strip() == str(picture) and png_size(picture.read_bytes())[0] > 300
