@@ -42,6 +42,7 @@ COARSEST_STEP = 5.0
 SD_NEIGHBOURS = 4
 RIM_VOXELS = 2.0
 """How far an open surface reaches beyond the raw points."""
+RING_VOXELS = 2.0
 LARGEST_SD = 1e3
 
 
@@ -210,10 +211,23 @@ class Surface:
         near = self._sample_tree.query(foot)[1]
         if self.closed:
             return support, verdict.keep[near]
-        hole = verdict.hole[near]
-        keep = self._member[near] & (hole | (support <= self.limit + RIM_VOXELS))
+        hole = self._in_a_hole(foot, support)
+        keep = self._member[near] & (hole | (support <= self.limit + RING_VOXELS))
         keep[keep] = within_rim(foot[keep], hole[keep], support[keep], self.limit)
         return support, keep
+
+    def _in_a_hole(self, foot: Array, support: Array) -> NDArray[np.bool_]:
+        """Return which feet (m, 3) nothing was seen near of, and yet lie on the membrane.
+
+        The samples that were not seen decide, for the nearest of all may be a seen one across a hole's edge. A gap
+        with none of them near is smaller than their distance, and bridged.
+        """
+        hole = support > self.limit
+        blind = np.flatnonzero(self.verdict.support > self.limit)
+        if hole.any() and len(blind):
+            far, near = cKDTree(self.samples.points[blind]).query(foot[hole])
+            hole[hole] = self.verdict.hole[blind[near]] | (far > 1.5 * self.samples.step)
+        return hole
 
     @cached_property
     def _sample_tree(self) -> cKDTree:
