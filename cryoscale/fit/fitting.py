@@ -31,7 +31,7 @@ from cryoscale.fit.patches import OVERLAP, split
 from cryoscale.fit.prepare import Prepared, prepare
 from cryoscale.fit.solve import Solution, solve_many
 from cryoscale.fit.surface import Surface
-from cryoscale.fit.zero_set import judge, trace
+from cryoscale.fit.zero_set import Samples, Verdict, judge, trace
 
 __all__ = ["fit_surface", "fit_surfaces", "projected_bytes"]
 
@@ -41,6 +41,8 @@ STUDENT = 4.0
 MARGIN = 1.25
 """Reach of the traced region beyond the data, in radii."""
 LEAST_MARGIN = 12.0
+SECOND_MARGIN = 2.0
+"""Factor on the margin where a membrane tapers beyond the traced region."""
 
 
 def fit_surface(
@@ -245,26 +247,19 @@ def _finish(
         return ValueError(
             f"no covariance of {len(prepared.constraints.points)} constraints could be factorised: {model}"
         )
-    control = prepared.constraints.points[: prepared.constraints.surface]
-    data = prepared.selection.points
-    step = float(np.clip(prepared.radius / 8, 1.5, 4.0))
-    margin = OVERLAP if prepared.large else max(LEAST_MARGIN, MARGIN * prepared.radius)
-    near = control if prepared.large else None
-    low, high = data.min(0) - margin, data.max(0) + margin
+    corners = None if box is None else (np.array(box[0]) / prepared.unit, np.array(box[1]) / prepared.unit)
     try:
-        samples = trace(model.value_gradient, low, high, step, near=near, reach=margin)
+        samples, verdict = _membrane(prepared, model, corners)
     except ValueError as error:
         return error
-    corners = None if box is None else (np.array(box[0]) / prepared.unit, np.array(box[1]) / prepared.unit)
-    verdict = judge(samples, data, limit=prepared.limit, box=corners)
     if not verdict.keep.any():
-        return ValueError(f"the fitted surface passes none of the {len(data)} selected points")
+        return ValueError(f"the fitted surface passes none of the {len(prepared.selection.points)} selected points")
     return Surface(
         model,
         prepared.unit,
         samples,
         verdict,
-        data,
+        prepared.selection.points,
         prepared.limit,
         prepared.radius,
         _summary(prepared, choice, model, verdict),
@@ -272,7 +267,26 @@ def _finish(
     )
 
 
-def _summary(prepared: Prepared, choice: tuple[Hypothesis, float], model: Model, verdict: Any) -> dict[str, Any]:
+def _membrane(prepared: Prepared, model: Model, box: tuple[Array, Array] | None) -> tuple[Samples, Verdict]:
+    """Return the zero set around the points and what of it is membrane, looked for farther out where it tapers."""
+    data = prepared.selection.points
+    step = float(np.clip(prepared.radius / 8, 1.5, 4.0))
+    near = prepared.constraints.points[: prepared.constraints.surface] if prepared.large else None
+
+    def within(margin: float) -> tuple[Samples, Verdict]:
+        low, high = data.min(0) - margin, data.max(0) + margin
+        samples = trace(model.value_gradient, low, high, step, near=near, reach=margin)
+        return samples, judge(samples, data, limit=prepared.limit, box=box)
+
+    margin = OVERLAP if prepared.large else max(LEAST_MARGIN, MARGIN * prepared.radius)
+    first = within(margin)
+    if prepared.large or not first[1].tapers:
+        return first
+    second = within(SECOND_MARGIN * margin)
+    return second if second[1].closed else first
+
+
+def _summary(prepared: Prepared, choice: tuple[Hypothesis, float], model: Model, verdict: Verdict) -> dict[str, Any]:
     hypothesis, evidence = choice
     kernel = hypothesis.kernel
     noise = prepared.constraints.noise[: prepared.constraints.surface]

@@ -41,8 +41,13 @@ COARSEST_STEP = 5.0
 """Largest grid step, in voxels."""
 SD_NEIGHBOURS = 4
 RIM_VOXELS = 2.0
-"""How far an open surface reaches beyond the raw points."""
+"""How far an open surface reaches beyond raw points that do not scatter."""
+RIM_SCATTER = 1.3
+"""What is taken off that, in standard deviations of the raw points: the outermost have been moved outward."""
+LEAST_RIM_VOXELS = 0.5
 RING_VOXELS = 2.0
+"""Width of what is looked at beyond the limit: the outside, seen from within."""
+SCATTER_POINTS = 2000
 LARGEST_SD = 1e3
 
 
@@ -213,7 +218,7 @@ class Surface:
             return support, verdict.keep[near]
         hole = self._in_a_hole(foot, support)
         keep = self._member[near] & (hole | (support <= self.limit + RING_VOXELS))
-        keep[keep] = within_rim(foot[keep], hole[keep], support[keep], self.limit)
+        keep[keep] = within_rim(foot[keep], hole[keep], support[keep], self.limit, self._rim)
         return support, keep
 
     def _in_a_hole(self, foot: Array, support: Array) -> NDArray[np.bool_]:
@@ -228,6 +233,16 @@ class Surface:
             far, near = cKDTree(self.samples.points[blind]).query(foot[hole])
             hole[hole] = self.verdict.hole[blind[near]] | (far > 1.5 * self.samples.step)
         return hole
+
+    @cached_property
+    def _rim(self) -> float:
+        """How far the surface reaches beyond its raw points, in voxels.
+
+        Their scatter across the surface is taken for that along it.
+        """
+        value, slope = self.model.value_gradient(self.data[:: -(-len(self.data) // SCATTER_POINTS)])
+        scatter = 1.4826 * float(np.median(np.abs(value) / _length(slope)))
+        return max(RIM_VOXELS - RIM_SCATTER * scatter, LEAST_RIM_VOXELS)
 
     @cached_property
     def _sample_tree(self) -> cKDTree:
@@ -263,29 +278,30 @@ def _length(slope: Array) -> Array:
     return np.asarray(np.maximum(np.linalg.norm(slope, axis=1), 1e-12))
 
 
-def within_rim(foot: Array, hole: NDArray[np.bool_], support: Array, limit: float) -> NDArray[np.bool_]:
+def within_rim(foot: Array, hole: NDArray[np.bool_], support: Array, limit: float, rim: float) -> NDArray[np.bool_]:
     """Return which places on an open surface lie inside its rim.
 
-    A closing: the surface is what lies within ``limit`` of the raw points, less what is then within
-    ``limit`` - `RIM_VOXELS` of the outside. Small voids of a sparse cloud stay filled, and the rim reaches only
-    `RIM_VOXELS` beyond the points.
+    A closing: the surface is what lies within ``limit`` of the raw points, less what is then within ``limit`` - ``rim``
+    of the outside. Small voids of a sparse cloud stay filled, and the surface reaches only ``rim`` beyond the points.
 
     Parameters
     ----------
     foot
-        (n, 3) places on the surface, some of them up to `RIM_VOXELS` beyond the limit, in voxels.
+        (n, 3) places on the surface, some of them up to `RING_VOXELS` beyond the limit, in voxels.
     hole
         (n,) places in gaps that are bridged: always inside.
     support
         (n,) distances to the nearest raw point, in voxels.
     limit
         Distance within which a place counts as seen, in voxels.
+    rim
+        How far the surface reaches beyond its raw points, in voxels.
     """
     beyond = ~hole & (support > limit)
-    doubtful = ~hole & (support > RIM_VOXELS) & ~beyond
+    doubtful = ~hole & (support > rim) & ~beyond
     if beyond.any() and doubtful.any():
         outside = cKDTree(foot[beyond]).query(foot[doubtful], distance_upper_bound=limit)[0]
-        beyond[np.flatnonzero(doubtful)[outside <= limit - RIM_VOXELS]] = True
+        beyond[np.flatnonzero(doubtful)[outside <= limit - rim]] = True
     return ~beyond
 
 

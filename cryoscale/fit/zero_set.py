@@ -10,10 +10,14 @@ whose distance |f| / |grad f| exceeds their cell are not refined), sampled where
   the normals of what is supported cancel: |sum n dA| / sum dA <= `MOST_OPEN`. That ratio is 0 for a whole sphere and
   for a belt without both polar caps, 0.25 without one cap of 60 degrees, 0.5 for half a sphere and 1 for a flat sheet;
 - *hole* (of an open surface): a connected unsupported patch that does not reach the border of the traced region and
-  has less than `HOLE_SHARE` of its component's supported area: it is bridged (inferred);
+  has less than `HOLE_SHARE` of its component's supported area: it is bridged (inferred). Patches are told apart where
+  the way from one to the other is nowhere farther than `NECK` limits from the points: a gap that opens to the outside
+  through a narrow neck is a hole;
 - *outside*: any other unsupported patch: an open surface is cut there.
 
-A closed surface is kept whole: the caps that the missing wedge hides are inferred.
+Where a membrane leaves the traced region only above and below its points, narrowing, the region was too small: it
+*tapers*, and is to be traced once more. A closed surface is kept whole: the caps that the missing wedge hides are
+inferred.
 """
 
 from __future__ import annotations
@@ -33,11 +37,16 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Field = Callable[[Array], tuple[Array, Array]]
 HOLE_SHARE = 0.25
+NECK = 1.5
 MOST_OPEN = 0.38
 LEAST_SEEN = 0.25
 SECOND_SHARE = 0.1
+LEAST_TURN = 0.05
+"""Mean of the normals' z component, above the middle less below it, of what narrows; 0 in tubes, 0.5 on a sphere."""
 BORDER_RING = 3.0
 """Voxels along the volume's border in which a membrane must have been seen to be taken as cut by it."""
+DEEP_STEPS = 2.5
+"""Unsupported samples that are farther, in steps, from any deep one are in a small void."""
 SLACK = 1.3
 MOST_NODES = 4_000_000
 """Largest coarse grid: 2,500 voxels along each axis where the step is 4."""
@@ -170,6 +179,8 @@ class Verdict:
     """Share of the kept area without support."""
     components: int
     """Components of the zero set that were dropped."""
+    tapers: bool = False
+    """Whether it is open only because it leaves the traced region above or below the points, while it narrows."""
 
 
 def judge(samples: Samples, data: Array, *, limit: float, box: tuple[Array, Array] | None = None) -> Verdict:
@@ -201,12 +212,13 @@ def judge(samples: Samples, data: Array, *, limit: float, box: tuple[Array, Arra
     keep = (supported >= SECOND_SHARE * supported.max()) & (supported > 0.5 * total)
     keep[supported.argmax()] = True
     closes = _closes(samples, seen, label, supported, total)
-    cut = _outside(samples, seen, label, supported) & ~closes[label]
+    cut = _outside(samples, seen, support > NECK * limit, label, supported) & ~closes[label]
     kept = keep[label] & ~cut
     area = samples.areas * kept
     inferred = float((area * ~seen).sum() / max(area.sum(), 1e-12))
     closed = bool(closes[keep].all())
-    return Verdict(kept, kept & ~seen, support, closed, inferred, int(count - keep.sum()))
+    tapers = not closed and bool((closes | _tapers(samples, support <= limit, label, data, box))[keep].all())
+    return Verdict(kept, kept & ~seen, support, closed, inferred, int(count - keep.sum()), tapers)
 
 
 def _beyond_the_volume(samples: Samples, seen: NDArray[np.bool_], box: tuple[Array, Array]) -> NDArray[np.bool_]:
@@ -225,27 +237,59 @@ def _closes(
     samples: Samples, seen: NDArray[np.bool_], label: Index, supported: Array, total: Array
 ) -> NDArray[np.bool_]:
     """Return which components are closed surfaces."""
+    border = np.bincount(label, samples.border, len(total)) > 0
+    return ~border & _surrounds(samples, seen, label, supported, total)
+
+
+def _surrounds(
+    samples: Samples, seen: NDArray[np.bool_], label: Index, supported: Array, total: Array
+) -> NDArray[np.bool_]:
+    """Return which components were seen from all sides."""
     count = len(total)
     area = samples.areas * seen
     net = np.stack([np.bincount(label, area * samples.normals[:, axis], count) for axis in range(3)], 1)
-    border = np.bincount(label, samples.border, count) > 0
     balanced = np.linalg.norm(net, axis=1) <= MOST_OPEN * supported
-    return np.asarray(~border & balanced & (supported >= LEAST_SEEN * total))
+    return np.asarray(balanced & (supported >= LEAST_SEEN * total))
 
 
-def _outside(samples: Samples, seen: NDArray[np.bool_], label: Index, supported: Array) -> NDArray[np.bool_]:
-    """Return which samples lie in an unsupported patch that is not a hole."""
+def _tapers(
+    samples: Samples, seen: NDArray[np.bool_], label: Index, data: Array, box: tuple[Array, Array] | None
+) -> NDArray[np.bool_]:
+    """Return which components narrow to where the beam hides their caps, and leave the traced region only there.
+
+    A tube is as balanced as a belt, but its normals do not turn up above and down below. What was seen up to the
+    volume's border is cut there.
+    """
+    count = int(label.max()) + 1
+    area = samples.areas * seen
+    supported, total = (np.bincount(label, a, count).astype(np.float64) for a in (area, samples.areas))
+    z, low, high = samples.points[:, 0], data[:, 0].min(), data[:, 0].max()
+    turn = np.bincount(label, area * samples.normals[:, 0] * np.sign(z - (low + high) / 2), count)
+    aside = np.bincount(label, samples.border & (z > low) & (z < high), count) > 0
+    fits = _surrounds(samples, seen, label, supported, total)
+    if box is not None:
+        inner = np.minimum(samples.points - np.asarray(box[0], float), np.asarray(box[1], float) - samples.points)
+        aside |= np.bincount(label, seen & (inner.min(1) < BORDER_RING), count) > 0
+    return np.asarray(fits & ~aside & (turn >= LEAST_TURN * supported))
+
+
+def _outside(
+    samples: Samples, seen: NDArray[np.bool_], deep: NDArray[np.bool_], label: Index, supported: Array
+) -> NDArray[np.bool_]:
+    """Return which samples lie in an unsupported patch that is not a hole, from which are far from the points."""
     cut = np.zeros(len(seen), bool)
-    if seen.all():
+    core = np.flatnonzero(~seen & deep)
+    if not len(core):
         return cut
     blind = np.flatnonzero(~seen)
-    patch, count = _join(samples.cells, ~seen)
-    patch = patch[blind]
+    joined, count = _join(samples.cells, ~seen & deep)
+    far, near = cKDTree(samples.points[core]).query(samples.points[blind])
+    patch = joined[core[near]]
     area = np.bincount(patch, samples.areas[blind], count)
     border = np.bincount(patch, samples.border[blind], count) > 0
     owner = np.zeros(count, np.int64)
-    owner[patch] = label[blind]
-    cut[blind] = (border | (area > HOLE_SHARE * supported[owner]))[patch]
+    owner[joined[core]] = label[core]
+    cut[blind] = (border | (area > HOLE_SHARE * supported[owner]))[patch] & (far <= DEEP_STEPS * samples.step)
     return cut
 
 

@@ -217,3 +217,35 @@ def test_a_sheet_inside_a_thin_volume_is_not_taken_on_to_its_border() -> None:
     vertices = surface.mesh(1.0)[0]
     beyond = np.maximum(12 - vertices[:, 1:], vertices[:, 1:] - 69).max(1)
     assert beyond.max() < 5
+
+
+def _barrel(half_height: float, narrowing: float) -> np.ndarray:
+    """A belt of radius 20 around the z axis that narrows by a share to both ends, around (60, 60, 60)."""
+    rng = np.random.default_rng(0)
+    angle, z = rng.uniform(0, 2 * np.pi, 2500), rng.uniform(-half_height, half_height, 2500)
+    r = 20 * (1 - narrowing * (z / half_height) ** 2)
+    return np.stack([z, r * np.cos(angle), r * np.sin(angle)], 1) + rng.normal(0, 0.5, (2500, 3)) + 60
+
+
+def test_a_barrel_that_closes_far_above_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    surface = fit_surface(_barrel(24, 0.1), spacing=1.0)
+    assert surface.closed
+    assert is_closed(band_mesh(surface.band(3.0)))
+    monkeypatch.setattr(fitting, "SECOND_MARGIN", 1.0)
+    assert not fit_surface(_barrel(24, 0.1), spacing=1.0).closed
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_tube_stays_open(axis: int) -> None:
+    assert not fit_surface(np.roll(_barrel(24, 0.0), axis, 1), spacing=1.0).closed
+
+
+def test_a_barrel_on_its_side_hides_no_caps_from_the_beam() -> None:
+    assert not fit_surface(np.roll(_barrel(24, 0.1), 1, 1), spacing=1.0).closed
+
+
+def test_a_barrel_cut_by_the_border_stays_open() -> None:
+    box = ((36, 0, 0), (84, 120, 120))
+    surface = fit_surface(_barrel(24, 0.1), spacing=1.0, box=box)
+    assert not surface.closed
+    assert fit_surface(_barrel(24, 0.1), spacing=1.0, box=((0, 0, 0), (120, 120, 120))).closed

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cryoscale.band import band_mesh, euler_number, is_closed, mesh_volume
-from cryoscale.fit import Surface, fit_surface
+from cryoscale.fit import Surface, fit_surface, surface
 from cryoscale.fit.surface import within_rim
 from tests.fit.shapes import sphere_points
 
@@ -92,8 +92,48 @@ def test_a_rim_is_cut_and_a_void_is_filled() -> None:
     raw = foot[(foot[:, 2] <= 20) & (np.linalg.norm(foot[:, 1:] - [20, 10], axis=1) > 2.6)]
     support = np.linalg.norm(foot[:, None] - raw[None], axis=2).min(1)
     near = support <= 5
-    inside = within_rim(foot[near], np.zeros(near.sum(), bool), support[near], 3.0)
+    inside = within_rim(foot[near], np.zeros(near.sum(), bool), support[near], 3.0, 2.0)
     assert foot[near][inside][:, 2].max() == 22
     assert inside[np.linalg.norm(foot[near][:, 1:] - [20, 10], axis=1) < 3].all()
-    bridged = within_rim(foot[near], np.ones(near.sum(), bool), support[near], 3.0)
+    tight = within_rim(foot[near], np.zeros(near.sum(), bool), support[near], 3.0, 1.0)
+    assert foot[near][tight][:, 2].max() == 21
+    bridged = within_rim(foot[near], np.ones(near.sum(), bool), support[near], 3.0, 2.0)
     assert bridged.all()
+
+
+def _plate(noise: float, hole: float) -> Surface:
+    """40 x 60 voxels of the plane x = 0 around 0, with a round hole in its middle."""
+    rng = np.random.default_rng(3)
+    q = rng.uniform([-20, -30, 0], [20, 30, 0], (1600, 3))
+    q = q[np.linalg.norm(q, axis=1) > hole]
+    return fit_surface(q + rng.normal(0, noise, q.shape), spacing=1.0)
+
+
+@pytest.mark.parametrize("hole", [4.0, 6.0, 9.0])
+def test_a_hole_of_an_open_sheet_is_bridged_whole(hole: float) -> None:
+    plate = _plate(0.3, hole)
+    assert not plate.closed
+    index = plate.band(1.0).index
+    have = {tuple(place) for place in index[:, :2].tolist()}
+    inner = np.argwhere(np.ones((35, 55), bool)) - [17, 27]
+    assert all(tuple(place) in have for place in inner.tolist())
+
+
+def _overshoot(plate: Surface) -> tuple[float, float]:
+    """Largest distance of the band beyond the true rim, and the share of the plate that has none of it."""
+    index = plate.band(1.0).index
+    beyond = np.maximum(np.abs(index[:, 0]) - 20, np.abs(index[:, 1]) - 30)
+    cells = {tuple(place) for place in index[beyond <= 0, :2].tolist()}
+    return float(beyond.max()), 1 - len(cells) / (41 * 61)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.5, 1.0])
+def test_the_rim_is_where_the_points_end_less_their_scatter(noise: float) -> None:
+    overshoot, missed = _overshoot(_plate(noise, 0.0))
+    assert overshoot <= 3
+    assert missed < 0.025
+
+
+def test_without_the_scatter_the_rim_of_noisy_points_lies_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surface, "RIM_SCATTER", 0.0)
+    assert _overshoot(_plate(1.0, 0.0))[0] > 3
