@@ -42,9 +42,11 @@ COARSEST_STEP = 5.0
 SD_NEIGHBOURS = 4
 RIM_VOXELS = 2.0
 """How far an open surface reaches beyond raw points that do not scatter."""
-RIM_SCATTER = 1.3
+RIM_SCATTER = 1.2
 """What is taken off that, in standard deviations of the raw points: the outermost have been moved outward."""
 LEAST_RIM_VOXELS = 0.5
+CROWD_SHARE = 0.25
+"""A point with a smaller share of the usual number of neighbours does not make a rim; at a straight rim it is half."""
 RING_VOXELS = 2.0
 """Width of what is looked at beyond the limit: the outside, seen from within."""
 SCATTER_POINTS = 2000
@@ -216,9 +218,10 @@ class Surface:
         near = self._sample_tree.query(foot)[1]
         if self.closed:
             return support, verdict.keep[near]
-        hole = self._in_a_hole(foot, support)
-        keep = self._member[near] & (hole | (support <= self.limit + RING_VOXELS))
-        keep[keep] = within_rim(foot[keep], hole[keep], support[keep], self.limit, self._rim)
+        crowd = self._crowd_tree.query(foot)[0]
+        hole = self._in_a_hole(foot, crowd)
+        keep = self._member[near] & (hole | (crowd <= self.limit + RING_VOXELS))
+        keep[keep] = within_rim(foot[keep], hole[keep], crowd[keep], self.limit, self._rim)
         return support, keep
 
     def _in_a_hole(self, foot: Array, support: Array) -> NDArray[np.bool_]:
@@ -251,6 +254,12 @@ class Surface:
     @cached_property
     def _data_tree(self) -> cKDTree:
         return cKDTree(self.data)
+
+    @cached_property
+    def _crowd_tree(self) -> cKDTree:
+        """Raw points but those that strayed so far beyond the rim that they are alone there."""
+        count = self._data_tree.query_ball_point(self.data, self.limit, return_length=True) - 1
+        return cKDTree(self.data[count >= CROWD_SHARE * np.median(count)])
 
     @cached_property
     def _member(self) -> NDArray[np.bool_]:
