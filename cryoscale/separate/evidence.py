@@ -2,12 +2,15 @@ r"""Is it one membrane? Evidence for and against every two patches that come nea
 
     for:      excess = sqrt(max(rms_joint^2 - rms_own^2, 0)) small: **one paraboloid fits both as well as each its own**
     against:  elements of one that look straight at the other, |normal . step| 2.5 to 10 voxels: two sheets
+    weak:     front = sqrt(12 var(middles of the contacts)) short: a tongue of one happens to point at the other
 
 A contact is a pair of elements of two patches whose connecting step runs along both: the patches may continue each
 other across a gap. Around its middle the elements of both within half the gap plus 7 voxels are fitted, jointly and
 each side alone; both sides weigh the same. Continuing pieces of one membrane, whatever its shape, give 0.2-0.8 voxels
 over gaps of 12; neighbours that touch, or that run in parallel, bend away from each other and give 1-4. Facing is no
-evidence within one patch: a folded membrane faces itself. Lengths in voxels.
+evidence within one patch: a folded membrane faces itself. The front is the length of the line along which the two
+come near each other: a membrane that lost a band goes on along a front as long as its pieces are wide.
+Lengths in voxels.
 """
 
 from __future__ import annotations
@@ -47,6 +50,10 @@ class Evidence:
     """(k,) contacts fitted."""
     excess: Doubles
     """(k,) median over the contacts of what the joint paraboloid fits worse than the separate ones, voxels."""
+    front: Doubles
+    """(k,) length of the line along which the two come near each other, voxels."""
+    step: Doubles
+    """(k,) shortest contact, voxels."""
     looks: Ints
     """(j, 2) patch, and the patch that its elements face; not symmetric."""
     count: Ints
@@ -180,15 +187,26 @@ def _excesses(position, normal, patch, order, key, corner, shape, edge, contact,
     return excess
 
 
-def _chosen(pair: Ints, length: Doubles) -> Ints:
-    """Rows of at most `MOST` contacts of each pair, spread over its shorter ones; by pair, then length."""
+def _shorter(pair: Ints, length: Doubles) -> Ints:
+    """Rows of the contacts at most `SPREAD` longer than their pair's shortest; by pair, then length."""
     order = np.lexsort((length, pair))
-    for step in range(2):
-        _, first, count = np.unique(pair[order], return_index=True, return_counts=True)
-        if step == 0:
-            order = order[length[order] <= np.repeat(length[order][first], count) + SPREAD]
-    rank = np.arange(order.size) - np.repeat(first, count)
-    return np.asarray(order[rank % np.repeat(-(-count // MOST), count) == 0])
+    _, first, count = np.unique(pair[order], return_index=True, return_counts=True)
+    return np.asarray(order[length[order] <= np.repeat(length[order][first], count) + SPREAD])
+
+
+def _chosen(first: Ints, count: Ints) -> NDArray[np.bool_]:
+    """Which of the shorter contacts are fitted: at most `MOST` of each pair, spread over all of them."""
+    rank = np.arange(count.sum()) - np.repeat(first, count)
+    return np.asarray(rank % np.repeat(-(-count // MOST), count) == 0)
+
+
+def _fronts(place: Doubles, first: Ints, count: Ints) -> Doubles:
+    """Length of a line with the same spread as the places (n, 3) of each pair."""
+    if not first.size:
+        return np.zeros(0)
+    mean = np.add.reduceat(place, first) / count[:, None]
+    square = np.add.reduceat((place - np.repeat(mean, count, axis=0)) ** 2, first).sum(1)
+    return np.asarray(np.sqrt(12.0 * square / count))
 
 
 def weigh(surfels: Surfels, *, gap: float = GAP) -> Evidence:
@@ -207,16 +225,26 @@ def weigh(surfels: Surfels, *, gap: float = GAP) -> Evidence:
         By pair.
     """
     contact, length, look = _meetings(surfels, max(gap, FACING_REACH), gap)
-    looks, count = np.unique(np.stack([surfels.patch[look[:, 0]], look[:, 1]], 1), axis=0, return_counts=True)
+    looks, faced = np.unique(np.stack([surfels.patch[look[:, 0]], look[:, 1]], 1), axis=0, return_counts=True)
     ends = np.sort(surfels.patch[contact], 1)
     span = int(surfels.patch.max(initial=0)) + 1
-    rows = _chosen(ends[:, 0] * span + ends[:, 1], length)
-    bins = bin_elements(surfels.position, 0.5 * gap + AROUND)
+    rows = _shorter(ends[:, 0] * span + ends[:, 1], length)
+    ends, contact, length = ends[rows], contact[rows], length[rows]
+    pair, first, count = np.unique(ends, axis=0, return_index=True, return_counts=True)
+    front = _fronts(surfels.position[contact].mean(1), first, count)
+    fitted = _chosen(first, count)
+    excess = np.full(len(contact), np.nan)
+    excess[fitted] = _fitted(surfels, contact[fitted], length[fitted], 0.5 * gap + AROUND)
+    parts = [part[~np.isnan(part)] for part in (np.split(excess, first[1:]) if first.size else [])]
+    known = np.array([part.size > 0 for part in parts], np.bool_)
+    medians = np.array([np.median(part) for part in parts if part.size], np.float64)
+    fits = np.array([part.size for part in parts if part.size], np.int64)
+    return Evidence(pair[known], fits, medians, front[known], length[first][known], looks, faced)
+
+
+def _fitted(surfels: Surfels, contact: Ints, length: Doubles, radius: float) -> Doubles:
+    """Excess at each contact."""
+    bins = bin_elements(surfels.position, radius)
     inputs = (surfels.position, surfels.normal, surfels.patch)
     cells = (bins.order, bins.key, bins.corner, bins.shape, bins.edge)
-    excess = _excesses(*inputs, *cells, contact[rows], length[rows])
-    rows, excess = rows[~np.isnan(excess)], excess[~np.isnan(excess)]
-    pair, first = np.unique(ends[rows], axis=0, return_index=True)
-    parts: list[NDArray[np.float64]] = np.split(excess, first[1:]) if len(first) else []
-    medians = np.array([np.median(part) for part in parts], np.float64)
-    return Evidence(pair, np.array([part.size for part in parts], np.int64), medians, looks, count)
+    return np.asarray(_excesses(*inputs, *cells, contact, length))

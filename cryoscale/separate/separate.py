@@ -8,17 +8,18 @@ instead. It takes the voxels of one group, grouped by a generous distance, and r
 
 1. `sheets`: every voxel moves to the middle of its sheet. Touching sheets come apart.
 2. `split`: what hangs together along the sheet is a patch; patches are cut where they are no smooth surface and where
-   a narrow neck holds together sheets that face each other.
+   a narrow neck holds together sheets that face each other. `rims`: but not a fold into its two faces.
 3. `evidence`: two patches are one membrane if one paraboloid fits both sides of the gap as well as each side
-   alone, and unless they face each other.
+   alone, and unless they face each other. A tongue that points at another patch must fit it without a seam.
 4. Pairs are joined best first. A join is refused if more than 15 % of the smaller partner's elements face the other
    one, counted over everything that has been joined to either.
 5. The remaining voxels (seams, junctions, scraps) go to the membrane whose sheet, extended, is nearest.
 
 No number was fitted to one data set; all are in voxels and belong to membranes that are 1-6 voxels thick. What cannot
-work: two membranes fused over their whole extent, without a crest each; a fold or a vesicle of a radius under about 4
-voxels (the two faces of a crista whose rim is that tight become two parts); sheets that continue each other and yet,
-in truth, are two. Where pieces end 10-14 voxels apart, right and wrong joins overlap: excess up to 0.8 and from 0.6.
+work: two membranes fused over their whole extent, without a crest each; a vesicle of a radius under about 4 voxels;
+two membranes that end together and touch at that end alone (a rim, to all appearance); sheets that continue each other
+and yet, in truth, are two. Where pieces end 10-14 voxels apart, right and wrong joins overlap: excess up to 0.8 and
+from 0.2.
 """
 
 from __future__ import annotations
@@ -28,15 +29,23 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cryoscale.separate.evidence import GAP, Evidence, weigh
+from cryoscale.separate.rims import join_rims
 from cryoscale.separate.sheets import Rows, Sheets, row_range, rows_of, settle
 from cryoscale.separate.split import SMALLEST_VOXELS, cut_junctions, cut_necks, link_voxels
-from cryoscale.separate.surfels import Ints, make_surfels
+from cryoscale.separate.surfels import CELL, Ints, make_surfels
 
 __all__ = ["join_patches", "separate_membranes"]
 
 EXCESS = 0.8
+ELEMENT_AREA = CELL * CELL
 CONTACTS = 5
 """Fewest contacts that can join two patches."""
+SEAMLESS = 0.15
+"""Largest excess of two patches that a gap of at least"""
+GAP_STEP = 4.0
+"""voxels (the longest step within a patch) parts, and that come near each other along a front shorter than"""
+NARROW = 0.5
+"""of the square root of the smaller one's area."""
 FACING = 0.15
 """Share of the smaller partner's elements that may face the other."""
 CLAIM = 4.0
@@ -103,8 +112,10 @@ def _parts(rows: Rows, sheets: Sheets, gap: float, smooth: float) -> Ints:
     if on.size == 0:
         return part
     surfels, element = make_surfels(sheets.middle[on], sheets.normal[on], part[on])
+    uncut, every = surfels, np.ones(surfels.patch.size, np.bool_)
     for cut in (cut_junctions, cut_necks):
-        surfels = surfels.take(np.ones(surfels.patch.size, np.bool_), cut(surfels))
+        surfels = surfels.take(every, cut(surfels))
+    surfels = surfels.take(every, join_rims(uncut, surfels.patch))
     patch, kept = surfels.patch.copy(), surfels.patch >= 0
     if kept.any():
         there = surfels.take(kept, patch[kept])
@@ -135,7 +146,9 @@ def join_patches(sizes: Ints, evidence: Evidence, *, smooth: float = EXCESS) -> 
     for (one, two), count in zip(evidence.looks.tolist(), evidence.count.tolist(), strict=True):
         looks[one][two] = count
         looks[two].setdefault(one, 0)
-    good = np.flatnonzero((evidence.excess < smooth) & (evidence.contacts >= CONTACTS))
+    wide = evidence.front >= NARROW * np.sqrt(ELEMENT_AREA * sizes[evidence.pair].min(1))
+    limit = np.where(wide | (evidence.step < GAP_STEP), smooth, min(smooth, SEAMLESS))
+    good = np.flatnonzero((evidence.excess < limit) & (evidence.contacts >= CONTACTS))
     for k in good[np.argsort(evidence.excess[good], kind="stable")]:
         one, two = sorted(_root(parent, patch) for patch in evidence.pair[k].tolist())
         small, large = (one, two) if size[one] < size[two] else (two, one)

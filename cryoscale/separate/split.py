@@ -23,7 +23,7 @@ from numba import njit
 from cryoscale.separate.evidence import facing
 from cryoscale.separate.paraboloid import TERMS, add_element, set_frame, solve, squares
 from cryoscale.separate.sheets import Rows, Sheets, row_range
-from cryoscale.separate.surfels import Ints, Surfels, connect, pieces
+from cryoscale.separate.surfels import Ints, Surfels, connect, gather, pieces
 from cryoscale.unionfind import flatten, unite
 
 __all__ = ["cut_junctions", "cut_necks", "link_voxels"]
@@ -109,23 +109,7 @@ def _windows(position, normal, start, other):  # type: ignore[no-untyped-def]
     frame, matrix, work = np.empty((3, 3)), np.empty((TERMS, TERMS)), np.empty((TERMS, TERMS))
     vector, f, c = np.empty(TERMS), np.empty(TERMS), np.empty(TERMS)
     for a in range(m):
-        done, found = 0, 1
-        queue[0] = a
-        seen[a] = a
-        while done < found:
-            i = queue[done]
-            done += 1
-            for t in range(start[i], start[i + 1]):
-                j = other[t]
-                if seen[j] == a:
-                    continue
-                seen[j] = a
-                square = 0.0
-                for axis in range(3):
-                    square += (position[j, axis] - position[a, axis]) ** 2
-                if square <= WINDOW * WINDOW:
-                    queue[found] = j
-                    found += 1
+        found = gather(position, start, other, a, WINDOW, seen, queue)
         many[a] = found
         if found < 8:
             continue

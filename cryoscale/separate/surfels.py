@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["Bins", "Graph", "Surfels", "bin_elements", "cell_range", "connect", "make_surfels", "pieces"]
+__all__ = [
+    "CELL",
+    "Bins",
+    "Graph",
+    "Surfels",
+    "bin_elements",
+    "cell_range",
+    "connect",
+    "gather",
+    "make_surfels",
+    "pieces",
+]
 
 CELL = 2.0
 STEP = 4.0
@@ -147,7 +158,7 @@ def cell_range(key, corner, shape, edge, place, dz, dy):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
-def _neighbours(position, normal, patch, order, key, corner, shape, edge, start, other):  # type: ignore[no-untyped-def]
+def _neighbours(position, normal, patch, order, key, corner, shape, edge, bent, start, other):  # type: ignore[no-untyped-def]
     """Count neighbours into `start` where `other` is empty, else write them."""
     for i in range(len(position)):
         found = 0
@@ -165,8 +176,10 @@ def _neighbours(position, normal, patch, order, key, corner, shape, edge, start,
                         up += d * normal[i, axis]
                         down += d * normal[j, axis]
                         cosine += normal[i, axis] * normal[j, axis]
-                    allowed = LEAN * np.sqrt(square) + SLACK
-                    if square <= STEP * STEP and max(abs(up), abs(down)) <= allowed and abs(cosine) > SAME_WAY:
+                    if square > STEP * STEP:
+                        continue
+                    up, down, allowed = abs(up), abs(down), LEAN * np.sqrt(square) + SLACK
+                    if (min(up, down) <= allowed) if bent else (max(up, down) <= allowed and abs(cosine) > SAME_WAY):
                         if len(other):
                             other[start[i] + found] = j
                         found += 1
@@ -174,12 +187,14 @@ def _neighbours(position, normal, patch, order, key, corner, shape, edge, start,
             start[i + 1] = found
 
 
-def connect(surfels: Surfels) -> Graph:
+def connect(surfels: Surfels, *, bent: bool = False) -> Graph:
     """Find the neighbours along the surface within each patch.
 
     Parameters
     ----------
     surfels : Surfels
+    bent : bool
+        Whether the surface may have an edge: a step then runs in one of the two tangent planes.
 
     Returns
     -------
@@ -190,12 +205,38 @@ def connect(surfels: Surfels) -> Graph:
     start, none = np.zeros(len(surfels.patch) + 1, np.int64), np.zeros(0, np.int64)
     inputs = (surfels.position, surfels.normal, surfels.patch)
     cells = (bins.order, bins.key, bins.corner, bins.shape, bins.edge)
-    _neighbours(*inputs, *cells, start, none)
+    _neighbours(*inputs, *cells, bent, start, none)
     start = np.cumsum(start)
     other = np.zeros(int(start[-1]), np.int64)
     if other.size:
-        _neighbours(*inputs, *cells, start, other)
+        _neighbours(*inputs, *cells, bent, start, other)
     return Graph(start, other)
+
+
+@njit(cache=True, nogil=True)
+def gather(position, start, other, centre, radius, seen, queue):  # type: ignore[no-untyped-def]
+    """Put the elements within a radius, reached from one of them along the surface, into `queue`; how many they are.
+
+    `seen` (m,) keeps the last centre that came by each element: -1 before the first.
+    """
+    done, found = 0, 1
+    queue[0] = centre
+    seen[centre] = centre
+    while done < found:
+        i = queue[done]
+        done += 1
+        for t in range(start[i], start[i + 1]):
+            j = other[t]
+            if seen[j] == centre:
+                continue
+            seen[j] = centre
+            square = 0.0
+            for axis in range(3):
+                square += (position[j, axis] - position[centre, axis]) ** 2
+            if square <= radius * radius:
+                queue[found] = j
+                found += 1
+    return found
 
 
 def pieces(graph: Graph, kept: NDArray[np.bool_], smallest: int) -> Ints:

@@ -110,11 +110,15 @@ def test_what_is_no_group_is_refused(points: NDArray[np.generic], message: str) 
         separate_membranes(points)  # type: ignore[arg-type]
 
 
-def pairs(rows: list[tuple[int, int, float]], looks: list[tuple[int, int, int]]) -> Evidence:
+def pairs(
+    rows: list[tuple[int, int, float]], looks: list[tuple[int, int, int]], front: float = 40.0, step: float = 8.0
+) -> Evidence:
     return Evidence(
         np.array([row[:2] for row in rows], np.int64).reshape(-1, 2),
         np.full(len(rows), 9, np.int64),
         np.array([row[2] for row in rows], np.float64),
+        np.full(len(rows), front),
+        np.full(len(rows), step),
         np.array([look[:2] for look in looks], np.int64).reshape(-1, 2),
         np.array([look[2] for look in looks], np.int64),
     )
@@ -127,3 +131,16 @@ def test_the_smoothest_pair_joins_first_and_facing_forbids_what_follows() -> Non
     facing = [(0, 2, 40), (2, 0, 40)]
     np.testing.assert_array_equal(join_patches(sizes, pairs(both, facing)), [0, 1, 1])
     np.testing.assert_array_equal(join_patches(sizes, pairs([(0, 1, 0.9)], [])), [0, 1, 2])
+
+
+def test_a_tongue_joins_only_without_a_seam() -> None:
+    """The patches are 20 voxels wide: a front of 11 is narrow, unless no gap is there."""
+    sizes = np.full(2, 100, np.int64)
+    for excess, front, step, one in (
+        (0.2, 11.0, 8.0, False),
+        (0.1, 11.0, 8.0, True),
+        (0.2, 13.0, 8.0, True),
+        (0.2, 11.0, 3.0, True),
+    ):
+        joined = join_patches(sizes, pairs([(0, 1, excess)], [], front, step))
+        assert (joined[1] == 0) == one, (excess, front, step)
