@@ -16,9 +16,9 @@ def faces(bridge: float, spread: float) -> tuple[Surfels, NDArray[np.int64]]:
 
     The pieces are 0 and 1 beyond `spread` from the tube's axis; what lies nearer, and the tube, is cut away.
     """
-    y, x = (grid.ravel() for grid in np.meshgrid(np.arange(0, 30, 2.0), np.arange(0, 61, 2.0)))
+    y, x = (grid.ravel() for grid in np.meshgrid(np.arange(0, 14, 2.0), np.arange(0, 61, 2.0)))
     flat = [np.stack([np.full(y.size, z), y, x], 1) for z in (-2.5, 2.5)]
-    turn, along = (grid.ravel() for grid in np.meshgrid(np.linspace(-1.1, 1.1, 5), np.arange(0, 30, 2.0)))
+    turn, along = (grid.ravel() for grid in np.meshgrid(np.linspace(-1.1, 1.1, 5), np.arange(0, 14, 2.0)))
     tube = np.stack([2.5 * np.sin(turn), along, bridge - 2.5 * np.cos(turn)], 1)
     up = np.tile([1.0, 0.0, 0.0], (2 * y.size, 1))
     around = np.stack([np.sin(turn), np.zeros(turn.size), -np.cos(turn)], 1)
