@@ -49,7 +49,7 @@ Box = tuple[slice, ...]
 DISTANCES = (1.0, 1.42, 1.74, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0)
 """Voxels; the first three are 6-, 18- and 26-connectivity."""
 JOIN_VOXELS = 10.0
-UNSEEN = 100
+UNSEEN = 200
 """Seeds from here on are for reports."""
 MINIMUM_VOXELS = 100
 TOUCH = np.ones((3, 3, 3), int)
