@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryoscale.separate.parts import concatenate_parts, parts_table, rank_parts
+from cryoscale.separate.parts import concatenate_parts, drop_scraps, parts_table, rank_parts
 from cryoscale.separate.separate import separate_membranes
 
 __all__ = ["projected_bytes", "separate_groups"]
@@ -29,7 +29,7 @@ def separate_groups(groups: NDArray[np.integer], minimum_voxels: int = 1) -> tup
         0 for background, else the number of a group, as `merge_regions` gives them for a generous distance (about 10
         voxels): what a group holds may be one membrane or many, and no membrane is in two groups.
     minimum_voxels : int
-        Membranes with fewer voxels are dropped.
+        Membranes without one connected piece of this size are dropped.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def separate_groups(groups: NDArray[np.integer], minimum_voxels: int = 1) -> tup
         if box is None:
             continue
         points = (np.argwhere(groups[box] == number) + [side.start for side in box]).astype(np.int32)
-        part = separate_membranes(points)
+        part = drop_scraps(points, separate_membranes(points), minimum_voxels)
         count = int(part.max(initial=0))
         tables.append(parts_table(points, part, count, groups.shape))
         labels[tuple(points.T)] = np.where(part > 0, part + np.int32(total), np.int32(0))

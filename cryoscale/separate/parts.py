@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-__all__ = ["Parts", "concatenate_parts", "order_by_block", "parts_table", "rank_parts"]
+__all__ = ["Parts", "concatenate_parts", "drop_scraps", "order_by_block", "parts_table", "rank_parts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,43 @@ def parts_table(points: NDArray[np.int32], part: NDArray[np.int32], count: int, 
         np.add.reduceat(sorted_points, starts, axis=0),
         (first[:, 0] * shape[1] + first[:, 1]) * shape[2] + first[:, 2],
     )
+
+
+def drop_scraps(points: NDArray[np.int32], part: NDArray[np.int32], minimum_voxels: int) -> NDArray[np.int32]:
+    """Drop parts that no piece of the least size belongs to: scraps of noise do not become a membrane by their number.
+
+    Parameters
+    ----------
+    points : (n, 3) int32 array
+        Voxels of a group, z, y, x, in raster order.
+    part : (n,) int32 array
+        Part of each voxel, from 1; 0 for none.
+    minimum_voxels : int
+        A part stays if one of its 26-connected pieces has so many voxels.
+
+    Returns
+    -------
+    (n,) int32 array
+        The parts that stay, numbered from 1 in the same order; 0 for none.
+    """
+    number = np.zeros(int(part.max(initial=0)) + 1, np.int32)
+    rows = np.argsort(part, kind="stable")
+    bounds = np.searchsorted(part[rows], np.arange(1, number.size + 1))
+    kept = 0
+    for k in range(1, number.size):
+        own = points[rows[bounds[k - 1] : bounds[k]]]
+        if len(own) >= minimum_voxels and _largest_piece(own) >= minimum_voxels:
+            kept += 1
+            number[k] = kept
+    return number[part]
+
+
+def _largest_piece(points: NDArray[np.int32]) -> int:
+    low = points.min(axis=0)
+    mask = np.zeros(points.max(axis=0) - low + 1, np.bool_)
+    mask[tuple((points - low).T)] = True
+    labels, _ = ndimage.label(mask, np.ones((3, 3, 3), np.int8))
+    return int(np.bincount(labels.ravel())[1:].max())
 
 
 def concatenate_parts(tables: list[Parts]) -> Parts:

@@ -30,7 +30,7 @@ from cryoscale.io.files import atomic_write, load_npz, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, read_region, write_region
 from cryoscale.records import Plan, Receipt, Tomogram, Unit
 from cryoscale.separate.groups import projected_bytes
-from cryoscale.separate.parts import Parts, concatenate_parts, order_by_block, parts_table, rank_parts
+from cryoscale.separate.parts import Parts, concatenate_parts, drop_scraps, order_by_block, parts_table, rank_parts
 from cryoscale.separate.separate import separate_membranes
 
 __all__ = ["GROUPS", "INSTANCES", "Task", "plan"]
@@ -97,7 +97,7 @@ def plan(
     groups, regions
         The volume of group numbers and the table of groups (.npz), in the tomogram's folder.
     minimum_voxels
-        Smaller parts are dropped.
+        Parts without one connected piece of this size are dropped.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def split_unit(task: Task, batch: int, members: tuple[Group, ...]) -> Receipt:
     parts = voxels = split = 0
     for number, box, _ in members:
         points = _points(task.groups, number, box)
-        part = separate_membranes(points)
+        part = drop_scraps(points, separate_membranes(points), task.minimum_voxels)
         count = int(part.max(initial=0))
         tables.append(parts_table(points, part, count, task.shape))
         order, block, held = order_by_block(points, task.shape, task.edge)

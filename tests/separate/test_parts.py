@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoscale.separate.parts import concatenate_parts, order_by_block, parts_table, rank_parts
+from cryoscale.separate.parts import concatenate_parts, drop_scraps, order_by_block, parts_table, rank_parts
 
 SHAPE = (13, 11, 17)
 
@@ -47,3 +47,13 @@ def test_ranks_follow_first_voxels_and_drop_the_small() -> None:
     assert [int(final[k]) for k in by_first] == list(range(1, len(kept) + 1))
     assert sorted(np.flatnonzero(final).tolist()) == kept
     assert membranes.voxels.tolist() == [(part == k + 1).sum() for k in by_first]
+
+
+def test_scraps_make_no_membrane_however_many() -> None:
+    scraps = [(0, 0, x) for x in range(0, 16, 2)]
+    piece = [(4, 0, x) for x in range(5)]
+    points = np.array(scraps + piece + [(4, 4, 0)], np.int32)
+    part = np.array([1] * 8 + [2] * 5 + [2], np.int32)
+    assert drop_scraps(points, part, 5).tolist() == [0] * 8 + [1] * 6
+    assert drop_scraps(points, part, 1).tolist() == part.tolist()
+    assert not drop_scraps(points, part, 6).any()
