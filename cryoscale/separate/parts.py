@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+
+from cryoscale.unionfind import flatten, join_pairs
 
 __all__ = ["Parts", "concatenate_parts", "drop_scraps", "order_by_block", "parts_table", "rank_parts"]
 
@@ -113,11 +114,17 @@ def drop_scraps(points: NDArray[np.int32], part: NDArray[np.int32], minimum_voxe
 
 
 def _largest_piece(points: NDArray[np.int32]) -> int:
-    low = points.min(axis=0)
-    mask = np.zeros(points.max(axis=0) - low + 1, np.bool_)
-    mask[tuple((points - low).T)] = True
-    labels, _ = ndimage.label(mask, np.ones((3, 3, 3), np.int8))
-    return int(np.bincount(labels.ravel())[1:].max())
+    """Return the voxels of the largest 26-connected piece of voxels in raster order; memory follows their number."""
+    ny, nx = (int(n) for n in points[:, 1:].max(axis=0) + 2)  # an empty row and column: no neighbour across an edge
+    key = (points[:, 0].astype(np.int64) * ny + points[:, 1]) * nx + points[:, 2]
+    parent = np.arange(key.size)
+    before = np.arange(13)  # the neighbours before a voxel, of the 27 places around it
+    for back in ((1 - before // 9) * ny + 1 - before // 3 % 3) * nx + 1 - before % 3:
+        place = np.searchsorted(key, key - back)
+        found = np.flatnonzero(key[place] == key - back)
+        join_pairs(parent, np.column_stack((place[found], found)))
+    flatten(parent)
+    return int(np.bincount(parent).max())
 
 
 def concatenate_parts(tables: list[Parts]) -> Parts:

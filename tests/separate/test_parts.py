@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cryoscale.separate.parts import concatenate_parts, drop_scraps, order_by_block, parts_table, rank_parts
 
@@ -57,3 +60,44 @@ def test_scraps_make_no_membrane_however_many() -> None:
     assert drop_scraps(points, part, 5).tolist() == [0] * 8 + [1] * 6
     assert drop_scraps(points, part, 1).tolist() == part.tolist()
     assert not drop_scraps(points, part, 6).any()
+
+
+def largest(points: np.ndarray) -> int:
+    """Size of the largest 26-connected piece, by its mask."""
+    mask = np.zeros(points.max(axis=0) + 1, np.bool_)
+    mask[tuple(points.T)] = True
+    labels, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    return int(np.bincount(labels.ravel())[1:].max())
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.08, 0.12, 0.3])
+@pytest.mark.parametrize("shape", [(9, 8, 7), (1, 20, 30), (30, 1, 20), (20, 30, 1), (1, 1, 60), (2, 2, 90)])
+def test_the_largest_piece_decides_at_its_very_size(shape: tuple[int, int, int], share: float) -> None:
+    for seed in range(5):
+        points = np.argwhere(np.random.default_rng(seed).random(shape) < share).astype(np.int32)
+        if not len(points):
+            continue
+        one, size = np.ones(len(points), np.int32), largest(points)
+        assert drop_scraps(points, one, size).all()
+        assert not drop_scraps(points, one, size + 1).any()
+
+
+def test_a_piece_does_not_go_on_across_the_edge_of_its_box() -> None:
+    z, y, x = np.meshgrid([0, 1], [0, 4], [0, 4], indexing="ij")
+    corners = np.stack((z.ravel(), y.ravel(), x.ravel()), axis=1).astype(np.int32)
+    assert largest(corners) == 2
+    assert drop_scraps(corners, np.ones(8, np.int32), 2).all()
+    assert not drop_scraps(corners, np.ones(8, np.int32), 3).any()
+
+
+def test_memory_follows_voxels_not_the_box_around_them() -> None:
+    near = np.argwhere(np.ones((3, 20, 20), np.bool_)).astype(np.int32)
+    points = np.concatenate((near, near + np.int32(2_000_000)))
+    part = np.ones(len(points), np.int32)
+    drop_scraps(points[:3], part[:3], 1)
+    tracemalloc.start()
+    assert drop_scraps(points, part, len(near)).all()
+    assert not drop_scraps(points, part, len(near) + 1).any()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 * len(points)
