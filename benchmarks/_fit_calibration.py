@@ -25,13 +25,13 @@ from scipy.spatial import cKDTree
 
 from benchmarks._fit_accuracy import CLOSED
 from cryoscale.chunks import Region
-from cryoscale.cli import executor_for
 from cryoscale.collection import Collection, run_collection
 from cryoscale.demo import write_simulation
 from cryoscale.fit import Surface, fit_surface, fit_surfaces, ridge_points
 from cryoscale.io.files import load_npz
 from cryoscale.io.omezarr import read_region
 from cryoscale.manifest import entries
+from cryoscale.running import executor_for
 from cryoscale.simulate.presets import demo_scene
 from cryoscale.spec import RunSpec
 from cryoscale.training import TEST_SEED

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._machine import write_json
-from cryoscale.cli import executor_for
 from cryoscale.collection import Collection, run_collection
 from cryoscale.demo import write_simulation
 from cryoscale.manifest import entries
+from cryoscale.running import executor_for
 from cryoscale.spec import RunSpec
 from cryoscale.training import TEST_SEED
 

@@ -1,0 +1,131 @@
+"""The verbs about runs: ``cryoscale run`` and ``status``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cryoscale.arguments import integers, workers
+from cryoscale.engine import Executor, LoopExecutor
+from cryoscale.errors import UsageError
+from cryoscale.pipeline import STAGES
+from cryoscale.progress import Bars
+from cryoscale.spec import RunSpec, from_toml
+
+__all__ = ["add_run_verbs", "executor_for"]
+
+
+def add_run_verbs(verbs: Any) -> None:
+    """Add the verbs to the command line's."""
+    _run_parser(verbs.add_parser("run", help="tomograms (or masks) to membranes, meshes, tables and a report"))
+    status = verbs.add_parser("status", help="how far a run is, from its records")
+    status.add_argument("folder", type=Path, metavar="DIR")
+    status.set_defaults(run=_status)
+
+
+def _run_parser(run: argparse.ArgumentParser) -> None:
+    run.add_argument("sources", nargs="+", metavar="SOURCE", help="file, folder, glob or .txt list")
+    run.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of all products")
+    run.add_argument("--apix", type=float, metavar="Å", help="voxel size, where the header does not state it")
+    run.add_argument("--force-apix", action="store_true", help="take --apix even where it is 10 times the header's")
+    run.add_argument("--mode0-bytes", choices=("signed", "unsigned"), help="how the bytes of MRC mode 0 are meant")
+    run.add_argument("--config", type=Path, metavar="TOML", help="options; `cryoscale config` prints them all")
+    run.add_argument(
+        "--from", dest="first", choices=STAGES, metavar="STAGE", help="do this stage and the later ones again"
+    )
+    run.add_argument("--until", default="report", choices=STAGES, metavar="STAGE", help="stop after this stage")
+    run.add_argument(
+        "--masks", nargs="?", const="{path}", default="", metavar="PATTERN",
+        help="other tools' masks or scores, e.g. 'masks/{stem}_seg.mrc'; without PATTERN the sources are masks",
+    )  # fmt: skip
+    run.add_argument(
+        "--mask-labels",
+        type=integers,
+        metavar="N,N",
+        help="values of the masks that are membrane (default: all but 0)",
+    )
+    run.add_argument("--separate-labels", action="store_true", help="never join voxels of different mask values")
+    run.add_argument(
+        "--workers",
+        type=workers,
+        default=0,
+        metavar="N",
+        help="processes (default: the cores); 1 runs in a plain loop",
+    )
+    run.add_argument("--scheduler", default="", metavar="ADDRESS", help="use this Dask scheduler")
+    run.add_argument("--dashboard", action="store_true", help="serve the Dask dashboard on this machine's loopback")
+    run.add_argument("--dry-run", action="store_true", help="say what would run, and what it would take")
+    run.add_argument("--overwrite", action="store_true", help="do again what is complete")
+    run.set_defaults(run=_run)
+
+
+@contextlib.contextmanager
+def executor_for(count: int, *, scheduler: str = "", dashboard: bool = False) -> Iterator[Executor]:
+    """Give the plain loop for one worker, else a Dask cluster; say where the dashboard is."""
+    count = count or os.cpu_count() or 1
+    if count == 1 and not scheduler and not dashboard:
+        yield LoopExecutor()
+        return
+    from cryoscale.cluster import DaskExecutor
+
+    with DaskExecutor(count, address=scheduler, dashboard=dashboard) as executor:
+        if dashboard and executor.dashboard_link:
+            print(f"dashboard: {executor.dashboard_link}", file=sys.stderr)
+        yield executor
+
+
+def _spec_of(options: argparse.Namespace) -> RunSpec:
+    spec = from_toml(options.config) if options.config else RunSpec()
+    ingest, merge = spec.ingest, spec.merge
+    if options.apix is not None:
+        ingest = dataclasses.replace(ingest, apix=options.apix)
+    if options.force_apix:
+        ingest = dataclasses.replace(ingest, force_apix=True)
+    if options.mode0_bytes:
+        ingest = dataclasses.replace(ingest, mode0_bytes=options.mode0_bytes)
+    if options.mask_labels:
+        merge = dataclasses.replace(merge, mask_labels=options.mask_labels)
+    if options.separate_labels:
+        merge = dataclasses.replace(merge, separate_labels=True)
+    return dataclasses.replace(spec, ingest=ingest, merge=merge)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from cryoscale.collection import Collection, run_collection
+    from cryoscale.estimate import print_estimate
+    from cryoscale.manifest import entries
+    from cryoscale.summary import print_summary
+
+    if options.first and STAGES.index(options.first) > STAGES.index(options.until):
+        raise UsageError("--from comes after --until", where="run", found=f"{options.first}, {options.until}")
+    if (options.mask_labels or options.separate_labels) and not options.masks:
+        raise UsageError("--mask-labels and --separate-labels are about masks", where="run", todo="give --masks too")
+    collection = Collection(
+        entries(options.sources, options.masks),
+        options.output,
+        _spec_of(options),
+        options.first or "",
+        options.until,
+        options.overwrite,
+        "cryoscale " + " ".join(sys.argv[1:]),
+    )
+    if options.dry_run:
+        print_estimate(collection, options.workers or os.cpu_count() or 1)
+        return 0
+    with executor_for(options.workers, scheduler=options.scheduler, dashboard=options.dashboard) as executor:
+        result = run_collection(collection, executor, Bars())
+    print_summary(result)
+    return result.exit_code
+
+
+def _status(options: argparse.Namespace) -> int:
+    from cryoscale.summary import print_status
+
+    print_status(options.folder)
+    return 0
