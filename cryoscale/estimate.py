@@ -30,7 +30,6 @@ from cryoscale.manifest import Entry
 from cryoscale.pipeline import STAGES
 from cryoscale.progress import printable
 from cryoscale.records import Geometry
-from cryoscale.segment.unet import UNet
 from cryoscale.segment.weights import load_model
 from cryoscale.segment.windows import region_to_read, window_of
 from cryoscale.separate.groups import projected_bytes as separate_bytes
@@ -118,7 +117,6 @@ def _units(stage: str, geometry: Geometry, itemsize: int, spec: RunSpec) -> tupl
 
 
 def _segment_units(geometry: Geometry, itemsize: int, spec: RunSpec) -> tuple[int, int]:
-    model: UNet
     model, _ = load_model(segment.model_path(spec.segment))
     chunk, edge = spec.ingest.chunk_voxels, spec.segment.region_voxels
     region = (chunk[0], max(edge // chunk[1] * chunk[1], chunk[1]), max(edge // chunk[2] * chunk[2], chunk[2]))

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from cryoscale import __version__
 from cryoscale.errors import UsageError
 from cryoscale.io.files import write_text
+from cryoscale.segment.network import Network
 from cryoscale.segment.train import Row, TrainSettings, Volume, log_csv, train
-from cryoscale.segment.unet import UNet
 from cryoscale.segment.weights import save_model
 from cryoscale.simulate import image_phantom, make_phantom, training_volume
 
@@ -108,7 +108,7 @@ def train_shipped(
     }
     path = output / "unet2d.safetensors"
 
-    def keep(model: UNet, log: list[Row]) -> None:
+    def keep(model: Network, log: list[Row]) -> None:
         save_model(path, model, card | {"scores": log[-1]})
         write_text(path.with_suffix(".log.csv"), log_csv(log))
         print(", ".join(f"{name} {value:.4g}" for name, value in log[-1].items()), file=sys.stderr)  # noqa: T201

@@ -1,7 +1,9 @@
-"""Segment: a 2-D U-Net scores every voxel as background, protein or membrane (paper 4).
+"""Segment: a network scores every voxel as background, protein or membrane (paper 4).
 
 ==================== ===============================================================================
-`unet`               the network, its exact receptive field, batch norms folded away
+`models`             the registry: `build_model(name, **options)`
+`network`            what the networks have in common; batch norms folded away
+`unet`, `twohead`    the networks and their exact receptive fields
 `normalise`          intensities in units of the tomogram's noise
 `windows`            the network over a region: chunked equals whole
 `weights`            model files: safetensors and a JSON card, checked
@@ -15,5 +17,9 @@ Arrays in, arrays out::
     model, card = weights.load_model(weights.default_model_path())
     centre, scale = normalise.centre_and_scale(tomogram)
     region = chunks.whole(tomogram.shape)
-    scores = windows.predict_slab(unet.fold(model), tomogram, region, tomogram.shape, centre=centre, scale=scale)
+    scores = windows.predict_slab(network.fold(model), tomogram, region, tomogram.shape, centre=centre, scale=scale)
 """
+
+from cryoscale.segment.models import MODELS, build_model
+
+__all__ = ["MODELS", "build_model"]

@@ -21,7 +21,7 @@ from cryoscale.errors import UsageError
 from cryoscale.io.files import relative_files
 from cryoscale.io.omezarr import create_image, image_dtype, open_level, read_region, write_region
 from cryoscale.records import Plan, Receipt, Tomogram, Unit
-from cryoscale.segment.unet import UNet, alignment, fold
+from cryoscale.segment.network import Network, fold
 from cryoscale.segment.weights import Card, default_model_path, load_model
 from cryoscale.segment.windows import Window, for_inference, predict_slab, region_to_read, window_of
 from cryoscale.spec import SegmentSpec
@@ -61,7 +61,9 @@ def model_path(spec: SegmentSpec) -> str:
     return spec.model or str(default_model_path())
 
 
-def projected_bytes(read: Sequence[int], written: Sequence[int], itemsize: int, model: UNet, batch_slices: int) -> int:
+def projected_bytes(
+    read: Sequence[int], written: Sequence[int], itemsize: int, model: Network, batch_slices: int
+) -> int:
     """Peak memory of a unit, in bytes.
 
     Parameters
@@ -78,18 +80,16 @@ def projected_bytes(read: Sequence[int], written: Sequence[int], itemsize: int, 
     Notes
     -----
     Raw voxels and their decompressed chunks; two uint8 products; a group of slices, normalised, and its scores; for
-    each batch the feature maps of the widest moment: the first level's skip, its upsampled partner, the two
-    concatenated, and the result of a convolution.
+    each batch the feature maps of the widest moment, which the network states itself.
     """
-    multiple = alignment(model)
+    multiple = model.multiple[-1]
     slice_voxels = (read[1] + multiple) * (read[2] + multiple)
     group = min(_GROUP_SLICES, written[0])
-    features = 6 * model.width + 4 * model.slices_in + 4 * model.classes
     return (
         2 * math.prod(read) * itemsize
         + 2 * math.prod(written)
         + 4 * slice_voxels * (3 * (group + model.slices_in) + group * model.classes)
-        + 4 * slice_voxels * min(batch_slices, group) * features
+        + 4 * slice_voxels * min(batch_slices, group) * model.live_channels
         + _LOADED_BYTES
     )
 
@@ -189,7 +189,7 @@ def segment_block(
 
 
 @functools.lru_cache(maxsize=2)
-def _cached(path: str, sha256: str, device: str) -> tuple[UNet, Window]:
+def _cached(path: str, sha256: str, device: str) -> tuple[Network, Window]:
     """Load a model once per process, ready to run; `sha256` tells models of one path apart."""
     model, card = load_model(path)
     if card["sha256"] != sha256:

@@ -31,8 +31,9 @@ from torch import Tensor
 from cryoscale.chunks import Region, whole
 from cryoscale.errors import UsageError
 from cryoscale.segment.crops import Sample, batch_of, sample_of
+from cryoscale.segment.models import build_model
+from cryoscale.segment.network import Network, fold
 from cryoscale.segment.scores import confusion, dice, iou
-from cryoscale.segment.unet import UNet, fold
 from cryoscale.segment.weights import read_tensors, write_bytes
 from cryoscale.segment.windows import for_inference, predict_slab, region_to_read, window_of
 
@@ -87,8 +88,8 @@ def train(
     minutes: float | None = None,
     groups: Sequence[str] = (),
     checkpoint: Path | None = None,
-    on_row: Callable[[UNet, list[Row]], None] | None = None,
-) -> tuple[UNet, list[Row]]:
+    on_row: Callable[[Network, list[Row]], None] | None = None,
+) -> tuple[Network, list[Row]]:
     """Train a network, or go on with the training that `checkpoint` holds.
 
     Parameters
@@ -145,7 +146,7 @@ def train(
 
 
 def validate(
-    model: UNet, samples: Sequence[Sample], groups: Sequence[str] = (), slices: int | None = None
+    model: Network, samples: Sequence[Sample], groups: Sequence[str] = (), slices: int | None = None
 ) -> dict[str, float]:
     """Dice and IoU of each class over samples, and the membrane's Dice over each group of them.
 
@@ -196,7 +197,9 @@ class _Run:
     def __init__(self, settings: TrainSettings) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
-        self.model = UNet(settings.slices_in, len(_NAMES), settings.width, settings.depth)
+        self.model = build_model(
+            "unet25d", slices_in=settings.slices_in, classes=len(_NAMES), width=settings.width, depth=settings.depth
+        )
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.adam = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.999))
         self.step, self.seconds = 0, 0.0
@@ -266,7 +269,7 @@ def _progress(run: _Run, steps: int | None, minutes: float | None) -> float:
     return run.seconds / (60.0 * minutes) if minutes else 1.0
 
 
-def _confusion(model: UNet, sample: Sample, slices: int | None) -> NDArray[np.int64]:
+def _confusion(model: Network, sample: Sample, slices: int | None) -> NDArray[np.int64]:
     """Confusion of a folded model with a sample's classes over evenly spaced slices."""
     model, window = for_inference(model), window_of(model)
     shape = sample.tomogram.shape

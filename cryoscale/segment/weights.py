@@ -22,8 +22,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from cryoscale.errors import UsageError
+from cryoscale.segment.models import build_model
+from cryoscale.segment.network import Network
 from cryoscale.segment.normalise import CLIP
-from cryoscale.segment.unet import UNet
 
 __all__ = ["Card", "default_model_path", "load_model", "model_hash", "read_tensors", "save_model", "write_bytes"]
 
@@ -32,7 +33,6 @@ Card = dict[str, Any]
 
 _HEADER_BYTES = 16 << 20
 _TENSORS = 10_000
-_ARCHITECTURE = ("slices_in", "classes", "width", "depth")
 
 
 def default_model_path() -> Path:
@@ -40,7 +40,7 @@ def default_model_path() -> Path:
     return Path(__file__).parent / "weights" / "unet2d.safetensors"
 
 
-def save_model(path: str | Path, model: UNet, card: Card) -> Card:
+def save_model(path: str | Path, model: Network, card: Card) -> Card:
     """Write weights and card; return the card with what the code itself knows filled in.
 
     Raises
@@ -57,7 +57,7 @@ def save_model(path: str | Path, model: UNet, card: Card) -> Card:
         "classes": ["background", "protein", "membrane"],
         "input": "unfiltered slices, normal to the beam; dense matter is dark (low values)",
         "normalisation": f"clip((x - median) / (1.4826 x median absolute deviation), -{CLIP:g}, {CLIP:g})",
-        "architecture": {name: getattr(model, name) for name in _ARCHITECTURE},
+        "architecture": {"name": model.name, **model.options},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
@@ -66,7 +66,7 @@ def save_model(path: str | Path, model: UNet, card: Card) -> Card:
     return card
 
 
-def load_model(path: str | Path) -> tuple[UNet, Card]:
+def load_model(path: str | Path) -> tuple[Network, Card]:
     """Read a model in evaluation mode, and its card.
 
     Raises
@@ -78,9 +78,16 @@ def load_model(path: str | Path) -> tuple[UNet, Card]:
     card = _read_card(path.with_suffix(".json"))
     state = read_tensors(path, sha256=card["sha256"])
     try:
-        model = UNet(**{name: int(card["architecture"][name]) for name in _ARCHITECTURE})
-        model.load_state_dict(state, strict=True)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        with torch.device("meta"):  # a card that lies about the size costs no memory
+            model = build_model(**card["architecture"])
+        other = [
+            name for name, tensor in model.state_dict().items() if name in state and state[name].dtype != tensor.dtype
+        ]
+        if other:
+            msg = f"number type of {', '.join(other[:5])}"
+            raise ValueError(msg)
+        model.load_state_dict(state, strict=True, assign=True)
+    except (UsageError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _refused(path, "the weights do not fit the card's architecture", error) from error
     return model.eval(), card
 

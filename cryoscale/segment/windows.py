@@ -6,7 +6,7 @@ Every window starts at a multiple of 2**depth counted from the volume's origin, 
 every window, and reaches at least the receptive field beyond the region, so nothing of the region sees the cut:
 
     0      8     16     24     32     40     48        alignment 8
-    |   read |xxxxxxxxx region xxxxxxxxx|   read |     read - region >= receptive_halo(model), then out to a multiple
+    |   read |xxxxxxxxx region xxxxxxxxx|   read |     read - region >= model.halo_voxels, then out to a multiple
     |        |                          |        |     of 8; never beyond the volume
 
 At the volume's own border nothing is there to read: the window ends where the volume ends (filled up to a multiple of
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from cryoscale.chunks import Region
 from cryoscale.errors import TomogramError
+from cryoscale.segment.network import Network
 from cryoscale.segment.normalise import normalised
-from cryoscale.segment.unet import UNet, alignment, receptive_halo
 
 __all__ = ["Window", "for_inference", "predict_slab", "region_to_read", "window_of"]
 
@@ -43,9 +43,10 @@ class Window:
     """Slices above and below that are read with each slice."""
 
 
-def window_of(model: UNet) -> Window:
+def window_of(model: Network) -> Window:
     """Window of a model: its receptive halo, its alignment and its neighbouring slices."""
-    return Window(receptive_halo(model), alignment(model), model.slices_in // 2)
+    neighbours, _, halo = model.halo_voxels
+    return Window(halo, model.multiple[-1], neighbours)
 
 
 def region_to_read(region: Region, shape: Sequence[int], window: Window) -> Region:
@@ -68,13 +69,14 @@ def region_to_read(region: Region, shape: Sequence[int], window: Window) -> Regi
     )
 
 
-def for_inference(model: UNet, device: str = "cpu") -> UNet:
+def for_inference(model: Network, device: str = "cpu") -> Network:
     """Model on a device, evaluation mode, channels last in memory (1.2-1.5 x faster on a CPU)."""
-    return model.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    moved: Network = model.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved
 
 
 def predict_slab(
-    model: UNet,
+    model: Network,
     block: NDArray[np.generic],
     region: Region,
     shape: Sequence[int],
@@ -155,14 +157,14 @@ def _stack(
     return stack
 
 
-def _scored(model: UNet, stack: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax of the network's logits, (slices, classes, y, x) float32 in host memory."""
+def _scored(model: Network, stack: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores of the network, (slices, classes, y, x) float32 in host memory."""
     device = next(model.parameters()).device
     # On a GPU: full float32 and no search for the fastest algorithm, so that windows of any size agree.
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with torch.inference_mode(), exact:
         x = torch.from_numpy(stack).to(device=device, memory_format=torch.channels_last)
-        scores: NDArray[np.float32] = torch.softmax(model(x), dim=1).cpu().numpy()
+        scores: NDArray[np.float32] = model.scores(x).cpu().numpy()
     return scores
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cryoscale.chunks import whole
+from cryoscale.segment.network import fold
 from cryoscale.segment.normalise import centre_and_scale
 from cryoscale.segment.scores import confusion, dice
-from cryoscale.segment.unet import fold
 from cryoscale.segment.weights import default_model_path, load_model
 from cryoscale.segment.windows import for_inference, predict_slab
 from cryoscale.simulate import image_phantom, make_phantom

@@ -39,7 +39,7 @@ def test_round_trip(saved: Path) -> None:
         assert torch.equal(model(x), random_model()(x))
     assert not model.training
     assert card["training"] == {"command": "cryoscale train"}
-    assert card["architecture"] == {"slices_in": 1, "classes": 3, "width": 4, "depth": 2}
+    assert card["architecture"] == {"name": "unet2d", "slices_in": 1, "classes": 3, "width": 4, "depth": 2}
     assert model_hash(saved) == card["sha256"] == hashlib.sha256(saved.read_bytes()).hexdigest()
     assert sorted(p.name for p in saved.parent.iterdir()) == ["model.json", "model.safetensors"]
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from cryoscale.chunks import Region, blocks, whole
 from cryoscale.errors import TomogramError
-from cryoscale.segment.unet import UNet, fold
+from cryoscale.segment.network import fold
+from cryoscale.segment.unet import UNet
 from cryoscale.segment.windows import Window, for_inference, predict_slab, region_to_read, window_of
 from tests.segment.test_unet import random_model
 

@@ -1,0 +1,71 @@
+"""The registry of networks: a name and options in, a `Network` out.
+
+========== ================================================= ==========================================================
+`unet2d`   one slice                                         the paper's network
+`unet25d`  five neighbouring slices as channels              what is shipped
+`unet3d`   a box                                             small: 8 channels, 2 poolings
+`twohead`  one slice, two heads                              learns from slices without labels too
+========== ================================================= ==========================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from cryoscale.errors import UsageError
+from cryoscale.segment.network import Network
+from cryoscale.segment.twohead import TwoHead
+from cryoscale.segment.unet import UNet
+
+__all__ = ["MODELS", "build_model"]
+
+_LARGEST = 1024
+"""No option is larger: what is, is damage."""
+
+
+def _unet2d(*, slices_in: int = 1, classes: int = 3, width: int = 16, depth: int = 3) -> UNet:
+    return UNet(slices_in, classes, width, depth)
+
+
+def _unet25d(*, slices_in: int = 5, classes: int = 3, width: int = 16, depth: int = 3) -> UNet:
+    return UNet(slices_in, classes, width, depth)
+
+
+def _unet3d(*, slices_in: int = 1, classes: int = 3, width: int = 8, depth: int = 2) -> UNet:
+    return UNet(slices_in, classes, width, depth, dims=3)
+
+
+MODELS: Mapping[str, Callable[..., Network]] = MappingProxyType(
+    {"unet2d": _unet2d, "unet25d": _unet25d, "unet3d": _unet3d, "twohead": TwoHead}
+)
+"""Every network by its name."""
+
+
+def build_model(name: str, **options: int) -> Network:
+    """Make a network with fresh weights.
+
+    Parameters
+    ----------
+    name
+        One of `MODELS`.
+    **options
+        `slices_in`, `width`, `classes`, `depth`; what the network takes.
+
+    Raises
+    ------
+    UsageError
+        If there is no network of that name, or it does not take an option or its value, or the options make another.
+    """
+    if name not in MODELS:
+        raise UsageError("no network has this name", where="--model", found=name, allowed=", ".join(MODELS))
+    try:
+        if any(type(value) is not int or not 0 < value <= _LARGEST for value in options.values()):
+            msg = f"whole numbers from 1 to {_LARGEST}"
+            raise ValueError(msg)
+        model = MODELS[name](**options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name} cannot be made of these options", found=options, allowed=str(error)) from error
+    if model.name != name:
+        raise UsageError(f"these options make a {model.name}", where=name, found=options)
+    return model
