@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryoscale import __version__
 from cryoscale.arguments import shape, workers
-from cryoscale.errors import CryoscaleError
+from cryoscale.errors import CryoscaleError, UsageError
 from cryoscale.interrupt import check
 from cryoscale.progress import Bars, printable
 from cryoscale.running import add_run_verbs, executor_for
@@ -26,7 +26,10 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:2] == ["evaluate", "particles"]:
+        words[:2] = ["evaluate particles"]
+    options = _parser().parse_args(words)
     try:
         code: int = options.run(options)
     except CryoscaleError as error:
@@ -60,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("truth", help="true labels of the same shape")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(run=_evaluate)
+    _particles_parser(verbs.add_parser("evaluate particles", help="score positions of particles against the truth"))
     config = verbs.add_parser("config", help="print every option with its default, as TOML")
     config.set_defaults(run=_config)
     doctor = verbs.add_parser("doctor", help="versions, cores, memory, GPU, what is missing")
@@ -112,6 +116,19 @@ def _fit_parser(fit: argparse.ArgumentParser) -> None:
     fit.set_defaults(run=_fit)
 
 
+def _particles_parser(particles: argparse.ArgumentParser) -> None:
+    particles.add_argument("prediction", metavar="PRED.txt", help="`class x y z` a line, in voxels")
+    particles.add_argument(
+        "--truth", required=True, metavar="FOLDER", help="particle_locations.txt and occupancy_mask.mrc"
+    )
+    particles.add_argument("--rule", choices=("shrec2021", "radius", "czii"), default="shrec2021")
+    particles.add_argument("--radii", default="", metavar="FILE", help="`class radius_angstrom [weight]` a line")
+    particles.add_argument("--radius", type=float, metavar="Å", help="radius of classes that --radii does not name")
+    particles.add_argument("--apix", type=float, metavar="Å", help="voxel size, where the mask does not state it")
+    particles.add_argument("--json", action="store_true", help="print JSON")
+    particles.set_defaults(run=_evaluate_particles)
+
+
 def _demo(options: argparse.Namespace) -> int:
     from cryoscale.demo import run_demo
 
@@ -162,6 +179,16 @@ def _evaluate(options: argparse.Namespace) -> int:
     from cryoscale.scoring import print_scores
 
     print_scores(options.prediction, options.truth, as_json=options.json)
+    return 0
+
+
+def _evaluate_particles(options: argparse.Namespace) -> int:
+    from cryoscale.picking import Radii, print_particle_scores
+
+    if options.rule == "shrec2021" and (options.radii or options.radius is not None or options.apix is not None):
+        raise UsageError("--radii, --radius and --apix are about distances", where="--rule shrec2021")
+    radii = Radii(options.radii, options.radius, options.apix)
+    print_particle_scores(options.prediction, options.truth, rule=options.rule, radii=radii, as_json=options.json)
     return 0
 
 

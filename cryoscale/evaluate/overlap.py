@@ -21,7 +21,7 @@ __all__ = ["Counts", "class_counts", "count_overlap", "mean_dice", "slice_counts
 
 @dataclass(frozen=True)
 class Counts:
-    """Voxels right, too many and missing; counts of different parts add up."""
+    """Voxels (or other things) right, too many and missing; counts of different parts add up."""
 
     true_positive: int = 0
     false_positive: int = 0
