@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from benchmarks._machine import peak_bytes
 from cryoscale.chunks import blocks
+from cryoscale.foreground import Foreground
 from cryoscale.merge import Ball, Regions, merge_regions, merge_regions_in_blocks
-from cryoscale.merge.foreground import Foreground
 from cryoscale.merge.levels import Levels
 from cryoscale.merge.plan import Task, number_phases, save_box
 from cryoscale.merge.shell import Shell

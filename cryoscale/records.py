@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,11 @@ class Geometry:
     def voxel_size_nm(self) -> float:
         """Mean edge of a voxel; ingest admits only voxels that are cubes within a part in a thousand."""
         return sum(self.voxel_size_angstrom) / 30.0
+
+    def least_voxels(self, volume_nm3: float) -> int:
+        """Return the fewest voxels, at least one, that fill a volume."""
+        # The slack keeps a volume of exactly n voxels from asking for n + 1 after rounding.
+        return max(1, math.ceil(volume_nm3 * 1000.0 / math.prod(self.voxel_size_angstrom) * (1 - 1e-9)))
 
     def to_json(self) -> dict[str, list[float]]:
         """Return a JSON-able form, read back by `from_json`."""

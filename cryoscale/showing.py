@@ -17,11 +17,11 @@ from scipy.spatial import cKDTree
 
 from cryoscale.chunks import Region
 from cryoscale.connect import options_in_voxels
-from cryoscale.connect.foreground import foreground
 from cryoscale.connect.slice import connect_slice
 from cryoscale.connect.volume import slice_seed
 from cryoscale.errors import UsageError
 from cryoscale.fit.slicefit import SliceFit, field_near, fit_slice
+from cryoscale.foreground import Foreground
 from cryoscale.io.files import atomic_write
 from cryoscale.io.omezarr import image_geometry, read_region
 from cryoscale.io.source import open_source
@@ -178,7 +178,7 @@ def _slices_of(shape: tuple[int, int, int], z: int, where: str, around: int = 0)
 def _mask(array: NDArray[np.generic], values: tuple[int, ...], spec: RunSpec) -> NDArray[np.bool_]:
     """Return what the connect stage would take for membrane."""
     scores = array.dtype.kind == "f" and not values
-    return foreground(array, values, spec.merge.mask_threshold if scores else None)
+    return Foreground(values, spec.merge.mask_threshold if scores else None).of(array)
 
 
 def show_fit(source: str | Path, slice_index: int, output_png: str | Path, *, spec: RunSpec | None = None) -> Path:

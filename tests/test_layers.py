@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "cryoscale"
-LAYER_0 = {"errors", "interrupt", "records", "chunks", "backend", "spec"}
+LAYER_0 = {"errors", "interrupt", "records", "regions", "foreground", "chunks", "backend", "spec"}
 STAGES = {
     "ingest", "simulate", "enhance", "segment", "merge", "connect", "separate", "fit", "surface", "measure",
     "evaluate", "report",

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cryoscale.connect.pieces import Pieces
+from cryoscale.regions import Regions
 
 __all__ = ["REACH_PIXELS", "SHARE", "Overlaps", "link_pieces", "slice_overlaps"]
 
@@ -131,12 +131,12 @@ def _best(own: NDArray[np.int64], other: NDArray[np.int64], weight: NDArray[np.i
     return best
 
 
-def link_pieces(pieces: Pieces, overlaps: Overlaps, *, share: float = SHARE) -> NDArray[np.int64]:
+def link_pieces(pieces: Regions, overlaps: Overlaps, *, share: float = SHARE) -> NDArray[np.int64]:
     """Group the pieces of all slices into membranes.
 
     Parameters
     ----------
-    pieces : Pieces
+    pieces : Regions
         Those of all slices, in order of z.
     overlaps : Overlaps
         Between rows of `pieces`.
@@ -169,7 +169,7 @@ def link_pieces(pieces: Pieces, overlaps: Overlaps, *, share: float = SHARE) -> 
 
 
 def _join_chains(
-    pieces: Pieces, chain: NDArray[np.int64], below: NDArray[np.int64], above: NDArray[np.int64]
+    pieces: Regions, chain: NDArray[np.int64], below: NDArray[np.int64], above: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Let the slices vote wherever a chain ends at another one."""
     count = int(chain.max(initial=-1)) + 1

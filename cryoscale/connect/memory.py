@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from cryoscale.connect.pieces import BYTES_PER_PIECE
+from cryoscale.regions import BYTES_PER_REGION
 
 __all__ = ["projected_bytes", "projected_number_bytes", "projected_paint_bytes"]
 
@@ -47,7 +47,7 @@ def projected_number_bytes(pieces: int, links: int) -> int:
     pieces, links
         Pieces of all slices, and pairs that overlap.
     """
-    return (4 * BYTES_PER_PIECE + 256) * pieces + 128 * links + (16 << 20)
+    return (4 * BYTES_PER_REGION + 256) * pieces + 128 * links + (16 << 20)
 
 
 def projected_paint_bytes(shape: Sequence[int], slices: int, slice_shape: Sequence[int]) -> int:

@@ -20,7 +20,6 @@ of them in order of z. So the instances are equal whatever the chunks, the worke
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -29,15 +28,16 @@ from numpy.typing import NDArray
 
 from cryoscale.chunks import Region, blocks
 from cryoscale.connect.connection import ConnectOptions, options_in_voxels
-from cryoscale.connect.foreground import foreground
 from cryoscale.connect.link import REACH_PIXELS, Overlaps, link_pieces, slice_overlaps
 from cryoscale.connect.memory import projected_bytes, projected_number_bytes, projected_paint_bytes
-from cryoscale.connect.pieces import Pieces, concatenate_pieces, number_membranes, slice_pieces
+from cryoscale.connect.pieces import number_membranes, slice_pieces
 from cryoscale.connect.volume import slice_labels, slice_seed
 from cryoscale.errors import UsageError
+from cryoscale.foreground import Foreground, foreground_of, nothing_found
 from cryoscale.io.files import atomic_write, load_npz, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, image_dtype, read_region, write_region
-from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
+from cryoscale.records import Plan, Receipt, Tomogram, Unit
+from cryoscale.regions import Regions, concatenate_regions
 from cryoscale.spec import ConnectSpec, MergeSpec
 
 __all__ = ["INSTANCES", "Task", "plan", "projected_bytes"]
@@ -60,10 +60,8 @@ class Task:
     """The tomogram's folder."""
     shape: tuple[int, int, int]
     """Shape of the volume in voxels."""
-    values: tuple[int, ...]
-    """Values of the source that are foreground; empty takes every value but 0."""
-    threshold: float | None
-    """Take what reaches this score instead."""
+    foreground: Foreground
+    """What counts as membrane in it."""
     options: ConnectOptions
     seed: int
     minimum_voxels: int
@@ -75,8 +73,7 @@ class Task:
 
     def mask(self, start: int, stop: int) -> NDArray[np.bool_]:
         """Read the foreground of some slices."""
-        array = read_region(self.source, Region((start, 0, 0), (stop, *self.shape[1:])))
-        return foreground(array, self.values, self.threshold)
+        return self.foreground.of(read_region(self.source, Region((start, 0, 0), (stop, *self.shape[1:]))))
 
     def receipt(self, files: Sequence[str], **numbers: int) -> Receipt:
         """Return the receipt of a unit that wrote `files`."""
@@ -161,7 +158,7 @@ def plan(
         "regions": "connect/regions.npz",
         **numbered[0].numbers,
         "voxels": voxels,
-        "warnings": _warnings(task, voxels, numbered[0].numbers["count"]),
+        "warnings": [] if numbered[0].numbers["count"] else nothing_found("connect", task.foreground, voxels),
         "distance_voxels": REACH_PIXELS,
         "minimum_voxels": task.minimum_voxels,
     }
@@ -177,14 +174,8 @@ def _task(
 ) -> Task:
     """Return what the units share, or raise where the foreground asked for contradicts the volume."""
     geometry, path = tomogram.known_geometry, str(tomogram.path(source))
-    floating = bool(np.issubdtype(image_dtype(path), np.floating))
-    if threshold is None and floating and not values:
-        threshold = merge_spec.mask_threshold
-    if threshold is not None and values:
-        raise UsageError("scores have no values to choose", where=path, found=f"values {tuple(values)}")
-    if 0 in values:
-        raise UsageError("0 is background", where=path, found=f"values {tuple(values)}", allowed="any other value")
-    if merge_spec.separate_labels and threshold is None and len(values) != 1:
+    foreground = foreground_of(path, image_dtype(path), merge_spec.mask_threshold, values, threshold)
+    if merge_spec.separate_labels and foreground.threshold is None and len(values) != 1:
         raise UsageError(
             "learning joins pieces whatever their labels",
             where="merge.separate_labels",
@@ -195,18 +186,11 @@ def _task(
         path,
         tomogram.folder,
         geometry.shape,
-        tuple(int(value) for value in values),
-        threshold,
+        foreground,
         options_in_voxels(spec, geometry.voxel_size_angstrom[2]),
         spec.seed,
-        _minimum_voxels(geometry, merge_spec),
+        geometry.least_voxels(merge_spec.minimum_volume_nm3),
     )
-
-
-def _minimum_voxels(geometry: Geometry, merge_spec: MergeSpec) -> int:
-    voxel_nm3 = math.prod(geometry.voxel_size_angstrom) / 1000.0
-    # The slack keeps a size of exactly n voxels from asking for n + 1 after rounding.
-    return max(1, math.ceil(merge_spec.minimum_volume_nm3 / voxel_nm3 * (1 - 1e-9)))
 
 
 def _block_edge(shape: tuple[int, int, int], chunk_voxels: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -215,24 +199,13 @@ def _block_edge(shape: tuple[int, int, int], chunk_voxels: tuple[int, int, int])
     return chunk_voxels[0], max(1, _BLOCK_VOXELS // band) * chunk_voxels[1], shape[2]
 
 
-def _warnings(task: Task, voxels: int, count: int) -> list[str]:
-    """Say when nothing was found: an empty table alone looks like a result."""
-    if count:
-        return []
-    if voxels:
-        return [f"connect: {voxels} voxels of membrane, but no membrane reaches merge.minimum_volume_nm3"]
-    if task.threshold is not None:
-        return [f"connect: no voxel is membrane; looked for scores from {task.threshold:g}"]
-    return [f"connect: no voxel is membrane; looked for values {list(task.values) or 'other than 0'}"]
-
-
 # ------------------------------------------------------------------------------------------------------------ units
 
 
 def trace_unit(task: Task, slab: int, start: int, stop: int) -> Receipt:
     """Connect the pieces of some slices, each for itself."""
     masks = task.mask(start, stop)
-    tables: list[Pieces] = []
+    tables: list[Regions] = []
     index, row, first, pieces = [], [], [0], 0
     for z, mask in zip(range(start, stop), masks, strict=True):
         labels = slice_labels(mask, task.options, slice_seed(task.seed, z))
@@ -244,7 +217,7 @@ def trace_unit(task: Task, slab: int, start: int, stop: int) -> Receipt:
         pieces += len(tables[-1])
     files = [task.path(f"slices/{slab:06d}.npz"), task.path(f"pieces/{slab:06d}.npz")]
     save_npz(files[0], start=np.array(first, np.int64), index=np.concatenate(index), row=np.concatenate(row))
-    save_npz(files[1], **concatenate_pieces(tables).columns())
+    save_npz(files[1], **concatenate_regions(tables).columns())
     return task.receipt(files, pieces=pieces, voxels=int(np.count_nonzero(masks)))
 
 
@@ -281,14 +254,14 @@ def link_unit(task: Task, slab: int, first: int, past: int, more: bool) -> Recei
 
 def number_unit(task: Task, slabs: int) -> Receipt:
     """Give the membranes their numbers, and write the final number of every piece and the table of membranes."""
-    pieces = concatenate_pieces([Pieces(**load_npz(task.path(f"pieces/{k:06d}.npz"))) for k in range(slabs)])
+    pieces = concatenate_regions([Regions(**load_npz(task.path(f"pieces/{k:06d}.npz"))) for k in range(slabs)])
     links = [load_npz(task.path(f"links/{k:06d}.npz")) for k in range(slabs)]
     overlaps = Overlaps(*(np.concatenate([part[name] for part in links]) for name in ("pairs", "votes")))
     final, membranes = number_membranes(pieces, link_pieces(pieces, overlaps), task.minimum_voxels)
     files = [task.path("final.npy"), task.path("regions.npz")]
     with atomic_write(files[0]) as temporary:
         np.save(temporary, final, allow_pickle=False)
-    save_npz(files[1], **membranes.columns(), value=np.ones(len(membranes), np.int64))
+    save_npz(files[1], **membranes.columns())
     return task.receipt(files, count=len(membranes), kept_voxels=int(membranes.voxels.sum()))
 
 

@@ -13,8 +13,9 @@ from scipy import ndimage
 
 from cryoscale.connect.connection import ConnectOptions
 from cryoscale.connect.link import Overlaps, link_pieces, slice_overlaps
-from cryoscale.connect.pieces import concatenate_pieces, number_membranes, slice_pieces
+from cryoscale.connect.pieces import number_membranes, slice_pieces
 from cryoscale.connect.slice import connect_slice
+from cryoscale.regions import concatenate_regions
 
 __all__ = ["connect_volume", "link_slices", "slice_labels", "slice_seed"]
 
@@ -70,7 +71,7 @@ def link_slices(slices: NDArray[np.int32], minimum_voxels: int = 1) -> tuple[NDA
     pairs = [part.pairs + offset[[z, z + 1]] for z, part in enumerate(found)]
     none = np.empty((0, 2), np.int64)
     overlaps = Overlaps(np.concatenate([none, *pairs]), np.concatenate([none, *(part.votes for part in found)]))
-    pieces = concatenate_pieces(tables)
+    pieces = concatenate_regions(tables)
     final, membranes = number_membranes(pieces, link_pieces(pieces, overlaps), minimum_voxels)
     # Row 0 of each slice's numbers is background.
     parts = [np.append(np.int32(0), final[a:b]) for a, b in itertools.pairwise(offset)]

@@ -20,16 +20,16 @@ The mask may be a NumPy, CuPy, Zarr or Dask array. Somebody else's instances can
 ``separate_values=True``: voxels then join only within equal values.
 
 The files: `ball` (which offsets join), `runs` (foreground as intervals), `near` (which intervals are within the
-distance), `unionfind` (what hangs together), `labels` (a whole volume), `regions` (counts, boxes, sums), `shell` (what
-a block tells its neighbours), `tree` (blocks joined into boxes up to the volume), `levels` (which boxes those are),
-`blocks` (the same answer block by block), `stream` (painted on demand from a stored mask), `graph` (as a Dask graph),
-`device` (on a GPU), `arrays` (any of them), `plan` (units of work on stored volumes).
+distance), `unionfind` (what hangs together), `labels` (a whole volume), `statistics` (counts, boxes, sums), `shell`
+(what a block tells its neighbours), `tree` (blocks joined into boxes up to the volume), `levels` (which boxes those
+are), `blocks` (the same answer block by block), `stream` (painted on demand from a stored mask), `graph` (as a Dask
+graph), `device` (on a GPU), `arrays` (any of them), `plan` (units of work on stored volumes).
 """
 
 from cryoscale.merge.arrays import merge_regions
 from cryoscale.merge.ball import Ball
 from cryoscale.merge.blocks import merge_regions_in_blocks
-from cryoscale.merge.regions import Regions
 from cryoscale.merge.stream import LazyLabels
+from cryoscale.regions import Regions
 
 __all__ = ["Ball", "LazyLabels", "Regions", "merge_regions", "merge_regions_in_blocks"]

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from cryoscale.chunks import Region, blocks
 from cryoscale.merge.ball import Ball
 from cryoscale.merge.labels import check_mask, label_runs, runs_of
-from cryoscale.merge.regions import Regions
 from cryoscale.merge.runs import paint_runs
 from cryoscale.merge.tree import Box, block_box, hand_down, join_boxes, rank_tables
+from cryoscale.regions import Regions
 
 __all__ = ["grid_of", "merge_regions_in_blocks", "number_blocks", "paint_block"]
 

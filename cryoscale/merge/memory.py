@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from cryoscale.merge.regions import BYTES_PER_REGION
+from cryoscale.regions import BYTES_PER_REGION
 
 __all__ = ["projected_bytes", "projected_join_bytes", "projected_map_bytes", "projected_number_bytes"]
 

@@ -16,7 +16,7 @@ units              read                                           write, below `
 ``<stage>-paint``  their block, code, ranks, their parent's map   their chunks of the instances
 ================== ============================================== ====================================================
 
-``regions.npz`` holds the columns of `cryoscale.merge.regions.Regions`; row k is region k + 1.
+``regions.npz`` holds the columns of `cryoscale.regions.Regions`; row k is region k + 1.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscale.chunks import Region, blocks
+from cryoscale.foreground import Foreground, foreground_of, nothing_found
 from cryoscale.io.files import atomic_write, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, image_dtype, read_region, write_region
 from cryoscale.merge.ball import Ball
 from cryoscale.merge.blocks import paint_block
-from cryoscale.merge.foreground import Foreground, foreground_of, nothing_found
 from cryoscale.merge.levels import Levels, Place, places_of
 from cryoscale.merge.memory import (
     projected_bytes,
@@ -44,11 +44,11 @@ from cryoscale.merge.memory import (
     projected_map_bytes,
     projected_number_bytes,
 )
-from cryoscale.merge.regions import Regions
 from cryoscale.merge.shell import Shell
 from cryoscale.merge.sizes import sizes_of
 from cryoscale.merge.tree import Box, block_box, hand_down, join_boxes, rank_tables
 from cryoscale.records import Plan, Receipt, Tomogram, Unit
+from cryoscale.regions import Regions
 from cryoscale.spec import MergeSpec
 
 __all__ = ["INSTANCES", "Task", "number_phases", "plan", "projected_bytes", "save_box"]
@@ -178,7 +178,7 @@ def plan(
         "count": count,
         "kept_voxels": sum(receipt.numbers["voxels"] for receipt in ranked),
         "voxels": voxels,
-        "warnings": nothing_found(foreground, voxels) if stage == "merge" and not count else [],
+        "warnings": nothing_found(stage, foreground, voxels) if stage == "merge" and not count else [],
         "distance_voxels": ball.distance / (1.0 if stage == "locate" else geometry.voxel_size_nm),
         "minimum_voxels": minimum,
     }

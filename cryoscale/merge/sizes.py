@@ -43,5 +43,4 @@ def sizes_of(geometry: Geometry, spec: MergeSpec, *, proteins: bool = False) -> 
         )
     diagonal = math.sqrt(z * z + y * y + x * x)
     ball = Ball(math.sqrt(3.0)) if proteins else Ball(max(diagonal, spec.distance_nm), (z, y, x))
-    # The slack keeps a size of exactly n voxels from asking for n + 1 after rounding.
-    return ball, max(1, math.ceil(least_nm3 / (z * y * x) * (1 - 1e-9)))
+    return ball, geometry.least_voxels(least_nm3)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cryoscale.chunks import Region
 from cryoscale.merge.ball import Ball
 from cryoscale.merge.blocks import grid_of, number_blocks, paint_block
-from cryoscale.merge.regions import Regions
+from cryoscale.regions import Regions
 
 __all__ = ["LazyLabels", "block_edges"]
 

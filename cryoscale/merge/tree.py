@@ -30,9 +30,10 @@ from numpy.typing import NDArray
 
 from cryoscale.merge.ball import Ball
 from cryoscale.merge.labels import label_runs, runs_of
-from cryoscale.merge.regions import Regions, combine_regions, concatenate_regions, region_statistics
 from cryoscale.merge.runs import Runs
 from cryoscale.merge.shell import Shell, block_shell, join_shells
+from cryoscale.merge.statistics import region_statistics
+from cryoscale.regions import Regions, combine_regions, concatenate_regions, rank_regions
 from cryoscale.unionfind import flatten, join_pairs
 
 __all__ = ["Box", "block_box", "hand_down", "join_boxes", "rank_tables"]
@@ -190,11 +191,8 @@ def rank_tables(tables: Sequence[Regions]) -> tuple[NDArray[np.int32], NDArray[n
         All rows in the order of their ranks.
     """
     start = np.cumsum([0, *(len(table) for table in tables)], dtype=np.int64)
-    everything = concatenate_regions(tables)
-    order = np.argsort(everything.first_voxel)
-    rank = np.empty(order.size, np.int32)
-    rank[order] = np.arange(1, order.size + 1, dtype=np.int32)
-    return rank, start, everything.take(order)
+    rank, regions = rank_regions(concatenate_regions(tables))
+    return rank, start, regions
 
 
 def hand_down(code: NDArray[np.int32], growing: NDArray[np.int32], closed: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryoscale.separate.parts import concatenate_parts, drop_scraps, parts_table, rank_parts
+from cryoscale.regions import concatenate_regions, rank_regions
+from cryoscale.separate.parts import drop_scraps, parts_table
 from cryoscale.separate.separate import separate_membranes
 
 __all__ = ["projected_bytes", "separate_groups"]
@@ -62,5 +63,5 @@ def separate_groups(groups: NDArray[np.integer], minimum_voxels: int = 1) -> tup
         tables.append(parts_table(points, part, count, groups.shape))
         labels[tuple(points.T)] = np.where(part > 0, part + np.int32(total), np.int32(0))
         total += count
-    final, membranes = rank_parts(concatenate_parts(tables), minimum_voxels)
+    final, membranes = rank_regions(concatenate_regions(tables), minimum_voxels)
     return np.append(np.int32(0), final)[labels], len(membranes)

@@ -6,47 +6,16 @@ come in the block's own raster order: whoever paints the block needs no coordina
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscale.regions import Regions
 from cryoscale.unionfind import flatten, join_pairs
 
-__all__ = ["Parts", "concatenate_parts", "drop_scraps", "order_by_block", "parts_table", "rank_parts"]
+__all__ = ["drop_scraps", "order_by_block", "parts_table"]
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A table of n parts. All integers, int64, in voxels of the whole volume."""
-
-    voxels: NDArray[np.int64]
-    """(n,) number of voxels."""
-    box: NDArray[np.int64]
-    """(n, 6) bounding box z0, y0, x0, z1, y1, x1, half-open."""
-    coordinate_sum: NDArray[np.int64]
-    """(n, 3) sum of the voxels' z, y, x."""
-    first_voxel: NDArray[np.int64]
-    """(n,) raster index of the first voxel: (z * ny + y) * nx + x."""
-
-    def __len__(self) -> int:
-        return int(self.voxels.size)
-
-    def columns(self) -> dict[str, NDArray[np.int64]]:
-        """Return the columns by name, in the order of the fields."""
-        return {
-            "voxels": self.voxels,
-            "box": self.box,
-            "coordinate_sum": self.coordinate_sum,
-            "first_voxel": self.first_voxel,
-        }
-
-    def take(self, rows: NDArray[np.integer]) -> Parts:
-        """Return the table of some rows."""
-        return Parts(*(column[rows] for column in self.columns().values()))
-
-
-def parts_table(points: NDArray[np.int32], part: NDArray[np.int32], count: int, shape: tuple[int, int, int]) -> Parts:
+def parts_table(points: NDArray[np.int32], part: NDArray[np.int32], count: int, shape: tuple[int, int, int]) -> Regions:
     """Describe the parts of a group.
 
     Parameters
@@ -62,7 +31,7 @@ def parts_table(points: NDArray[np.int32], part: NDArray[np.int32], count: int, 
 
     Returns
     -------
-    Parts
+    Regions
         Row k is part k + 1.
     """
     kept = np.flatnonzero(part)
@@ -70,17 +39,16 @@ def parts_table(points: NDArray[np.int32], part: NDArray[np.int32], count: int, 
     starts = np.searchsorted(part[order], np.arange(1, count + 1))
     sorted_points = points[order].astype(np.int64)
     if not count:
-        return Parts(
-            np.zeros(0, np.int64), np.zeros((0, 6), np.int64), np.zeros((0, 3), np.int64), np.zeros(0, np.int64)
-        )
+        return Regions.blank(0)
     low = np.minimum.reduceat(sorted_points, starts, axis=0)
     high = np.maximum.reduceat(sorted_points, starts, axis=0) + 1
     first = sorted_points[starts]
-    return Parts(
+    return Regions(
         np.diff(np.append(starts, order.size)).astype(np.int64),
         np.concatenate((low, high), axis=1),
         np.add.reduceat(sorted_points, starts, axis=0),
         (first[:, 0] * shape[1] + first[:, 1]) * shape[2] + first[:, 2],
+        np.ones(count, np.int64),
     )
 
 
@@ -125,37 +93,6 @@ def _largest_piece(points: NDArray[np.int32]) -> int:
         join_pairs(parent, np.column_stack((place[found], found)))
     flatten(parent)
     return int(np.bincount(parent).max())
-
-
-def concatenate_parts(tables: list[Parts]) -> Parts:
-    """Put tables one below the other."""
-    none = parts_table(np.zeros((0, 3), np.int32), np.zeros(0, np.int32), 0, (1, 1, 1))
-    columns = [table.columns() for table in (none, *tables)]
-    return Parts(*(np.concatenate([column[name] for column in columns]) for name in columns[0]))
-
-
-def rank_parts(parts: Parts, minimum_voxels: int) -> tuple[NDArray[np.int32], Parts]:
-    """Drop small parts and number the others in raster order of their first voxels.
-
-    Parameters
-    ----------
-    parts : Parts
-        All parts of a volume, in any order.
-    minimum_voxels : int
-        Smaller ones are dropped.
-
-    Returns
-    -------
-    final : (n,) int32 array
-        The number of each part, 0 for dropped ones.
-    membranes : Parts
-        Row k is membrane k + 1.
-    """
-    kept = np.flatnonzero(parts.voxels >= minimum_voxels)
-    kept = kept[np.argsort(parts.first_voxel[kept], kind="stable")]
-    final = np.zeros(len(parts), np.int32)
-    final[kept] = np.arange(1, kept.size + 1, dtype=np.int32)
-    return final, parts.take(kept)
 
 
 def order_by_block(

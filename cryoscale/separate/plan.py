@@ -29,8 +29,9 @@ from cryoscale.chunks import Region, blocks
 from cryoscale.io.files import atomic_write, load_npz, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, read_region, write_region
 from cryoscale.records import Plan, Receipt, Tomogram, Unit
+from cryoscale.regions import Regions, concatenate_regions, rank_regions
 from cryoscale.separate.groups import projected_bytes
-from cryoscale.separate.parts import Parts, concatenate_parts, drop_scraps, order_by_block, parts_table, rank_parts
+from cryoscale.separate.parts import drop_scraps, order_by_block, parts_table
 from cryoscale.separate.separate import separate_membranes
 
 __all__ = ["GROUPS", "INSTANCES", "Task", "plan"]
@@ -162,7 +163,7 @@ def _split_bytes(batch: tuple[Group, ...]) -> int:
 
 def split_unit(task: Task, batch: int, members: tuple[Group, ...]) -> Receipt:
     """Take the groups of one unit apart."""
-    tables: list[Parts] = []
+    tables: list[Regions] = []
     part_of: list[NDArray[np.int32]] = []
     rows: list[NDArray[np.int64]] = []
     parts = voxels = split = 0
@@ -180,7 +181,7 @@ def split_unit(task: Task, batch: int, members: tuple[Group, ...]) -> Receipt:
     with atomic_write(files[0]) as temporary:
         np.save(temporary, np.concatenate(part_of), allow_pickle=False)
     table = np.concatenate(rows)
-    save_npz(files[1], **concatenate_parts(tables).columns(), rows=table)
+    save_npz(files[1], **concatenate_regions(tables).columns(), rows=table)
     return task.receipt(files, parts=parts, rows=len(table), split=split)
 
 
@@ -198,8 +199,8 @@ def number_unit(task: Task, batches: int) -> Receipt:
     """Give the membranes their numbers; write the number of every part, the table of membranes, and who is where."""
     stored = [load_npz(task.path(f"tables/{k:06d}.npz")) for k in range(batches)]
     rows = [table.pop("rows") for table in stored]
-    tables = [Parts(**table) for table in stored]
-    final, membranes = rank_parts(concatenate_parts(tables), task.minimum_voxels)
+    tables = [Regions(**table) for table in stored]
+    final, membranes = rank_regions(concatenate_regions(tables), task.minimum_voxels)
     # Number 0 of each batch stands for voxels in no membrane.
     starts = np.cumsum([0, *(len(table) for table in tables)])
     padded = [np.append(np.int32(0), final[a:b]) for a, b in itertools.pairwise(starts)]
@@ -211,7 +212,7 @@ def number_unit(task: Task, batches: int) -> Receipt:
     for path, array in ((files[0], np.concatenate([np.empty(0, np.int32), *padded])), (files[1], table)):
         with atomic_write(path) as temporary:
             np.save(temporary, array, allow_pickle=False)
-    save_npz(files[2], **membranes.columns(), value=np.ones(len(membranes), np.int64))
+    save_npz(files[2], **membranes.columns())
     return task.receipt(files, count=len(membranes), kept_voxels=int(membranes.voxels.sum()))
 
 

@@ -9,7 +9,8 @@ from scipy.spatial import cKDTree
 
 import cryoscale.connect.link as linking
 from cryoscale.connect.link import Overlaps, link_pieces, slice_overlaps
-from cryoscale.connect.pieces import concatenate_pieces, number_membranes, slice_pieces
+from cryoscale.connect.pieces import number_membranes, slice_pieces
+from cryoscale.regions import concatenate_regions
 
 
 def labelled(seed, shape=(31, 37), density=0.3):
@@ -31,7 +32,7 @@ def membranes(slices, *, reach=2.0, share=0.2, minimum=1):
         np.concatenate([np.empty((0, 2), np.int64), *pairs]),
         np.concatenate([np.empty((0, 2), np.int64), *(part.votes for part in found)]),
     )
-    pieces = concatenate_pieces(tables)
+    pieces = concatenate_regions(tables)
     final, table = number_membranes(pieces, link_pieces(pieces, overlaps, share=share), minimum)
     volume = [
         np.append(np.int32(0), final[a:b])[labels] for a, b, labels in zip(offset, offset[1:], slices, strict=False)
@@ -229,4 +230,4 @@ def test_bad_input_is_named(call, words):
 
 
 def nothing():
-    return concatenate_pieces([]), Overlaps(np.empty((0, 2), np.int64), np.empty((0, 2), np.int64))
+    return concatenate_regions([]), Overlaps(np.empty((0, 2), np.int64), np.empty((0, 2), np.int64))

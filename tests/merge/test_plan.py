@@ -20,9 +20,9 @@ from cryoscale.merge.memory import (
     projected_map_bytes,
     projected_number_bytes,
 )
-from cryoscale.merge.regions import Regions
 from cryoscale.merge.tree import block_box, hand_down, join_boxes, rank_tables
 from cryoscale.records import Geometry, Tomogram
+from cryoscale.regions import Regions
 from cryoscale.spec import MergeSpec
 from tests.merge.shapes import checkerboard, random_mask, shells
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cryoscale.separate.parts import concatenate_parts, drop_scraps, order_by_block, parts_table, rank_parts
+from cryoscale.regions import concatenate_regions, rank_regions
+from cryoscale.separate.parts import drop_scraps, order_by_block, parts_table
 
 SHAPE = (13, 11, 17)
 
@@ -36,14 +37,14 @@ def test_blocks_hold_their_voxels_in_their_own_raster_order(edge: tuple[int, int
 def test_an_empty_part_list_is_an_empty_table() -> None:
     points = cloud(2, 10)
     assert len(parts_table(points, np.zeros(10, np.int32), 0, SHAPE)) == 0
-    assert len(concatenate_parts([])) == 0
+    assert len(concatenate_regions([])) == 0
 
 
 def test_ranks_follow_first_voxels_and_drop_the_small() -> None:
     points = cloud(3)
     part = np.random.default_rng(3).integers(0, 9, len(points)).astype(np.int32)
     table = parts_table(points, part, 8, SHAPE)
-    final, membranes = rank_parts(table, 45)
+    final, membranes = rank_regions(table, 45)
     kept = [k for k in range(8) if (part == k + 1).sum() >= 45]
     assert 0 < len(kept) < 8
     by_first = sorted(kept, key=lambda k: int(np.flatnonzero(part == k + 1)[0]))

@@ -1,6 +1,6 @@
 """What counts as foreground: chosen values of a volume of classes or labels, or what reaches a score.
 
-mask = (volume in values)     or     mask = (volume >= threshold)
+mask = (volume in values),     or (volume >= threshold),     or (volume != 0) where neither is given
 """
 
 from __future__ import annotations
@@ -82,18 +82,20 @@ def foreground_of(
     return Foreground(tuple(int(value) for value in values), threshold, separate_values)
 
 
-def nothing_found(foreground: Foreground, voxels: int) -> list[str]:
+def nothing_found(stage: str, foreground: Foreground, voxels: int) -> list[str]:
     """Say why there is no membrane: an empty table alone looks like a result.
 
     Parameters
     ----------
+    stage : str
+        Who looked.
     foreground : Foreground
         What was looked for.
     voxels : int
         How many voxels of it there are.
     """
     if voxels:
-        return [f"merge: {voxels} voxels of membrane, but no region reaches merge.minimum_volume_nm3"]
+        return [f"{stage}: {voxels} voxels of membrane, but no membrane reaches merge.minimum_volume_nm3"]
     if foreground.threshold is not None:
-        return [f"merge: no voxel is membrane; looked for scores from {foreground.threshold:g}"]
-    return [f"merge: no voxel is membrane; looked for values {list(foreground.values) or 'other than 0'}"]
+        return [f"{stage}: no voxel is membrane; looked for scores from {foreground.threshold:g}"]
+    return [f"{stage}: no voxel is membrane; looked for values {list(foreground.values) or 'other than 0'}"]
