@@ -19,7 +19,8 @@ from cryoscale.errors import CryoscaleError, UsageError
 from cryoscale.interrupt import check
 from cryoscale.progress import Bars, printable
 from cryoscale.running import add_run_verbs, executor_for
-from cryoscale.spec import RunSpec, from_toml, to_toml
+from cryoscale.slicing import add_slice_verbs
+from cryoscale.spec import RunSpec, to_toml
 
 __all__ = ["main"]
 
@@ -56,8 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _demo_parser(verbs.add_parser("demo", help="simulate a tomogram, run everything on it, score it, show the report"))
     _simulate_parser(verbs.add_parser("simulate", help="write a simulated tomogram and its truth"))
     _train_parser(verbs.add_parser("train", help="train the network on simulated tomograms"))
-    _connect_parser(verbs.add_parser("connect", help="draw how learning joins the pieces of one slice"))
-    _fit_parser(verbs.add_parser("fit", help="draw the ellipses and curves that fit the membranes of one slice"))
+    add_slice_verbs(verbs)
     evaluate = verbs.add_parser("evaluate", help="score labels against the truth")
     evaluate.add_argument("prediction", help="labels: MRC, TIFF or OME-Zarr")
     evaluate.add_argument("truth", help="true labels of the same shape")
@@ -100,22 +100,6 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
     train.set_defaults(run=_train)
 
 
-def _connect_parser(connect: argparse.ArgumentParser) -> None:
-    connect.add_argument("source", metavar="SOURCE", help="folder of a run or of one tomogram, or a mask")
-    connect.add_argument("--show", type=int, required=True, metavar="SLICE", help="the slice, from 0")
-    connect.add_argument("--output", type=Path, metavar="PNG", help="default: connect_SLICE.png")
-    connect.add_argument("--config", type=Path, metavar="TOML", help="options; default: those of the run")
-    connect.set_defaults(run=_connect)
-
-
-def _fit_parser(fit: argparse.ArgumentParser) -> None:
-    fit.add_argument("source", metavar="SOURCE", help="folder of a run or of one tomogram, or a mask")
-    fit.add_argument("--show", type=int, required=True, metavar="SLICE", help="the slice, from 0")
-    fit.add_argument("--output", type=Path, metavar="PNG", help="default: fit_SLICE.png")
-    fit.add_argument("--config", type=Path, metavar="TOML", help="options; default: those of the run")
-    fit.set_defaults(run=_fit)
-
-
 def _particles_parser(particles: argparse.ArgumentParser) -> None:
     particles.add_argument("prediction", metavar="PRED.txt", help="`class x y z` a line, in voxels")
     particles.add_argument(
@@ -156,22 +140,6 @@ def _train(options: argparse.Namespace) -> int:
         threads=options.threads or os.cpu_count() or 1,
     )
     print(path)
-    return 0
-
-
-def _connect(options: argparse.Namespace) -> int:
-    from cryoscale.showing import show_connection
-
-    spec = from_toml(options.config) if options.config else None
-    print(show_connection(options.source, options.show, options.output or f"connect_{options.show}.png", spec=spec))
-    return 0
-
-
-def _fit(options: argparse.Namespace) -> int:
-    from cryoscale.showing import show_fit
-
-    spec = from_toml(options.config) if options.config else None
-    print(show_fit(options.source, options.show, options.output or f"fit_{options.show}.png", spec=spec))
     return 0
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cryoscale.arguments import integers, workers
+from cryoscale.arguments import add_reading_options, add_separate_labels, spec_of, workers
 from cryoscale.engine import Executor, LoopExecutor
 from cryoscale.errors import UsageError
 from cryoscale.pipeline import STAGES
 from cryoscale.progress import Bars
-from cryoscale.spec import RunSpec, from_toml
 
 __all__ = ["add_run_verbs", "executor_for"]
 
@@ -32,9 +30,8 @@ def add_run_verbs(verbs: Any) -> None:
 def _run_parser(run: argparse.ArgumentParser) -> None:
     run.add_argument("sources", nargs="+", metavar="SOURCE", help="file, folder, glob or .txt list")
     run.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of all products")
-    run.add_argument("--apix", type=float, metavar="Å", help="voxel size, where the header does not state it")
-    run.add_argument("--force-apix", action="store_true", help="take --apix even where it is 10 times the header's")
-    run.add_argument("--mode0-bytes", choices=("signed", "unsigned"), help="how the bytes of MRC mode 0 are meant")
+    add_reading_options(run)
+    add_separate_labels(run)
     run.add_argument("--config", type=Path, metavar="TOML", help="options; `cryoscale config` prints them all")
     run.add_argument(
         "--from", dest="first", choices=STAGES, metavar="STAGE", help="do this stage and the later ones again"
@@ -44,13 +41,6 @@ def _run_parser(run: argparse.ArgumentParser) -> None:
         "--masks", nargs="?", const="{path}", default="", metavar="PATTERN",
         help="other tools' masks or scores, e.g. 'masks/{stem}_seg.mrc'; without PATTERN the sources are masks",
     )  # fmt: skip
-    run.add_argument(
-        "--mask-labels",
-        type=integers,
-        metavar="N,N",
-        help="values of the masks that are membrane (default: all but 0)",
-    )
-    run.add_argument("--separate-labels", action="store_true", help="never join voxels of different mask values")
     run.add_argument(
         "--workers",
         type=workers,
@@ -80,22 +70,6 @@ def executor_for(count: int, *, scheduler: str = "", dashboard: bool = False) ->
         yield executor
 
 
-def _spec_of(options: argparse.Namespace) -> RunSpec:
-    spec = from_toml(options.config) if options.config else RunSpec()
-    ingest, merge = spec.ingest, spec.merge
-    if options.apix is not None:
-        ingest = dataclasses.replace(ingest, apix=options.apix)
-    if options.force_apix:
-        ingest = dataclasses.replace(ingest, force_apix=True)
-    if options.mode0_bytes:
-        ingest = dataclasses.replace(ingest, mode0_bytes=options.mode0_bytes)
-    if options.mask_labels:
-        merge = dataclasses.replace(merge, mask_labels=options.mask_labels)
-    if options.separate_labels:
-        merge = dataclasses.replace(merge, separate_labels=True)
-    return dataclasses.replace(spec, ingest=ingest, merge=merge)
-
-
 def _run(options: argparse.Namespace) -> int:
     from cryoscale.collection import Collection, run_collection
     from cryoscale.estimate import print_estimate
@@ -109,7 +83,7 @@ def _run(options: argparse.Namespace) -> int:
     collection = Collection(
         entries(options.sources, options.masks),
         options.output,
-        _spec_of(options),
+        spec_of(options),
         options.first or "",
         options.until,
         options.overwrite,

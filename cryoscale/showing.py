@@ -21,7 +21,7 @@ from cryoscale.connect.slice import connect_slice
 from cryoscale.connect.volume import slice_seed
 from cryoscale.errors import UsageError
 from cryoscale.fit.slicefit import SliceFit, field_near, fit_slice
-from cryoscale.foreground import Foreground
+from cryoscale.foreground import foreground_of
 from cryoscale.io.files import atomic_write
 from cryoscale.io.omezarr import image_geometry, read_region
 from cryoscale.io.source import open_source
@@ -32,7 +32,7 @@ from cryoscale.report.png import encode_png
 from cryoscale.report.slicefits import DrawnCurve, DrawnMembrane, SliceFits, slice_fits_figure
 from cryoscale.spec import RunSpec, spec_from
 
-__all__ = ["show_connection", "show_fit"]
+__all__ = ["show_connection", "show_fit", "tomogram_folder"]
 
 _TOMOGRAM, _CLASSES, _MASK = "tomogram.ome.zarr", "classes.ome.zarr", "mask.ome.zarr"
 _INSTANCES = "instances.ome.zarr"
@@ -43,13 +43,27 @@ _SEEN_PIXELS = 3.0
 
 
 @dataclass(frozen=True)
-class _Slice:
-    """A slice as it was found."""
+class _Slab:
+    """A slice with its neighbours, as they were found."""
 
+    array: NDArray[np.generic]
+    """(k, ny, nx) as stored: classes, labels, scores, or membranes of a run."""
     mask: NDArray[np.bool_]
+    """(k, ny, nx) what the stages take for membrane."""
+    separated: bool
+    """Whether the values of `array` are membranes."""
+    row: int
+    """Which of the slices was asked for."""
     intensity: NDArray[np.floating] | None
     voxel_size_angstrom: float
+    title: str
     spec: RunSpec
+
+    def membranes(self) -> NDArray[np.integer]:
+        """Return the membranes as they are known, else the numbered 26-connected pieces of the mask."""
+        if self.separated:
+            return np.where(self.mask, self.array, 0).astype(np.int32)
+        return np.asarray(label(self.mask, np.ones((3, 3, 3)))[0])
 
 
 def show_connection(
@@ -79,13 +93,12 @@ def show_connection(
     TomogramError
         The source cannot be read, or does not state its voxel size.
     """
-    folder = _tomogram_folder(Path(source))
-    found = _from_run(folder, slice_index, spec) if folder else _from_file(Path(source), slice_index, spec or RunSpec())
+    found = _slab(Path(source), slice_index, spec)
     options = options_in_voxels(found.spec.connect, found.voxel_size_angstrom)
-    connected = connect_slice(found.mask, options, slice_seed(found.spec.connect.seed, slice_index))
-    nm = found.voxel_size_angstrom / 10
+    mask = found.mask[found.row]
+    connected = connect_slice(mask, options, slice_seed(found.spec.connect.seed, slice_index))
     picture = Connection(
-        mask=found.mask,
+        mask=mask,
         intensity=found.intensity,
         segments=connected.segments,
         paths=connected.paths,
@@ -93,15 +106,48 @@ def show_connection(
         joins=connected.joins,
         join_path=connected.join_path,
         q=connected.q,
-        nm_per_pixel=nm,
-        title=f"{(folder or Path(source)).name}, z = {slice_index} ({slice_index * nm:.0f} nm)",
+        nm_per_pixel=found.voxel_size_angstrom / 10,
+        title=found.title,
     )
-    with atomic_write(output_png) as temporary:
-        temporary.write_bytes(encode_png(figure_pixels(connection_figure(picture))))
-    return Path(output_png)
+    return _write(output_png, figure_pixels(connection_figure(picture)))
 
 
-def _tomogram_folder(source: Path) -> Path | None:
+def show_fit(source: str | Path, slice_index: int, output_png: str | Path, *, spec: RunSpec | None = None) -> Path:
+    """Fit ellipses and curves to the membranes of one slice and draw them: pixels, curves with their bands, the field.
+
+    Parameters
+    ----------
+    source
+        Folder of a run, or of one tomogram of it, whose membranes are taken as the run separated them; or a mask or
+        scores (MRC, TIFF or OME-Zarr), whose connected pieces are taken for membranes, or its values where the
+        options separate them.
+    slice_index
+        The slice, from 0; the 12 on either side lend it their ellipses.
+    output_png, spec
+        As for `show_connection`.
+
+    Returns
+    -------
+    Path of the picture.
+
+    Raises
+    ------
+    UsageError, TomogramError
+        As `show_connection` does.
+    """
+    found = _slab(Path(source), slice_index, spec, around=_CARRIED_SLICES, membranes=True)
+    labels = found.membranes()
+    drawn = _drawn(found, labels[found.row] != 0, fit_slice(labels, found.row))
+    return _write(output_png, figure_pixels(slice_fits_figure(drawn)))
+
+
+def _write(path: str | Path, pixels: NDArray[np.uint8]) -> Path:
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(encode_png(pixels))
+    return Path(path)
+
+
+def tomogram_folder(source: Path) -> Path | None:
     """Return the folder of a tomogram's products where `source` is one or holds one; None where it is a volume."""
     if any((source / name).is_dir() for name in (_CLASSES, _MASK)):
         return source
@@ -109,7 +155,7 @@ def _tomogram_folder(source: Path) -> Path | None:
         return None
     run = json.loads((source / "run.json").read_text(encoding="utf-8"))
     names = [entry["id"] for entry in run["tomograms"]]
-    folders = [folder for name in names if (folder := _tomogram_folder(source / name))]
+    folders = [folder for name in names if (folder := tomogram_folder(source / name))]
     if len(folders) == 1:
         return folders[0]
     raise UsageError(
@@ -127,6 +173,26 @@ def _run_spec(folder: Path, spec: RunSpec | None) -> RunSpec:
     return spec_from(json.loads(record.read_text(encoding="utf-8"))["spec"]) if record.is_file() else RunSpec()
 
 
+def _slab(source: Path, z: int, spec: RunSpec | None, *, around: int = 0, membranes: bool = False) -> _Slab:
+    """Read a slice with those around it: of a run its masks, or its membranes where they are wanted and known."""
+    folder = tomogram_folder(source)
+    if not folder:
+        return _file_slab(source, z, around, spec or RunSpec())
+    known = membranes and (folder / _INSTANCES).is_dir()
+    return _run_slab(folder, z, around, _run_spec(folder, spec), known)
+
+
+def _run_slab(folder: Path, z: int, around: int, spec: RunSpec, known: bool) -> _Slab:
+    path, values = (folder / _INSTANCES, ()) if known else _run_masks(folder, spec)
+    geometry = image_geometry(path)
+    voxel = geometry.voxel_size_angstrom[2]
+    region = _slices_of(geometry.shape, z, str(path), around)
+    array = read_region(path, region)
+    mask = array != 0 if known else _mask(path, array, values, spec)
+    intensity = _intensity(folder, _slices_of(geometry.shape, z, str(path)))
+    return _Slab(array, mask, known, z - region.start[0], intensity, voxel, _title(folder, z, voxel), spec)
+
+
 def _run_masks(folder: Path, spec: RunSpec) -> tuple[Path, tuple[int, ...]]:
     """Return the volume with a tomogram's masks and the values in it that are membrane."""
     classes = folder / _CLASSES
@@ -138,22 +204,7 @@ def _intensity(folder: Path, region: Region) -> NDArray[np.floating] | None:
     return read_region(tomogram, region)[0].astype(np.float32) if tomogram.is_dir() else None
 
 
-def _from_run(folder: Path, z: int, spec: RunSpec | None) -> _Slice:
-    spec = _run_spec(folder, spec)
-    path, values = _run_masks(folder, spec)
-    geometry = image_geometry(path)
-    region = _slices_of(geometry.shape, z, str(path))
-    array = read_region(path, region)[0]
-    return _Slice(_mask(array, values, spec), _intensity(folder, region), geometry.voxel_size_angstrom[2], spec)
-
-
-def _from_file(path: Path, z: int, spec: RunSpec) -> _Slice:
-    array, _, voxel_size_angstrom = _read_file(path, z, spec)
-    return _Slice(_mask(array[0], spec.merge.mask_labels, spec), None, voxel_size_angstrom, spec)
-
-
-def _read_file(path: Path, z: int, spec: RunSpec, around: int = 0) -> tuple[NDArray[np.generic], int, float]:
-    """Return the slice with those around it, which of them it is, and the voxel size along x."""
+def _file_slab(path: Path, z: int, around: int, spec: RunSpec) -> _Slab:
     ingest = spec.ingest
     with tempfile.TemporaryDirectory() as scratch:
         source = open_source(
@@ -166,7 +217,14 @@ def _read_file(path: Path, z: int, spec: RunSpec, around: int = 0) -> tuple[NDAr
             source.voxel_size_found_angstrom, ingest.apix or None, force=ingest.force_apix, where=str(path)
         )
         region = _slices_of(source.shape, z, str(path), around)
-        return source.read(region.start, region.stop), z - region.start[0], voxel[2]
+        array = source.read(region.start, region.stop)
+    mask = _mask(path, array, spec.merge.mask_labels, spec)
+    separated = spec.merge.separate_labels and array.dtype.kind in "iu"
+    return _Slab(array, mask, separated, z - region.start[0], None, voxel[2], _title(path, z, voxel[2]), spec)
+
+
+def _title(path: Path, z: int, voxel_size_angstrom: float) -> str:
+    return f"{path.name}, z = {z} ({z * voxel_size_angstrom / 10:.0f} nm)"
 
 
 def _slices_of(shape: tuple[int, int, int], z: int, where: str, around: int = 0) -> Region:
@@ -175,89 +233,12 @@ def _slices_of(shape: tuple[int, int, int], z: int, where: str, around: int = 0)
     return Region((max(z - around, 0), 0, 0), (min(z + around + 1, shape[0]), *shape[1:]))
 
 
-def _mask(array: NDArray[np.generic], values: tuple[int, ...], spec: RunSpec) -> NDArray[np.bool_]:
-    """Return what the connect stage would take for membrane."""
-    scores = array.dtype.kind == "f" and not values
-    return Foreground(values, spec.merge.mask_threshold if scores else None).of(array)
+def _mask(path: Path, array: NDArray[np.generic], values: tuple[int, ...], spec: RunSpec) -> NDArray[np.bool_]:
+    """Return what the merge and connect stages would take for membrane."""
+    return foreground_of(str(path), array.dtype, spec.merge.mask_threshold, values).of(array)
 
 
-def show_fit(source: str | Path, slice_index: int, output_png: str | Path, *, spec: RunSpec | None = None) -> Path:
-    """Fit ellipses and curves to the membranes of one slice and draw them: pixels, curves with their bands, the field.
-
-    Parameters
-    ----------
-    source
-        Folder of a run, or of one tomogram of it, whose membranes are taken as the run separated them; or a mask or
-        scores (MRC, TIFF or OME-Zarr), whose connected pieces are taken for membranes, or its values where the
-        options separate them.
-    slice_index
-        The slice, from 0; the 12 on either side lend it their ellipses.
-    output_png
-        Where the picture goes.
-    spec
-        Options; None takes those of the run, or the defaults.
-
-    Returns
-    -------
-    Path of the picture.
-
-    Raises
-    ------
-    UsageError
-        There is no such slice, or the run has several tomograms or none with masks.
-    TomogramError
-        The source cannot be read, or does not state its voxel size.
-    """
-    folder = _tomogram_folder(Path(source))
-    found = _run_slab(folder, slice_index, spec) if folder else _file_slab(Path(source), slice_index, spec or RunSpec())
-    fitted = fit_slice(found.labels, found.row)
-    nm = found.voxel_size_angstrom / 10
-    title = f"{(folder or Path(source)).name}, z = {slice_index} ({slice_index * nm:.0f} nm)"
-    with atomic_write(output_png) as temporary:
-        temporary.write_bytes(encode_png(figure_pixels(slice_fits_figure(_drawn(found, fitted, title)))))
-    return Path(output_png)
-
-
-@dataclass(frozen=True)
-class _Slab:
-    """A slice with its neighbours, as they were found."""
-
-    labels: NDArray[np.integer]
-    row: int
-    intensity: NDArray[np.floating] | None
-    voxel_size_angstrom: float
-
-
-def _run_slab(folder: Path, z: int, spec: RunSpec | None) -> _Slab:
-    path = folder / _INSTANCES
-    known = path.is_dir()
-    spec = _run_spec(folder, spec)
-    values: tuple[int, ...] = ()
-    if not known:
-        path, values = _run_masks(folder, spec)
-    geometry = image_geometry(path)
-    region = _slices_of(geometry.shape, z, str(path), _CARRIED_SLICES)
-    array = read_region(path, region)
-    labels = array if known else _pieces(_mask(array, values, spec))
-    intensity = _intensity(folder, _slices_of(geometry.shape, z, str(path)))
-    return _Slab(labels, z - region.start[0], intensity, geometry.voxel_size_angstrom[2])
-
-
-def _file_slab(path: Path, z: int, spec: RunSpec) -> _Slab:
-    array, row, voxel_size_angstrom = _read_file(path, z, spec, _CARRIED_SLICES)
-    mask = _mask(array, spec.merge.mask_labels, spec)
-    by_value = spec.merge.separate_labels and array.dtype.kind in "iu"
-    labels = np.where(mask, array, 0).astype(np.int32) if by_value else _pieces(mask)
-    return _Slab(labels, row, None, voxel_size_angstrom)
-
-
-def _pieces(mask: NDArray[np.bool_]) -> NDArray[np.integer]:
-    """Return the numbered 26-connected pieces of a mask."""
-    return np.asarray(label(mask, np.ones((3, 3, 3)))[0])
-
-
-def _drawn(found: _Slab, fitted: SliceFit, title: str) -> SliceFits:
-    mask = found.labels[found.row] != 0
+def _drawn(found: _Slab, mask: NDArray[np.bool_], fitted: SliceFit) -> SliceFits:
     curves = [
         DrawnCurve(
             numbers[_nearest_ring(fitted, numbers, piece.points)],
@@ -280,7 +261,7 @@ def _drawn(found: _Slab, fitted: SliceFit, title: str) -> SliceFits:
         for one in fitted.membranes
     ]
     field = field_near(fitted.curves, (mask.shape[0], mask.shape[1]))
-    return SliceFits(mask, found.intensity, membranes, curves, field, found.voxel_size_angstrom / 10, title)
+    return SliceFits(mask, found.intensity, membranes, curves, field, found.voxel_size_angstrom / 10, found.title)
 
 
 def _nearest_ring(fitted: SliceFit, numbers: tuple[int, ...], points: NDArray[np.float64]) -> int:

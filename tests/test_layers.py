@@ -16,7 +16,8 @@ STAGES = {
 }  # fmt: skip
 ABOVE_THE_STAGES = {
     "engine", "cluster", "pipeline", "collection", "cli", "manifest", "lock", "progress", "summary", "doctor",
-    "training", "demo", "scoring", "showing", "reporting", "estimate", "running", "arguments", "picking", "__main__",
+    "training", "demo", "scoring", "showing", "reporting", "estimate", "running", "slicing", "arguments", "picking",
+    "__main__",
 }  # fmt: skip
 SHARED_KERNELS = {"band", "unionfind"}
 SCHEDULER = {"dask", "distributed"}

@@ -183,3 +183,55 @@ def test_the_verb_draws(tmp_path, capsys):
     picture = tmp_path / "fit.png"
     assert main(["fit", str(tmp_path), "--show", "1", "--output", str(picture)]) == 0
     assert capsys.readouterr().out.strip() == str(picture) and png_size(picture.read_bytes())[0] > 300
+
+
+@pytest.mark.parametrize("verb", ["connect", "fit"])
+def test_a_mask_is_read_as_the_options_say(tmp_path, drawn, fitted, verb):
+    """A mask without a voxel size, of which one value is membrane: as `run` takes it."""
+    from cryoscale.cli import main
+
+    labels = mask() * np.int8(5)
+    labels[:, :3] = 1
+    with mrcfile.new(tmp_path / "mask.mrc") as mrc:
+        mrc.set_data(labels)
+    command = [verb, str(tmp_path / "mask.mrc"), "--show", "1", "--output", str(tmp_path / "s.png"), "--apix", "12"]
+    assert main([*command, "--mask-labels", "5"]) == 0
+    (tmp_path / "run.toml").write_text("[ingest]\napix = 9.0\n[connect]\nepisodes = 5\n")
+    assert main([*command, "--config", str(tmp_path / "run.toml")]) == 0
+    one, both = drawn or fitted
+    assert one.nm_per_pixel == both.nm_per_pixel == pytest.approx(1.2)
+    assert one.mask.sum() == mask()[1].sum()
+    assert both.mask.sum() == one.mask.sum() + 3 * 80
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--apix", "-3"), "ingest.apix"),
+        (("--apix", "4000"), "0.5 to 100"),
+        (("--apix", "12", "--mask-labels", "0,5"), "0 is background"),
+        (("--apix", "12", "--config", "none.toml"), "none.toml"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["connect", "fit"])
+def test_options_that_cannot_be_are_refused(tmp_path, capsys, verb, options, says):
+    from cryoscale.cli import main
+
+    with mrcfile.new(tmp_path / "mask.mrc") as mrc:
+        mrc.set_data(mask().astype(np.int8))
+    picture = tmp_path / "s.png"
+    assert main([verb, str(tmp_path / "mask.mrc"), "--show", "1", "--output", str(picture), *options]) == 2
+    assert says in capsys.readouterr().err
+    assert not picture.exists()
+
+
+def test_a_run_is_not_read_otherwise(tmp_path, capsys):
+    from cryoscale.cli import main
+
+    a_run(tmp_path, "TS_001")
+    command = ["fit", str(tmp_path), "--show", "1", "--output", str(tmp_path / "s.png")]
+    assert main([*command, "--apix", "12", "--separate-labels"]) == 2
+    assert "--apix, --separate-labels: a run has its own" in capsys.readouterr().err
+    assert main([*command[:-1], str(tmp_path / "s.png")]) == 0
+    with pytest.raises(SystemExit):
+        main(["connect", str(tmp_path), "--show", "1", "--separate-labels"])

@@ -16,22 +16,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from cryoscale.report.colours import PALETTE
-from cryoscale.report.figures import grey_of, scale_bar_nm
+from cryoscale.report.figures import grey_of
+from cryoscale.report.panels import (
+    FAINT,
+    GAP_PIXELS,
+    INK,
+    MASK_GREY,
+    PANEL_PIXELS,
+    TITLE_PIXELS,
+    bare,
+    heading,
+    new_figure,
+    number_plate,
+    rgb,
+    scale_bar,
+)
 
 __all__ = ["Connection", "connection_figure"]
 
-_DPI = 100
-_PANEL_PIXELS = 760
-_TITLE_PIXELS = 40
-_GAP_PIXELS = 26
-_INK, _FAINT = "#1c2126", "#c9ced4"
-_MASK_GREY = 205
 _MOST_NUMBERS = 90
 """With more segments than this, numbers would hide the membranes."""
 _MOST_TICKS = 24
@@ -86,15 +92,13 @@ def connection_figure(found: Connection) -> Figure:
         msg = f"the table of {len(found.segments)} segments must be {(ends, ends)}, not {found.q.shape}"
         raise ValueError(msg)
     rows, columns = found.mask.shape
-    scale = _PANEL_PIXELS / max(rows, columns)
-    wide, high = columns * scale, max(rows * scale, _PANEL_PIXELS * 0.62)
-    size = (2 * wide + high + 96 + 4 * _GAP_PIXELS, high + 2 * _TITLE_PIXELS + _GAP_PIXELS)
-    figure = Figure(figsize=(size[0] / _DPI, size[1] / _DPI), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.text(_GAP_PIXELS / size[0], 1 - 16 / size[1], found.title, va="top", color=_INK, fontsize=15)
+    scale = PANEL_PIXELS / max(rows, columns)
+    wide, high = columns * scale, max(rows * scale, PANEL_PIXELS * 0.62)
+    size = (2 * wide + high + 96 + 4 * GAP_PIXELS, high + 2 * TITLE_PIXELS + GAP_PIXELS)
+    figure = new_figure(*size, found.title)
     panels = []
-    for left, width in ((0.0, wide), (wide + _GAP_PIXELS, wide), (2 * (wide + _GAP_PIXELS) + 36, high - 36)):
-        box = (left + _GAP_PIXELS) / size[0], 36 / size[1], width / size[0], (high - 36) / size[1]
+    for left, width in ((0.0, wide), (wide + GAP_PIXELS, wide), (2 * (wide + GAP_PIXELS) + 36, high - 36)):
+        box = (left + GAP_PIXELS) / size[0], 36 / size[1], width / size[0], (high - 36) / size[1]
         panels.append(figure.add_axes(box))
     _segments_panel(panels[0], found)
     _membranes_panel(panels[1], found)
@@ -104,47 +108,32 @@ def connection_figure(found: Connection) -> Figure:
 
 def _slice_axes(axes: Any, picture: NDArray[np.uint8], letter: str, words: str) -> None:
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, origin="lower", interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
     axes.set_anchor("N")
-    for spine in axes.spines.values():
-        spine.set_color(_FAINT)
-    _heading(axes, letter, words)
-
-
-def _heading(axes: Any, letter: str, words: str) -> None:
-    axes.set_title(f"$\\bf{{{letter}}}$  {words}", loc="left", fontsize=12.5, color=_INK, pad=6)
-
-
-def _colour(number: int) -> tuple[float, float, float]:
-    """Return the colour of a segment or membrane, counted from 0."""
-    red, green, blue = PALETTE[number % len(PALETTE)]
-    return red / 255, green / 255, blue / 255
+    bare(axes)
+    heading(axes, letter, words)
 
 
 def _segments_panel(axes: Any, found: Connection) -> None:
     _slice_axes(axes, _mask_picture(found), "a", f"{len(found.segments)} segments; \u25cf first and \u25a0 last pixel")
     numbered = len(found.segments) <= _MOST_NUMBERS
     for number, pixels in enumerate(found.segments):
-        colour = _colour(number)
+        colour = rgb(number + 1)
         axes.plot(pixels[:, 1], pixels[:, 0], color=colour, lw=1.8, solid_capstyle="round")
         for end, shape in ((0, "o"), (-1, "s")):
             y, x = pixels[end]
             axes.plot(x, y, shape, color=colour, ms=5, mec="black", mew=0.6, zorder=4)
         if numbered:
             y, x = pixels[len(pixels) // 2]
-            _number(axes, x, y, str(number), colour)
-    _scale_bar(axes, found)
+            number_plate(axes, y, x, str(number), colour)
+    rows, columns = found.mask.shape
+    scale_bar(axes, columns, found.nm_per_pixel)
+    axes.set_xlim(-0.5, columns - 0.5)
+    axes.set_ylim(-0.5, rows - 0.5)
 
 
 def _mask_picture(found: Connection) -> NDArray[np.uint8]:
     """White, with the mask in light grey."""
-    return np.where(found.mask, _MASK_GREY, 255).astype(np.uint8)
-
-
-def _number(axes: Any, x: float, y: float, text: str, colour: tuple[float, float, float]) -> None:
-    plate = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": colour, "lw": 0.7, "alpha": 0.85}
-    axes.text(x, y, text, fontsize=9, ha="center", va="center", color=_INK, bbox=plate, zorder=6, clip_on=True)
+    return np.where(found.mask, MASK_GREY, 255).astype(np.uint8)
 
 
 def _membranes_panel(axes: Any, found: Connection) -> None:
@@ -154,7 +143,7 @@ def _membranes_panel(axes: Any, found: Connection) -> None:
     _slice_axes(axes, picture, "b", words)
     numbered = len(found.paths) <= _MOST_NUMBERS
     for number, (path, is_closed) in enumerate(zip(found.paths, found.closed, strict=True)):
-        colour = _colour(number)
+        colour = rgb(number + 1)
         for segment, _ in path:
             pixels = found.segments[segment]
             if found.intensity is not None:
@@ -163,26 +152,11 @@ def _membranes_panel(axes: Any, found: Connection) -> None:
         if numbered and path:
             pixels = found.segments[path[0][0]]
             y, x = pixels[len(pixels) // 2]
-            _number(axes, x, y, str(number + 1), colour)
+            number_plate(axes, y, x, str(number + 1), colour)
     for (first, second), number in zip(found.joins, found.join_path, strict=True):
         x, y = (first[1], second[1]), (first[0], second[0])
         axes.plot(x, y, color="white", lw=2.0 + _OUTLINE, solid_capstyle="butt", zorder=3)
-        axes.plot(x, y, color=_colour(int(number) - 1), lw=2.0, ls=(0, (1.6, 1.0)), zorder=4)
-
-
-def _scale_bar(axes: Any, found: Connection) -> None:
-    rows, columns = found.mask.shape
-    length_nm = scale_bar_nm(columns * found.nm_per_pixel)
-    length, pad = length_nm / found.nm_per_pixel, columns * 0.025
-    words = f"{length_nm:g} nm" if length_nm < 1000 else f"{length_nm / 1000:g} µm"
-    plate = (columns - length - 2 * pad, 0.4 * pad), length + 1.6 * pad, 2.6 * pad
-    axes.add_patch(Rectangle(*plate, color="white", alpha=0.85, lw=0, zorder=7))
-    axes.add_patch(Rectangle((columns - length - 1.2 * pad, pad), length, 0.28 * pad, color=_INK, lw=0, zorder=8))
-    axes.text(
-        columns - 1.2 * pad - length / 2, 1.4 * pad, words, ha="center", va="bottom", fontsize=11, color=_INK, zorder=8
-    )
-    axes.set_xlim(-0.5, columns - 0.5)
-    axes.set_ylim(-0.5, rows - 0.5)
+        axes.plot(x, y, color=rgb(int(number)), lw=2.0, ls=(0, (1.6, 1.0)), zorder=4)
 
 
 def _order(found: Connection) -> list[int]:
@@ -192,7 +166,7 @@ def _order(found: Connection) -> list[int]:
 
 
 def _table_panel(figure: Figure, axes: Any, found: Connection) -> None:
-    _heading(axes, "c", "Q of the join from the row's end to the column's; grey: none")
+    heading(axes, "c", "Q of the join from the row's end to the column's; grey: none")
     axes.set_anchor("N")
     order = _order(found)
     ends = [2 * segment + end for segment in order for end in (0, 1)]
@@ -200,7 +174,7 @@ def _table_panel(figure: Figure, axes: Any, found: Connection) -> None:
     if not table.count():
         axes.set_axis_off()
         words = "no join leads back to where a walk begins" if order else "no segments"
-        axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color=_INK)
+        axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color=INK)
         return
     axes.set_facecolor("#eceef0")
     image = axes.imshow(table, cmap="viridis", interpolation="nearest", aspect="equal")
@@ -210,8 +184,8 @@ def _table_panel(figure: Figure, axes: Any, found: Connection) -> None:
     names = [str(order[k]) for k in range(0, len(order), step)]
     axes.set_xticks(ticks, names, fontsize=9)
     axes.set_yticks(ticks, names, fontsize=9)
-    axes.tick_params(length=2, color=_FAINT)
-    axes.set_xlabel("segment, end 0 and end 1; membranes framed, joins taken \u25cb", fontsize=11, color=_INK)
+    axes.tick_params(length=2, color=FAINT)
+    axes.set_xlabel("segment, end 0 and end 1; membranes framed, joins taken \u25cb", fontsize=11, color=INK)
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
     bar.ax.tick_params(labelsize=9)
     bar.outline.set_visible(False)
@@ -222,7 +196,7 @@ def _table_lines(axes: Any, found: Connection, ends: list[int]) -> None:
     row = 0
     for number, (path, is_closed) in enumerate(zip(found.paths, found.closed, strict=True)):
         size = 2 * len(path)
-        frame: dict[str, Any] = {"fill": False, "edgecolor": _colour(number), "lw": 2.0}
+        frame: dict[str, Any] = {"fill": False, "edgecolor": rgb(number + 1), "lw": 2.0}
         axes.add_patch(Rectangle((row - 0.5, row - 0.5), size, size, **frame))
         steps = len(path) if is_closed else len(path) - 1
         for k in range(steps):

@@ -14,23 +14,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from cryoscale.report.colours import colour_of
-from cryoscale.report.figures import grey_of, scale_bar_nm
+from cryoscale.report.figures import grey_of
+from cryoscale.report.panels import (
+    GAP_PIXELS,
+    INK,
+    MASK_GREY,
+    PANEL_PIXELS,
+    TITLE_PIXELS,
+    Rgb,
+    bare,
+    heading,
+    new_figure,
+    number_plate,
+    rgb,
+    scale_bar,
+)
 
 __all__ = ["DrawnCurve", "DrawnMembrane", "SliceFits", "slice_fits_figure"]
 
 Array = NDArray[np.float64]
-_DPI = 100
-_PANEL_PIXELS = 760
-_TITLE_PIXELS = 40
-_GAP_PIXELS = 26
-_INK, _FAINT = "#1c2126", "#c9ced4"
 _BAND_SD = 2.0
 _WIDEST_BAND_PIXELS = 10.0
 """Wider bands are drawn this wide: they say that nothing is known, and would hide what is."""
@@ -105,17 +111,15 @@ def slice_fits_figure(found: SliceFits) -> Figure:
         msg = f"mask, tomogram and field must have one shape, found {sorted(shapes)}"
         raise ValueError(msg)
     rows, columns = found.mask.shape
-    scale = _PANEL_PIXELS / max(rows, columns)
+    scale = PANEL_PIXELS / max(rows, columns)
     wide, high = columns * scale, rows * scale
-    size = (3 * wide + 4 * _GAP_PIXELS + 70, high + 2 * _TITLE_PIXELS + _GAP_PIXELS)
-    figure = Figure(figsize=(size[0] / _DPI, size[1] / _DPI), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.text(_GAP_PIXELS / size[0], 1 - 16 / size[1], found.title, va="top", color=_INK, fontsize=15)
+    size = (3 * wide + 4 * GAP_PIXELS + 70, high + 2 * TITLE_PIXELS + GAP_PIXELS)
+    figure = new_figure(*size, found.title)
     panels = [
         figure.add_axes(
             (
-                (_GAP_PIXELS + k * (wide + _GAP_PIXELS)) / size[0],
-                _GAP_PIXELS / size[1],
+                (GAP_PIXELS + k * (wide + GAP_PIXELS)) / size[0],
+                GAP_PIXELS / size[1],
                 wide / size[0],
                 high / size[1],
             )
@@ -125,23 +129,14 @@ def slice_fits_figure(found: SliceFits) -> Figure:
     _pixels_panel(panels[0], found)
     _curves_panel(panels[1], found)
     image = _field_panel(panels[2], found)
-    left = (3 * (wide + _GAP_PIXELS) + 10) / size[0]
-    bar = figure.colorbar(image, cax=figure.add_axes((left, _GAP_PIXELS / size[1], 14 / size[0], high / size[1])))
+    left = (3 * (wide + GAP_PIXELS) + 10) / size[0]
+    bar = figure.colorbar(image, cax=figure.add_axes((left, GAP_PIXELS / size[1], 14 / size[0], high / size[1])))
     bar.set_ticks([-1, 0, 1])
     bar.outline.set_visible(False)
     for axes in panels:
         _frame(axes, found)
-    _scale_bar(panels[0], found)
+    scale_bar(panels[0], columns, found.nm_per_pixel)
     return figure
-
-
-def _heading(axes: Any, letter: str, words: str) -> None:
-    axes.set_title(f"$\\bf{{{letter}}}$  {words}", loc="left", fontsize=12.5, color=_INK, pad=6)
-
-
-def _colour(number: int) -> tuple[float, float, float]:
-    red, green, blue = colour_of(number)
-    return red / 255, green / 255, blue / 255
 
 
 def _frame(axes: Any, found: SliceFits) -> None:
@@ -149,10 +144,7 @@ def _frame(axes: Any, found: SliceFits) -> None:
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(-0.5, rows - 0.5)
     axes.set_aspect("equal")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_color(_FAINT)
+    bare(axes)
 
 
 def _pixels_panel(axes: Any, found: SliceFits) -> None:
@@ -160,34 +152,33 @@ def _pixels_panel(axes: Any, found: SliceFits) -> None:
     total = sum(len(one.pixels) for one in found.membranes)
     fitted = sum(one.describes for one in found.membranes)
     words = f"{kept} of {total} pixels selected (\u00d7 rejected); {fitted} of {len(found.membranes)} are ellipses"
-    _heading(axes, "a", words)
-    size = (_PANEL_PIXELS / max(found.mask.shape) * 0.5) ** 2
+    heading(axes, "a", words)
+    size = (PANEL_PIXELS / max(found.mask.shape) * 0.5) ** 2
     for one in found.membranes:
-        colour = _colour(one.number)
+        colour = rgb(one.number)
         inside, out = one.pixels[one.selected], one.pixels[~one.selected]
         axes.scatter(inside[:, 1], inside[:, 0], s=max(size, 1.0), color=colour, marker="s", lw=0, alpha=0.45)
         axes.scatter(out[:, 1], out[:, 0], s=max(3 * size, 14.0), color="black", marker="x", lw=0.9, zorder=4)
         if one.outline is not None:
             style = "-" if one.describes else (0, (1, 2))
-            axes.plot(one.outline[:, 1], one.outline[:, 0], color=_INK, lw=1.3, ls=style, zorder=3)
+            axes.plot(one.outline[:, 1], one.outline[:, 0], color=INK, lw=1.3, ls=style, zorder=3)
     if len(found.membranes) <= _MOST_NUMBERS:
         for one in found.membranes:
             y, x = one.pixels[len(one.pixels) // 2]
-            plate = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": _colour(one.number), "lw": 0.7}
-            axes.text(x, y, str(one.number), fontsize=9, ha="center", va="center", color=_INK, bbox=plate, zorder=6)
+            number_plate(axes, y, x, str(one.number), rgb(one.number))
 
 
 def _curves_panel(axes: Any, found: SliceFits) -> None:
     share = sum(int(one.seen.sum()) for one in found.curves) / max(1, sum(len(one.seen) for one in found.curves))
     words = f"Gaussian process: curve \u00b12 sd; {share:.0%} seen, dashed: inferred" if found.curves else "no curve"
-    _heading(axes, "b", words)
-    picture = np.where(found.mask, 205, 255) if found.intensity is None else grey_of(found.intensity)
+    heading(axes, "b", words)
+    picture = np.where(found.mask, MASK_GREY, 255) if found.intensity is None else grey_of(found.intensity)
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, origin="lower", interpolation="nearest")
     for one in found.curves:
-        _draw_curve(axes, one, _colour(one.number))
+        _draw_curve(axes, one, rgb(one.number))
 
 
-def _draw_curve(axes: Any, one: DrawnCurve, colour: tuple[float, float, float]) -> None:
+def _draw_curve(axes: Any, one: DrawnCurve, colour: Rgb) -> None:
     offset = np.minimum(_BAND_SD * one.sd_pixels, _WIDEST_BAND_PIXELS)[:, None] * one.normals
     low, high, line = ((one.points + side * offset)[:, ::-1] for side in (-1, 1, 0))
     quads = np.stack([low[:-1], low[1:], high[1:], high[:-1]], 1)
@@ -205,22 +196,10 @@ def _runs(flags: NDArray[np.bool_]) -> list[slice]:
 
 
 def _field_panel(axes: Any, found: SliceFits) -> Any:
-    _heading(axes, "c", "its mean: +1 inside, \u22121 outside; rings in turn")
+    heading(axes, "c", "its mean: +1 inside, \u22121 outside; rings in turn")
     image = axes.imshow(
         np.ma.masked_invalid(found.field), cmap="coolwarm", vmin=-1, vmax=1, origin="lower", interpolation="nearest"
     )
     for one in found.curves:
         axes.plot(one.points[:, 1], one.points[:, 0], color="black", lw=1.1)
     return image
-
-
-def _scale_bar(axes: Any, found: SliceFits) -> None:
-    columns = found.mask.shape[1]
-    length_nm = scale_bar_nm(columns * found.nm_per_pixel)
-    length, pad = length_nm / found.nm_per_pixel, columns * 0.025
-    words = f"{length_nm:g} nm" if length_nm < 1000 else f"{length_nm / 1000:g} µm"
-    plate = (columns - length - 2 * pad, 0.4 * pad), length + 1.6 * pad, 2.6 * pad
-    axes.add_patch(Rectangle(*plate, color="white", alpha=0.85, lw=0, zorder=7))
-    axes.add_patch(Rectangle((columns - length - 1.2 * pad, pad), length, 0.28 * pad, color=_INK, lw=0, zorder=8))
-    place = columns - 1.2 * pad - length / 2, 1.4 * pad
-    axes.text(*place, words, ha="center", va="bottom", fontsize=11, color=_INK, zorder=8)
