@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryoscale import __version__
-from cryoscale.arguments import shape, workers
+from cryoscale.arguments import integers, shape, workers
 from cryoscale.errors import CryoscaleError, UsageError
 from cryoscale.interrupt import check
 from cryoscale.progress import Bars, printable
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add_run_verbs(verbs)
     _demo_parser(verbs.add_parser("demo", help="simulate a tomogram, run everything on it, score it, show the report"))
     _simulate_parser(verbs.add_parser("simulate", help="write a simulated tomogram and its truth"))
-    _train_parser(verbs.add_parser("train", help="train the network on simulated tomograms"))
+    _train_parser(verbs.add_parser("train", help="train a network on simulated tomograms, or on your own labels"))
     add_slice_verbs(verbs)
     evaluate = verbs.add_parser("evaluate", help="score labels against the truth")
     evaluate.add_argument("prediction", help="labels: MRC, TIFF or OME-Zarr")
@@ -91,9 +91,23 @@ def _simulate_parser(simulate: argparse.ArgumentParser) -> None:
 
 
 def _train_parser(train: argparse.ArgumentParser) -> None:
-    train.add_argument("--output", type=Path, required=True, metavar="DIR", help="weights, card and log go here")
+    train.add_argument("--output", type=Path, required=True, metavar="DIR", help="weights, card, log, curves go here")
+    own = train.add_argument_group("your own data (without it: simulated tomograms)")
+    own.add_argument("--data", nargs="+", default=[], metavar="SOURCE", help="tomograms: files, folders, globs, lists")
+    own.add_argument("--labels", nargs="+", default=[], metavar="SOURCE", help="labels, each named after its tomogram")
+    own.add_argument(
+        "--unlabelled", nargs="+", default=[], metavar="SOURCE", help="tomograms without labels, for --model twohead"
+    )
+    own.add_argument("--mask-labels", type=integers, default=(), metavar="N,N", help="membrane (default: all but 0)")
+    own.add_argument("--protein-labels", type=integers, default=(), metavar="N,N", help="values that are protein")
+    own.add_argument("--all-slices", action="store_true", help="a slice without labels is background, not unknown")
+    own.add_argument("--unlabelled-slices", type=int, default=64, metavar="N", help="of each tomogram without labels")
     train.add_argument("--volumes", type=int, default=48, help="simulated tomograms to train on")
-    train.add_argument("--minutes", type=float, default=45.0, help="wall time of the training itself")
+    train.add_argument("--model", default="unet25d", metavar="NAME", help="unet2d, unet25d, twohead")
+    train.add_argument("--width", type=int, metavar="N", help="channels of its finest level")
+    train.add_argument("--patience", type=int, metavar="N", help="validations without progress after which to stop")
+    train.add_argument("--validate-every", type=int, metavar="STEPS", help="validate and save so often")
+    train.add_argument("--minutes", type=float, default=45.0, help="wall time of the training itself, at most")
     train.add_argument("--steps", type=int, default=None, help="stop after this many steps instead")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--threads", type=int, default=0, help="processor threads (default: all)")
@@ -129,16 +143,40 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from cryoscale.training import train_shipped
+    from cryoscale.segment.settings import settings_for
+    from cryoscale.training import Length, train_own, train_shipped
 
-    path = train_shipped(
-        options.output,
-        volumes=options.volumes,
-        minutes=options.minutes,
-        steps=options.steps,
-        seed=options.seed,
-        threads=options.threads or os.cpu_count() or 1,
+    if bool(options.data) != bool(options.labels) or (options.unlabelled and not options.data):
+        raise UsageError("--data and --labels come together, --unlabelled with them", todo="give both, or neither")
+    given = {"patience": options.patience, "validate_every": options.validate_every, "seed": options.seed}
+    settings = settings_for(
+        options.model,
+        options={} if options.width is None else {"width": options.width},
+        **{name: value for name, value in given.items() if value is not None},
     )
+    length, threads = Length(options.minutes, options.steps), options.threads or os.cpu_count() or 1
+    if options.data:
+        path = train_own(
+            options.output,
+            data=options.data,
+            labels=options.labels,
+            unlabelled=options.unlabelled,
+            length=length,
+            threads=threads,
+            settings=settings,
+            membrane=options.mask_labels,
+            protein=options.protein_labels,
+            all_slices=options.all_slices,
+            unlabelled_slices=options.unlabelled_slices,
+        )
+    else:
+        path = train_shipped(
+            options.output,
+            volumes=options.volumes,
+            length=length,
+            threads=threads,
+            settings=settings,
+        )
     print(path)
     return 0
 

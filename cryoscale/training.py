@@ -1,77 +1,68 @@
-"""Train the network on simulated tomograms: the command behind the shipped weights.
+"""Train a network: on simulated tomograms, which is the command behind the shipped weights, or on a user's own labels.
 
 ``cryoscale train --output DIR --volumes N --minutes M --seed S`` simulates N tomograms of random content, voxel size,
-defocus, tilt range and noise (training seeds S, S + 1, ...), holds out eight more at known noise (seeds from 10,000),
-trains, and writes ``unet2d.safetensors``, its card ``unet2d.json`` and the log ``unet2d.log.csv``. Seeds from 90,000 on
-are never used here: they belong to the tests of the whole pipeline.
+defocus, tilt range and noise (training seeds S, S + 1, ...), and holds out eight more at known noise (seeds from
+10,000). Seeds from 90,000 on are never used here: they belong to the tests of the whole pipeline.
+``cryoscale train --output DIR --data TOMOGRAMS --labels LABELS`` trains on own slices (`labelled`).
+
+Both write ``MODEL.safetensors``, its card ``MODEL.json``, the log ``MODEL.log.csv`` and its curves
+``MODEL.losses.png``, and go on from ``checkpoint.safetensors`` where the folder has one.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 
 from cryoscale import __version__
 from cryoscale.errors import UsageError
 from cryoscale.io.files import write_text
+from cryoscale.labelled import held_out, read_labelled, read_unlabelled
+from cryoscale.report.losses import draw_losses
+from cryoscale.segment import build_model
+from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.network import Network
-from cryoscale.segment.train import Row, TrainSettings, Volume, log_csv, train
-from cryoscale.segment.weights import save_model
+from cryoscale.segment.settings import TrainSettings
+from cryoscale.segment.state import Row
+from cryoscale.segment.train import log_csv, train
+from cryoscale.segment.weights import Card, save_model
 from cryoscale.simulate import image_phantom, make_phantom, training_volume
 
-__all__ = ["TEST_SEED", "VALIDATION_SEED", "simulated_volumes", "train_shipped", "validation_volumes"]
+__all__ = ["TEST_SEED", "VALIDATION_SEED", "Length", "train_own", "train_shipped"]
 
 VALIDATION_SEED = 10_000
 """First seed of the held-out volumes."""
 TEST_SEED = 90_000
 """First seed that no training may see."""
 _VALIDATION_SNRS = (0.1, 0.1, 0.1, 0.3, 0.3, 0.3, 0.6, 0.6)
+_SMALLEST_CROP = 32
+_ZOOM = 1.15
+"""Largest enlargement of a warped crop (`segment.crops`)."""
 
 
-def simulated_volumes(seeds: Sequence[int]) -> list[Volume]:
-    """Simulate training volumes with everything drawn at random.
+@dataclasses.dataclass(frozen=True)
+class Length:
+    """How long to train: `steps` where given, else `minutes` of wall time."""
 
-    Raises
-    ------
-    UsageError
-        A seed is reserved for tests.
-    """
-    if any(seed >= TEST_SEED for seed in seeds):
-        raise UsageError("a seed is reserved for tests", where="--seed", found=max(seeds), allowed=f"below {TEST_SEED}")
-    return [_compact(*training_volume(seed)) for seed in seeds]
+    minutes: float
+    steps: int | None = None
 
-
-def validation_volumes() -> list[Volume]:
-    """Simulate the held-out volumes, 10 Å a voxel, at known noise."""
-    volumes = []
-    for number, snr in enumerate(_VALIDATION_SNRS):
-        phantom = make_phantom((64, 256, 256), seed=VALIDATION_SEED + number, preset="training")
-        tomogram = image_phantom(phantom.density, seed=VALIDATION_SEED + number, snr=snr)
-        volumes.append(_compact(tomogram, phantom.classes))
-    return volumes
+    def __str__(self) -> str:
+        """Return the option that asks for it."""
+        return f"--steps {self.steps}" if self.steps is not None else f"--minutes {self.minutes:g}"
 
 
-def _compact(tomogram: NDArray[np.float32], classes: NDArray[np.uint8]) -> Volume:
-    """Half precision holds a noisy grey value to one part in a thousand, in half the memory."""
-    return (tomogram / tomogram.std()).astype(np.float16), classes
-
-
-def train_shipped(
-    output: Path,
-    *,
-    volumes: int,
-    minutes: float,
-    steps: int | None,
-    seed: int,
-    threads: int,
-    settings: TrainSettings | None = None,
-) -> Path:
-    """Simulate, train, and write weights, card and log.
+def train_shipped(output: Path, *, volumes: int, length: Length, threads: int, settings: TrainSettings) -> Path:
+    """Simulate, train, and write weights, card, log and curves.
 
     Parameters
     ----------
@@ -79,48 +70,196 @@ def train_shipped(
         Folder; a checkpoint in it is continued.
     volumes
         Simulated tomograms to train on.
-    minutes, steps
-        Length of the training: `steps` where given, else `minutes`.
-    seed
-        First training seed.
+    length
+        Of the training.
     threads
         Processor threads.
     settings
-        Architecture and optimiser.
+        Network and optimiser; their seed is the first training seed.
 
     Returns
     -------
     Path of the weights.
+
+    Raises
+    ------
+    UsageError
+        A seed is reserved for tests.
     """
-    torch.set_num_threads(threads)
-    settings = settings or TrainSettings(seed=seed)
-    output.mkdir(parents=True, exist_ok=True)
-    training = simulated_volumes(range(seed, seed + volumes))
-    length = f"--steps {steps}" if steps is not None else f"--minutes {minutes:g}"
+    seed = settings.seed
+    if seed + volumes > TEST_SEED:
+        raise UsageError("a seed is reserved for tests", where="--seed", found=seed, allowed=f"below {TEST_SEED}")
+    samples = [_simulated(*training_volume(number)) for number in range(seed, seed + volumes)]
     card = {
-        "name": "unet2d",
-        "cryoscale": __version__,
-        "torch": torch.__version__,
-        "command": f"cryoscale train --output DIR --volumes {volumes} {length} --seed {seed}",
+        "command": f"cryoscale train --output DIR --model {settings.model} --volumes {volumes} {length} --seed {seed}",
         "data": f"simulated: seeds {seed} to {seed + volumes - 1}, validation {VALIDATION_SEED} on, at SNR "
         + ", ".join(f"{snr:g}" for snr in sorted(set(_VALIDATION_SNRS))),
         "voxel_size_angstrom": [8.0, 16.0],
     }
-    path = output / "unet2d.safetensors"
+    settings = dataclasses.replace(settings, data=f"{volumes} simulated")
+    groups = [f"snr{snr:g}" for snr in _VALIDATION_SNRS]
+    return _train(output, card, settings, length, threads, samples, _validation(), groups=groups)
+
+
+def train_own(
+    output: Path,
+    *,
+    data: Sequence[str],
+    labels: Sequence[str],
+    unlabelled: Sequence[str],
+    length: Length,
+    threads: int,
+    settings: TrainSettings,
+    membrane: Sequence[int] = (),
+    protein: Sequence[int] = (),
+    all_slices: bool = False,
+    unlabelled_slices: int = 64,
+) -> Path:
+    """Train on a user's own tomograms and labels; write weights, card, log and curves.
+
+    Parameters
+    ----------
+    output
+        Folder; a checkpoint in it is continued.
+    data, labels, unlabelled
+        Files, folders, globs or .txt lists; tomograms under `unlabelled` are learnt from without labels.
+    length
+        Of the training, at most.
+    threads
+        Processor threads.
+    settings
+        Network and optimiser.
+    membrane, protein, all_slices
+        What the labels' values mean (`labelled.read_labelled`).
+    unlabelled_slices
+        Slices to take from each tomogram without labels.
+
+    Returns
+    -------
+    Path of the weights.
+
+    Raises
+    ------
+    UsageError
+        If tomograms and labels do not fit each other or the network.
+    """
+    network = build_model(settings.model, **settings.options)
+    if network.dims != 2:
+        raise UsageError("this network does not train on labelled slices", where="--model", found=network.name)
+    if unlabelled and network.name != "twohead":
+        raise UsageError(
+            "only a network with two heads learns from tomograms without labels",
+            where="--model",
+            found=network.name,
+            allowed="twohead",
+        )
+    near = network.slices_in // 2
+    own = read_labelled(data, labels, neighbours=near, membrane=membrane, protein=protein, all_slices=all_slices)
+    kept, scored = held_out(own, settings.seed)
+    more = read_unlabelled(unlabelled, neighbours=near, slices=unlabelled_slices) if unlabelled else None
+    parts = [*kept.samples, *(more.samples if more else ())]
+    settings = dataclasses.replace(
+        settings,
+        crop_voxels=_crop(parts, network, settings.crop_voxels),
+        data=own.digest + (more.digest if more else ""),
+    )
+    out = own.slice_count - kept.slice_count
+    command = f"cryoscale train --output DIR --model {network.name} --data {' '.join(data)} --labels {' '.join(labels)}"
+    card: Card = {
+        "command": command + (f" --unlabelled {' '.join(unlabelled)}" if unlabelled else "") + f" {length}",
+        "data": f"{kept.slice_count} labelled slices of {', '.join(own.names)}; {out} held out"
+        + (f"; {more.slice_count} without labels of {', '.join(more.names)}" if more else ""),
+    }
+    if own.voxel_size_angstrom:
+        zoom = 1.02 if settings.turns_only else _ZOOM
+        low, high = own.voxel_size_angstrom
+        card["voxel_size_angstrom"] = [round(low / zoom, 2), round(high * zoom, 2)]
+    return _train(
+        output, card, settings, length, threads, kept.samples, scored, unlabelled=more.samples if more else ()
+    )
+
+
+def _crop(samples: Sequence[Sample], network: Network, wanted: int) -> int:
+    """Edge of the crops: as wanted, or what the smallest slice has room for."""
+    smallest = min(int(size) for sample in samples for size in sample.tomogram.shape[1:])
+    multiple = network.multiple[-1]
+    edge = min(wanted, smallest) // multiple * multiple
+    if edge < _SMALLEST_CROP:
+        raise UsageError("a tomogram is too small to train on", where="--data", found=f"{smallest} voxels wide")
+    return edge
+
+
+def _simulated(tomogram: NDArray[np.float32], classes: NDArray[np.uint8]) -> Sample:
+    """Half precision holds a noisy grey value to one part in a thousand, in half the memory."""
+    return sample_of((tomogram / tomogram.std()).astype(np.float16), classes)
+
+
+def _validation() -> list[Sample]:
+    """Simulate the held-out volumes, 10 Å a voxel, at known noise."""
+    samples = []
+    for number, snr in enumerate(_VALIDATION_SNRS):
+        phantom = make_phantom((64, 256, 256), seed=VALIDATION_SEED + number, preset="training")
+        tomogram = image_phantom(phantom.density, seed=VALIDATION_SEED + number, snr=snr)
+        samples.append(_simulated(tomogram, phantom.classes))
+    return samples
+
+
+def _train(
+    output: Path,
+    card: Card,
+    settings: TrainSettings,
+    length: Length,
+    threads: int,
+    samples: Sequence[Sample],
+    validation: Sequence[Sample],
+    *,
+    unlabelled: Sequence[Sample] = (),
+    groups: Sequence[str] = (),
+) -> Path:
+    """Train and keep the products up to date at each validation; the best network at the end."""
+    torch.set_num_threads(threads)
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / f"{settings.model}.safetensors"
+    card = {"name": settings.model, "cryoscale": __version__, "torch": torch.__version__, **card}
 
     def keep(model: Network, log: list[Row]) -> None:
         save_model(path, model, card | {"scores": log[-1]})
         write_text(path.with_suffix(".log.csv"), log_csv(log))
         print(", ".join(f"{name} {value:.4g}" for name, value in log[-1].items()), file=sys.stderr)  # noqa: T201
 
-    train(
-        training,
-        validation=validation_volumes(),
-        settings=settings,
-        steps=steps,
-        minutes=None if steps is not None else minutes,
-        groups=[f"snr{snr:g}" for snr in _VALIDATION_SNRS],
-        checkpoint=output / "checkpoint.safetensors",
-        on_row=keep,
-    )
+    with _processes() as (device, leads):
+        model, log = train(
+            samples,
+            validation=validation,
+            settings=settings,
+            unlabelled=unlabelled,
+            steps=length.steps,
+            minutes=None if length.steps is not None else length.minutes,
+            groups=groups,
+            checkpoint=output / "checkpoint.safetensors",
+            on_row=keep,
+            device=device,
+        )
+    if leads:
+        row = min(log, key=lambda row: row["validation_loss"]) if settings.patience else log[-1]
+        save_model(path, model, card | {"scores": row})
+        draw_losses(log, path.with_suffix(".losses.png"), title=f"{settings.model}, {len(samples)} volumes")
     return path
+
+
+@contextmanager
+def _processes() -> Iterator[tuple[str, bool]]:
+    """Device of this process and whether it leads; joins the others where ``torchrun`` started several."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield "cuda" if gpus else "cpu", True
+        return
+    own = int(os.environ["LOCAL_RANK"])
+    if gpus:
+        torch.cuda.set_device(own)
+    dist.init_process_group("nccl" if gpus else "gloo")
+    try:
+        yield f"cuda:{own}" if gpus else "cpu", dist.get_rank() == 0
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()

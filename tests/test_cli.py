@@ -62,7 +62,7 @@ def test_doctor_knows_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
     assert "MISSING" not in shown
-    assert "weights  unet2d.safetensors" in shown
+    assert "weights  unet25d.safetensors" in shown
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ STAGES = {
 }  # fmt: skip
 ABOVE_THE_STAGES = {
     "engine", "cluster", "pipeline", "collection", "cli", "manifest", "lock", "progress", "summary", "doctor",
-    "training", "demo", "scoring", "showing", "reporting", "estimate", "running", "slicing", "arguments", "picking",
-    "__main__",
+    "training", "labelled", "demo", "scoring", "showing", "reporting", "estimate", "running", "slicing", "arguments",
+    "picking", "__main__",
 }  # fmt: skip
 SHARED_KERNELS = {"band", "unionfind"}
 SCHEDULER = {"dask", "distributed"}
@@ -50,7 +50,7 @@ def broken_rules(name: str, modules: list[str]) -> list[str]:
         broken.append("only engine and cluster import Dask")
     if "cupy" in theirs | {m.split(".")[0] for m in modules} and name not in ("backend.py",):
         broken.append("only backend imports CuPy")
-    if "torch" in theirs and top not in ("segment", "training", "doctor"):
+    if "torch" in theirs and top not in ("segment", "training", "labelled", "doctor"):
         broken.append("torch stays in segment")
     if top in LAYER_0 and len(parts) == 1:
         allowed = {"scipy"} if top == "backend" else set()

@@ -7,7 +7,8 @@
 `normalise`          intensities in units of the tomogram's noise
 `windows`            the network over a region: chunked equals whole
 `weights`            model files: safetensors and a JSON card, checked
-`crops`, `train`     training on simulated tomograms
+`crops`, `losses`    what a network learns from, and towards what
+`train`, `state`     training, and going on with it
 `scores`             Dice and IoU
 `plan`               units of work: tomogram in, ``scores.ome.zarr`` and ``classes.ome.zarr`` out
 ==================== ===============================================================================

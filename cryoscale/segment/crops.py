@@ -1,16 +1,17 @@
-"""Training batches: random crops of simulated tomograms, changed in ways that keep the labels true.
+"""Training batches: random crops of labelled slices, changed in ways that keep the labels true.
 
     crop -> flip z, y, x -> quarter turn -> warp (rotation, scale, elastic) -> gamma, contrast, brightness, noise
 
-Batch number `step` of a training with seed `seed` is drawn from `default_rng([seed, step])` alone: it does not depend
-on the batches before it, so that a resumed training sees the same ones. Elastic deformation is the paper's (4); it is
+A batch is drawn from its own seed alone ([seed of the training, step, ...]): it does not depend
+on the batches before it, so that a resumed training sees the same ones. With `turns_only` a crop is only flipped and
+turned. Elastic deformation is the paper's (4); it is
 mild, a smooth displacement of about 2 voxels. Quarter turns make the network blind to the direction of the tilt axis.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,6 +38,12 @@ class Sample:
     """Median of the tomogram."""
     scale: float
     """Robust standard deviation of the tomogram."""
+    slices: tuple[int, ...]
+    """Slices whose classes are known: crops are taken from these, their neighbours are only seen."""
+
+    def only(self, slices: Sequence[int]) -> Sample:
+        """Return the same volume with other slices to take crops from."""
+        return replace(self, slices=tuple(slices))
 
 
 def sample_of(tomogram: NDArray[np.floating], classes: NDArray[np.uint8]) -> Sample:
@@ -51,23 +58,35 @@ def sample_of(tomogram: NDArray[np.floating], classes: NDArray[np.uint8]) -> Sam
         msg = f"tomogram {tomogram.shape} and classes {classes.shape} must be volumes of one shape"
         raise ValueError(msg)
     centre, scale = centre_and_scale(tomogram[sampled_slices(len(tomogram))])
-    return Sample(tomogram, classes, centre, scale)
+    return Sample(tomogram, classes, centre, scale, tuple(range(len(tomogram))))
 
 
 def batch_of(
-    samples: Sequence[Sample], *, seed: int, step: int, batch: int, crop_voxels: int, slices_in: int
+    samples: Sequence[Sample],
+    *,
+    seed: Sequence[int],
+    batch: int,
+    crop_voxels: int,
+    slices_in: int,
+    turns_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Training batch number `step`: images (batch, slices_in, crop, crop) float32, classes (batch, crop, crop) int64.
+    """Training batch of a seed: images (batch, slices_in, crop, crop) float32, classes (batch, crop, crop) int64.
+
+    Every volume is drawn as often as it has slices to take crops from.
 
     Raises
     ------
     ValueError
         If a volume is smaller than the crop.
     """
-    rng = np.random.default_rng([seed, step])
-    pairs = [_crop(samples[int(rng.integers(len(samples)))], rng, crop_voxels, slices_in) for _ in range(batch)]
+    rng = np.random.default_rng(seed)
+    ends = np.cumsum([len(sample.slices) for sample in samples])
+    places = [int(np.searchsorted(ends, rng.integers(ends[-1]), side="right")) for _ in range(batch)]
+    pairs = [_crop(samples[place], rng, crop_voxels, slices_in) for place in places]
     images = torch.from_numpy(np.stack([image for image, _ in pairs]))
     classes = torch.from_numpy(np.stack([truth for _, truth in pairs]).astype(np.int64))
+    if turns_only:
+        return images, classes
     images, classes = _warped(images, classes, rng)
     return _shaded(images, rng), classes
 
@@ -79,7 +98,7 @@ def _crop(
     if min(sample.tomogram.shape[1:]) < crop_voxels:
         msg = f"a training volume of {sample.tomogram.shape} is smaller than the crop of {crop_voxels}"
         raise ValueError(msg)
-    z = rng.integers(sample.tomogram.shape[0])
+    z = sample.slices[int(rng.integers(len(sample.slices)))]
     y, x = (int(rng.integers(size - crop_voxels + 1)) for size in sample.tomogram.shape[1:])
     window = np.s_[y : y + crop_voxels, x : x + crop_voxels]
     channels = np.clip(z + np.arange(slices_in) - slices_in // 2, 0, len(sample.tomogram) - 1)

@@ -38,6 +38,8 @@ class Network(nn.Module):
     """Classes scored: 0 background, 1 protein, 2 membrane."""
     width: int
     """Channels of the finest level."""
+    threshold: float = 0.5
+    """Score from which a voxel is membrane."""
 
     @property
     @abstractmethod

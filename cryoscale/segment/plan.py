@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cryoscale.chunks import Region, blocks
 from cryoscale.errors import UsageError
@@ -22,6 +21,7 @@ from cryoscale.io.files import relative_files
 from cryoscale.io.omezarr import create_image, image_dtype, open_level, read_region, write_region
 from cryoscale.records import Plan, Receipt, Tomogram, Unit
 from cryoscale.segment.network import Network, fold
+from cryoscale.segment.scores import classes_of
 from cryoscale.segment.weights import Card, default_model_path, load_model
 from cryoscale.segment.windows import Window, for_inference, predict_slab, region_to_read, window_of
 from cryoscale.spec import SegmentSpec
@@ -182,7 +182,7 @@ def segment_block(
             batch_slices=_batch(spec, gpu),
         )
         scores[part.slices] = np.rint(probability[_MEMBRANE] * 255)
-        classes[part.slices] = _classes(probability, spec.score_threshold)
+        classes[part.slices] = classes_of(probability, spec.score_threshold)
     files = [*write_region(f"{folder}/{SCORES}", region, scores), *write_region(f"{folder}/{CLASSES}", region, classes)]
     counts = np.bincount(classes.ravel(), minlength=model.classes)
     return Receipt(relative_files(folder, files), {"class_voxels": [int(count) for count in counts]})
@@ -214,12 +214,6 @@ def _moved(region: Region, by: Sequence[int]) -> Region:
         tuple(a + b for a, b in zip(region.start, by, strict=True)),
         tuple(a + b for a, b in zip(region.stop, by, strict=True)),
     )
-
-
-def _classes(scores: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
-    """Classes (z, y, x) of scores (classes, z, y, x): membrane from `threshold` on, else the better of the others."""
-    others = scores[:_MEMBRANE].argmax(axis=0).astype(np.uint8)
-    return np.where(scores[_MEMBRANE] >= threshold, np.uint8(_MEMBRANE), others)
 
 
 def _warnings(card: Card, voxel_size_angstrom: float) -> list[str]:

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["confusion", "dice", "dice_by_threshold", "iou"]
+__all__ = ["classes_of", "confusion", "dice", "dice_by_threshold", "iou", "precision", "recall"]
+
+_MEMBRANE = 2
 
 
 def confusion(found: NDArray[np.integer], truth: NDArray[np.integer], classes: int = 3) -> NDArray[np.int64]:
@@ -34,6 +36,12 @@ def confusion(found: NDArray[np.integer], truth: NDArray[np.integer], classes: i
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
+def classes_of(scores: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
+    """Classes (z, y, x) of scores (classes, z, y, x): membrane from `threshold` on, else the better of the others."""
+    others = scores[:_MEMBRANE].argmax(axis=0).astype(np.uint8)
+    return np.where(scores[_MEMBRANE] >= threshold, np.uint8(_MEMBRANE), others)
+
+
 def dice(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
     """Dice of each class from a confusion matrix, (classes,)."""
     return _ratio(2 * np.diag(matrix), matrix.sum(axis=0) + matrix.sum(axis=1))
@@ -42,6 +50,16 @@ def dice(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
 def iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
     """Intersection over union of each class from a confusion matrix, (classes,)."""
     return _ratio(np.diag(matrix), matrix.sum(axis=0) + matrix.sum(axis=1) - np.diag(matrix))
+
+
+def precision(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of what was found that is true, for each class, from a confusion matrix, (classes,)."""
+    return _ratio(np.diag(matrix), matrix.sum(axis=0))
+
+
+def recall(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of what is true that was found, for each class, from a confusion matrix, (classes,)."""
+    return _ratio(np.diag(matrix), matrix.sum(axis=1))
 
 
 def dice_by_threshold(

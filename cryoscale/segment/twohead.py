@@ -15,7 +15,8 @@ Labelled slices teach both heads; slices without labels teach the encoder and th
 - a decoder's stage is a transposed convolution 3 wide, by 2, to 8w, 4w, 2w, w channels, then its residuals.
 
 Trainable parameters: 1,201,666 at w = 8, 4,791,542 at 16, 19,135,966 at 32, 76,483,502 at 64, the number published.
-The score of the membrane is (label + 1) / 2; the network knows no proteins, whose score is 0.
+The score of the membrane is (label + 1) / 2, a voxel is membrane where the label reaches 0.9, that is from a score of
+0.95; the network knows no proteins, whose score is 0.
 """
 
 from __future__ import annotations
@@ -123,6 +124,8 @@ class TwoHead(Network):
     ValueError
         If `slices_in` is even or any number is below 1.
     """
+
+    threshold = 0.95
 
     def __init__(self, slices_in: int = 1, width: int = 16) -> None:
         super().__init__()

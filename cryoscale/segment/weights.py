@@ -1,7 +1,7 @@
 """Model files: safetensors weights with a JSON card beside them; nothing in them can run code.
 
-    unet2d.safetensors    the tensors, nothing else
-    unet2d.json           architecture, normalisation, training command, data, scores, sha256 of the weights
+    unet25d.safetensors    the tensors, nothing else
+    unet25d.json           architecture, normalisation, training command, data, scores, sha256 of the weights
 
 A file is refused by name when its bytes do not have the card's sha256, when its header is torn, too long or names a
 tensor twice, when a tensor is missing, extra or of another shape, or when a value is not finite (safetensors itself
@@ -37,7 +37,7 @@ _TENSORS = 10_000
 
 def default_model_path() -> Path:
     """Path of the weights that come with cryoscale."""
-    return Path(__file__).parent / "weights" / "unet2d.safetensors"
+    return Path(__file__).parent / "weights" / "unet25d.safetensors"
 
 
 def save_model(path: str | Path, model: Network, card: Card) -> Card:
@@ -58,6 +58,7 @@ def save_model(path: str | Path, model: Network, card: Card) -> Card:
         "input": "unfiltered slices, normal to the beam; dense matter is dark (low values)",
         "normalisation": f"clip((x - median) / (1.4826 x median absolute deviation), -{CLIP:g}, {CLIP:g})",
         "architecture": {"name": model.name, **model.options},
+        "score_threshold": model.threshold,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "sha256": hashlib.sha256(data).hexdigest(),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,12 +20,13 @@ def samples() -> list[Sample]:
         waves = sum(np.sin(np.arange(96) / rng.uniform(6, 9) + i)[:, None] for i in range(2))
         pattern = (waves + waves.T)[None] * np.ones((6, 1, 1))
         classes = np.digitize(pattern, [-0.7, 0.7]).astype(np.uint8)
-        made.append(Sample((classes * 4.0 + rng.normal(0, 0.1, classes.shape)).astype(np.float32), classes, 4.0, 2.0))
+        tomogram = (classes * 4.0 + rng.normal(0, 0.1, classes.shape)).astype(np.float32)
+        made.append(Sample(tomogram, classes, 4.0, 2.0, tuple(range(6))))
     return made
 
 
-def batch(samples: list[Sample], **changed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return batch_of(samples, **{"seed": 1, "step": 0, "batch": 16, "crop_voxels": 64, "slices_in": 3, **changed})
+def batch(samples: list[Sample], **changed: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return batch_of(samples, **{"seed": [1, 0], "batch": 16, "crop_voxels": 64, "slices_in": 3, **changed})
 
 
 def test_labels_stay_on_their_voxels(samples: list[Sample]) -> None:
@@ -43,7 +46,7 @@ def test_a_batch_is_its_seed_and_step(samples: list[Sample]) -> None:
     for again in (batch(samples),):
         assert torch.equal(again[0], images)
         assert torch.equal(again[1], classes)
-    for other in (batch(samples, step=1), batch(samples, seed=2)):
+    for other in (batch(samples, seed=[1, 1]), batch(samples, seed=[2, 0])):
         assert not torch.equal(other[0], images)
 
 
@@ -61,3 +64,29 @@ def test_small_or_mismatched_volumes_are_refused(samples: list[Sample]) -> None:
         batch(samples, crop_voxels=128)
     with pytest.raises(ValueError, match="volumes of one shape"):
         sample_of(np.zeros((2, 8, 8)), np.zeros((2, 8, 9), np.uint8))
+
+
+def test_crops_come_from_the_slices_whose_classes_are_known(samples: list[Sample]) -> None:
+    marked = np.broadcast_to(np.arange(6.0)[:, None, None], (6, 96, 96)).astype(np.float32)
+    sample = Sample(marked, np.zeros((6, 96, 96), np.uint8), 0.0, 1.0, (1, 4))
+    images, _ = batch([sample], turns_only=True, slices_in=1)
+    assert set(images.unique().tolist()) == {1.0, 4.0}
+    images, _ = batch([sample.only([0])], turns_only=True)
+    assert {tuple(image[:, 0, 0].tolist()) for image in images} == {(0.0, 0.0, 1.0), (1.0, 0.0, 0.0)}
+
+
+def test_turned_crops_keep_their_grey_values_and_their_labels(samples: list[Sample]) -> None:
+    images, classes = batch(samples[:1], turns_only=True, slices_in=1)
+    known = {float(v) for v in np.clip((samples[0].tomogram - 4.0) / np.float32(2.0), -6, 6).ravel()}
+    assert {float(v) for v in images.ravel()} <= known
+    assert len({tuple(image[0, :3, :3].ravel().tolist()) for image in images}) == len(images)
+    np.testing.assert_array_equal(np.rint((images[:, 0].numpy() * 2 + 4) / 4), classes.numpy())
+
+
+def test_volumes_are_drawn_by_their_slices() -> None:
+    made = [
+        Sample(np.full((n, 16, 16), n, np.float32), np.zeros((n, 16, 16), np.uint8), 0.0, 10.0, tuple(range(n)))
+        for n in (1, 9)
+    ]
+    images, _ = batch(made, batch=400, crop_voxels=16, slices_in=1, turns_only=True)
+    assert 0.05 < float((images[:, 0, 0, 0] < 0.5).float().mean()) < 0.16

@@ -1,7 +1,8 @@
-"""Training: it learns, it repeats itself, it goes on where it stopped."""
+"""Training: it learns, it repeats itself, it goes on where it stopped, it stops in time."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,20 @@ import pytest
 import torch
 
 from cryoscale.errors import UsageError
-from cryoscale.segment.train import TrainSettings, Volume, log_csv, loss_of, train
+from cryoscale.segment.crops import Sample, sample_of
+from cryoscale.segment.settings import TrainSettings, settings_for
+from cryoscale.segment.train import log_csv, train
 
-SMALL = TrainSettings(
-    slices_in=3, width=4, depth=2, crop_voxels=32, batch=4, learning_rate=1e-2, warmup_steps=5, validate_every=5,
-    validation_slices=3, bfloat16=False, seed=3,
+UNET = TrainSettings(
+    model="unet25d", options={"slices_in": 3, "width": 4, "depth": 2}, crop_voxels=32, batch=4, learning_rate=1e-2,
+    warmup_steps=5, validate_every=5, validation_slices=3, mixed=False, seed=3,
 )  # fmt: skip
+TWOHEAD = settings_for(
+    "twohead", options={"width": 2}, crop_voxels=32, batch=4, learning_rate=1e-3, validate_every=5, mixed=False, seed=3
+)
 
 
-def ring_volume(seed: int) -> Volume:
+def rings(seed: int) -> Sample:
     """Dark rings (membranes) and darker discs (proteins) in noise."""
     rng = np.random.default_rng(seed)
     classes = np.zeros((6, 48, 48), np.uint8)
@@ -26,65 +32,119 @@ def ring_volume(seed: int) -> Volume:
         radius = np.hypot(y - centre[0], x - centre[1])
         classes[:, np.abs(radius - 9) < 1.5] = 2
         classes[:, radius < 3] = 1
-    return (-2.0 * classes + rng.normal(0, 0.5, classes.shape)).astype(np.float32), classes
+    return sample_of((-2.0 * classes + rng.normal(0, 0.5, classes.shape)).astype(np.float32), classes)
 
 
 @pytest.fixture(scope="module")
-def volumes() -> list[Volume]:
-    return [ring_volume(seed) for seed in range(4)]
+def samples() -> list[Sample]:
+    return [rings(seed) for seed in range(4)]
 
 
-def test_it_learns(volumes: list[Volume]) -> None:
-    _, log = train(volumes[:3], validation=volumes[3:], settings=SMALL, steps=60, groups=["easy"])
+def test_it_learns(samples: list[Sample]) -> None:
+    _, log = train(samples[:3], validation=samples[3:], settings=UNET, steps=60, groups=["easy"])
     assert log[-1]["loss"] < 0.7 * log[0]["loss"]
+    assert log[-1]["validation_loss"] < 0.7 * log[0]["validation_loss"]
     assert log[-1]["dice_membrane"] > 0.7
     assert log[-1]["dice_membrane_easy"] == log[-1]["dice_membrane"]
     lines = log_csv(log).splitlines()
-    assert lines[0].startswith("step,seconds,loss,dice_background")
+    assert lines[0].startswith("step,seconds,loss,validation_loss,dice_background")
     assert len(lines) == len(log) + 1 == 13
 
 
-def test_resumed_equals_uninterrupted(volumes: list[Volume], tmp_path: Path) -> None:
-    def run(path: Path, stop_at: int = 10**6) -> tuple[dict[str, torch.Tensor], list[float]]:
+@pytest.mark.parametrize(("settings", "unlabelled"), [(UNET, False), (TWOHEAD, True)])
+def test_resumed_equals_uninterrupted(
+    samples: list[Sample], tmp_path: Path, settings: TrainSettings, unlabelled: bool
+) -> None:
+    def run(path: Path, stop_at: int = 10**6) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
         def stop(_: object, log: list[dict[str, float]]) -> None:
             if log[-1]["step"] >= stop_at:
                 raise InterruptedError
 
-        model, log = train(volumes[:3], validation=volumes[3:], settings=SMALL, steps=15, checkpoint=path, on_row=stop)
-        return model.state_dict(), [row["loss"] for row in log]
+        model, log = train(
+            samples[:2], validation=samples[3:], settings=settings, unlabelled=samples[2:3] if unlabelled else (),
+            steps=15, checkpoint=path, on_row=stop,
+        )  # fmt: skip
+        return model.state_dict(), [{**row, "seconds": 0.0} for row in log]
 
-    state, losses = run(tmp_path / "whole.safetensors")
+    state, log = run(tmp_path / "whole.safetensors")
     with pytest.raises(InterruptedError):
         run(tmp_path / "cut.safetensors", stop_at=10)
-    again, again_losses = run(tmp_path / "cut.safetensors")
-    assert again_losses == losses
+    again, again_log = run(tmp_path / "cut.safetensors")
+    np.testing.assert_equal(again_log, log)  # NaN, where a class is in no slice, is itself
     assert all(torch.equal(again[name], state[name]) for name in state)
 
 
-def test_checkpoint_of_other_settings_is_refused(volumes: list[Volume], tmp_path: Path) -> None:
+def test_a_forgotten_moment_is_seen(samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(path: Path, steps: tuple[int, ...]) -> dict[str, torch.Tensor]:
+        for count in steps:
+            model, _ = train(samples[:2], validation=[], settings=UNET_FLAT, steps=count, checkpoint=path)
+        return model.state_dict()
+
+    whole, cut = end(tmp_path / "a.safetensors", (10,)), end(tmp_path / "b.safetensors", (5, 10))
+    assert all(torch.equal(cut[name], whole[name]) for name in whole)
+    monkeypatch.setattr(torch.optim.Adam, "load_state_dict", lambda *_: None)
+    broken = end(tmp_path / "c.safetensors", (5, 10))
+    assert not all(torch.equal(broken[name], whole[name]) for name in whole)
+
+
+UNET_FLAT = dataclasses.replace(UNET, anneal=False)
+
+
+def test_epochs_with_and_without_labels_alternate(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    from cryoscale.segment.state import State
+
+    seen: list[str] = []
+    step_on = State.step_on
+
+    def watched(self: State, images: torch.Tensor, classes: torch.Tensor | None, learning_rate: float) -> float:
+        seen.append("i" if classes is not None else "ii")
+        assert learning_rate == 1e-3
+        return step_on(self, images, classes, learning_rate)
+
+    monkeypatch.setattr(State, "step_on", watched)
+    _, log = train(
+        [samples[0].only([1, 2, 3])], validation=samples[3:], unlabelled=samples[1:3], settings=TWOHEAD, steps=9
+    )
+    # 3 labelled slices in batches of 4 are one step, 12 without labels are three.
+    assert seen == ["i", "ii", "ii", "ii", "i", "ii", "ii", "ii", "i"]
+    assert {"loss", "loss_unlabelled"} <= set(log[-1])
+
+
+def test_the_best_network_is_returned_when_patience_ends(samples: list[Sample]) -> None:
+    from cryoscale.segment.train import validate
+
+    hasty = dataclasses.replace(UNET, patience=2, learning_rate=0.3, anneal=False)
+    model, log = train(samples[:3], validation=samples[3:], settings=hasty, steps=500)
+    losses = [row["validation_loss"] for row in log]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 3 < 100
+    again = validate(model, samples[3:], slices=hasty.validation_slices)
+    assert again["validation_loss"] == pytest.approx(losses[best], rel=1e-6)
+
+
+def test_checkpoint_of_another_training_is_refused(samples: list[Sample], tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    train(volumes, validation=[], settings=SMALL, steps=1, checkpoint=path)
-    with pytest.raises(UsageError, match="not a checkpoint of this training"):
-        train(volumes, validation=[], settings=TrainSettings(seed=4), steps=1, checkpoint=path)
+    train(samples, validation=[], settings=UNET, steps=1, checkpoint=path)
+    for other in ({"seed": 4}, {"data": "others"}):
+        with pytest.raises(UsageError, match="not a checkpoint of this training"):
+            train(samples, validation=[], settings=dataclasses.replace(UNET, **other), steps=1, checkpoint=path)
     path.write_bytes(b"torn")
     with pytest.raises(UsageError, match="not a safetensors file"):
-        train(volumes, validation=[], settings=SMALL, steps=1, checkpoint=path)
+        train(samples, validation=[], settings=UNET, steps=1, checkpoint=path)
 
 
-def test_length_is_steps_or_minutes(volumes: list[Volume]) -> None:
+def test_length_is_steps_or_minutes(samples: list[Sample]) -> None:
     for length in ({}, {"steps": 1, "minutes": 1.0}):
         with pytest.raises(ValueError, match="exactly one"):
-            train(volumes, validation=[], settings=SMALL, **length)
+            train(samples, validation=[], settings=UNET, **length)
     with pytest.raises(ValueError, match="give volumes"):
-        train([], validation=[], settings=SMALL, steps=1)
-    _, log = train(volumes, validation=[], settings=SMALL, minutes=1e-4)
+        train([], validation=[], settings=UNET, steps=1)
+    _, log = train(samples, validation=[], settings=UNET, minutes=1e-4)
     assert log[-1]["step"] >= 1
 
 
-def test_loss_is_cross_entropy_plus_dice_of_the_classes_sought() -> None:
-    classes = torch.tensor([[[0, 1], [2, 2]]])
-    logits = torch.nn.functional.one_hot(classes, 3).permute(0, 3, 1, 2).float() * 40
-    assert float(loss_of(logits, classes, 1.0)) == pytest.approx(0.0, abs=1e-6)
-    protein, membrane = (2 * 1 / 3 + 1) / (4 / 3 + 1 + 1), (2 * 2 / 3 + 1) / (4 / 3 + 2 + 1)
-    expected = np.log(3) + 0.5 * (1 - protein + 1 - membrane)
-    assert float(loss_of(torch.zeros(1, 3, 2, 2), classes, 0.5)) == pytest.approx(expected)
+def test_two_heads_train_as_published() -> None:
+    settings = settings_for("twohead")
+    assert (settings.learning_rate, settings.crop_voxels, settings.turns_only) == (1e-4, 256, True)
+    assert not settings.anneal
+    assert settings.patience > 0

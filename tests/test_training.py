@@ -1,0 +1,159 @@
+"""The command that trains: what it writes, what it refuses, that it goes on after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryoscale.cli import main
+from cryoscale.io.mrc import write_mrc
+from cryoscale.segment.weights import load_model
+from tests.segment.test_train import rings
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("own")
+    for name in ("tomos", "labels", "more"):
+        (made / name).mkdir()
+    for seed in range(2):
+        sample = rings(seed)
+        write_mrc(made / f"tomos/TS_{seed}.mrc", sample.tomogram, 10.0)
+        write_mrc(made / f"labels/TS_{seed}.mrc", (sample.classes == 2).astype(np.uint8), 10.0)
+    write_mrc(made / "more/TS_9.mrc", rings(9).tomogram, 10.0)
+    return made
+
+
+def command(folder: Path, output: Path, *options: str) -> list[str]:
+    own = ["--data", f"{folder}/tomos/*.mrc", "--labels", f"{folder}/labels/*.mrc", "--output", str(output)]
+    return ["train", *own, "--threads", "1", "--validate-every", "5", *options]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--model", "unet2d", "--width", "2"], ["--model", "twohead", "--width", "1", "--unlabelled", "{}/more"]],
+    ids=["unet2d", "twohead"],
+)
+def test_own_data_become_a_model_its_card_its_log_and_its_curves(
+    folder: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [option.format(folder) for option in options]
+    assert main(command(folder, tmp_path, *given, "--steps", "10")) == 0
+    weights = Path(capsys.readouterr().out.strip())
+    model, card = load_model(weights)
+    assert weights == tmp_path / f"{options[1]}.safetensors"
+    assert model.name == card["name"] == card["architecture"]["name"] == options[1]
+    assert card["command"].startswith(f"cryoscale train --output DIR --model {options[1]} --data ")
+    assert card["data"].startswith("11 labelled slices of TS_0.mrc, TS_1.mrc; 1 held out")
+    assert card["voxel_size_angstrom"][0] < 10 < card["voxel_size_angstrom"][1]
+    assert {"loss", "validation_loss", "dice_membrane", "precision_membrane"} <= set(card["scores"])
+    assert "normalisation" in card
+    assert (tmp_path / f"{options[1]}.losses.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / f"{options[1]}.log.csv").read_text().startswith("step,seconds,loss,")
+    json.loads(weights.with_suffix(".json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--unlabelled", "{}/more"], "only a network with two heads"),
+        (["--model", "unet3d"], "does not train on labelled slices"),
+        (["--model", "resnet"], "no network has this name"),
+        (["--width", "0"], "cannot be made of these options"),
+        (["--mask-labels", "5"], "no voxel of the labels is membrane"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(
+    folder: Path, tmp_path: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(folder, tmp_path, *(option.format(folder) for option in options), "--steps", "1")) == 2
+    assert words in capsys.readouterr().err
+    assert main(["train", "--output", str(tmp_path), "--data", str(folder / "tomos")]) == 2
+    assert "come together" in capsys.readouterr().err
+
+
+def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cryoscale import training
+
+    monkeypatch.setattr(training, "training_volume", lambda seed: _volume(seed))
+    monkeypatch.setattr(training, "_validation", lambda: [rings(seed) for seed in range(8)])
+    options = ["train", "--output", str(tmp_path), "--volumes", "2", "--steps", "1", "--threads", "1", "--width", "2"]
+    assert main(options) == 0
+    _, card = load_model(tmp_path / "unet25d.safetensors")
+    assert card["command"] == "cryoscale train --output DIR --model unet25d --volumes 2 --steps 1 --seed 0"
+    assert "dice_membrane_snr0.3" in card["scores"]
+    assert main([*options, "--seed", "89999"]) == 2
+
+
+def _volume(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    big = rings(seed)
+    return np.tile(big.tomogram, (1, 4, 4)), np.tile(big.classes, (1, 4, 4))
+
+
+@pytest.mark.fault
+def test_a_killed_training_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
+    def run(output: Path) -> subprocess.Popen[bytes]:
+        options = command(folder, output, "--model", "twohead", "--width", "2", "--steps", "40", "--patience", "0")
+        code = "import sys; from cryoscale.cli import main; sys.exit(main(sys.argv[1:]))"
+        return subprocess.Popen([sys.executable, "-c", code, *options], env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    assert run(tmp_path / "whole").wait(120) == 0
+    cut = run(tmp_path / "cut")
+    while not (tmp_path / "cut/checkpoint.safetensors").exists():
+        assert cut.poll() is None
+        time.sleep(0.02)
+    cut.send_signal(signal.SIGKILL)
+    assert cut.wait(10) == -signal.SIGKILL
+    assert not (tmp_path / "cut/twohead.losses.png").exists()
+    assert run(tmp_path / "cut").wait(120) == 0
+    whole, again = ((tmp_path / name / "twohead.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert whole == again
+
+
+DDP = """
+import sys, torch, torch.distributed as dist
+from cryoscale.segment.settings import settings_for
+from cryoscale.segment.train import train
+from tests.segment.test_train import rings
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+settings = settings_for("twohead", options={"width": 1}, crop_voxels=32, batch=2, mixed=False, validate_every=3)
+model, log = train([rings(0)], validation=[rings(1)], unlabelled=[rings(2)], settings=settings, steps=8)
+state = torch.cat([p.detach().ravel() for p in model.parameters()])
+every = [torch.empty_like(state) for _ in range(2)]
+dist.all_gather(every, state)
+assert torch.equal(*every), "the processes went apart"
+assert bool(log) == (dist.get_rank() == 0)
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    (tmp_path / "ddp.py").write_text(DDP)
+    root = str(Path(__file__).resolve().parents[1])
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(tmp_path / "ddp.py"),
+    ]
+    done = subprocess.run(
+        launch,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root},
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
