@@ -1,7 +1,5 @@
 """The stage end to end on stored volumes: any chunks, slabs and order, what merge leaves, bad input, memory."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -17,6 +15,7 @@ from cryoscale.io.files import load_npz
 from cryoscale.io.omezarr import create_image, image_geometry, read_region, write_region
 from cryoscale.records import Geometry, Tomogram
 from cryoscale.spec import ConnectSpec, MergeSpec
+from tests.plans import run_plan, traced_peak
 
 SHAPE = (19, 70, 90)
 GEOMETRY = Geometry(SHAPE, (10.0, 10.0, 10.0), (5.0, -7.0, 11.0))
@@ -32,21 +31,6 @@ def scene():
     inner = np.abs(np.hypot(y - 36, x - 32) - 10) < 1.6
     sheet = (np.abs(x - 78 - y / 12) < 1.6) & (y > 8) & (y < 60)
     return outer | inner | sheet
-
-
-def run(plan, *, seed=None):
-    """Run all units in a loop, shuffled where a seed is given; return summary and receipts."""
-    receipts, answer = [], None
-    try:
-        while True:
-            units = plan.send(answer)
-            assert len({unit.key for unit in units}) == len(units)
-            order = range(len(units)) if seed is None else np.random.default_rng(seed).permutation(len(units))
-            done = {units[k].key: units[k].call(*units[k].args) for k in order}
-            answer = [done[unit.key] for unit in units]
-            receipts += answer
-    except StopIteration as end:
-        return end.value, receipts
 
 
 def prepare(folder, volume):
@@ -69,7 +53,7 @@ def expected():
 def test_equals_the_whole_for_any_chunks_slabs_and_order(tmp_path, monkeypatch, expected, slices, chunk):
     monkeypatch.setattr(stage, "_SLICES", slices)
     monkeypatch.setattr(stage, "_BLOCK_VOXELS", 8 * 32 * 90)
-    summary, receipts = run(planned(tmp_path, scene() * np.uint8(2), chunk=chunk, values=(2,)), seed=slices)
+    summary, receipts = run_plan(planned(tmp_path, scene() * np.uint8(2), chunk=chunk, values=(2,)), seed=slices)
     labels, count = expected
     found = read_region(tmp_path / summary["volume"])
     assert found.dtype == np.uint32
@@ -89,8 +73,8 @@ def test_vesicles_and_sheet_are_one_membrane_each(expected):
 
 def test_leaves_what_merge_leaves(tmp_path):
     volume = scene().astype(np.uint8)
-    ours, _ = run(planned(tmp_path / "a", volume))
-    theirs, _ = run(
+    ours, _ = run_plan(planned(tmp_path / "a", volume))
+    theirs, _ = run_plan(
         merge_stage.plan(prepare(tmp_path / "b", volume), MERGE, (8, 32, 32), source="source.ome.zarr"), seed=1
     )
     assert set(ours) == set(theirs) and ours["volume"] == theirs["volume"]
@@ -104,7 +88,7 @@ def test_leaves_what_merge_leaves(tmp_path):
 
 
 def test_the_table_describes_the_volume(tmp_path, expected):
-    summary, _ = run(planned(tmp_path, scene().astype(np.uint8)))
+    summary, _ = run_plan(planned(tmp_path, scene().astype(np.uint8)))
     labels, table = expected[0], load_npz(tmp_path / summary["regions"])
     for number in range(1, summary["count"] + 1):
         where = np.argwhere(labels == number)
@@ -130,15 +114,15 @@ def test_units_read_no_more_than_their_slices_and_the_next(tmp_path, monkeypatch
     monkeypatch.setattr(
         stage, "link_unit", lambda task, slab, first, past, more: original(task, slab, first, past, False)
     )
-    summary, _ = run(planned(tmp_path, scene().astype(np.uint8)))
+    summary, _ = run_plan(planned(tmp_path, scene().astype(np.uint8)))
     assert summary["count"] > expected[1]
 
 
 def test_chunks_of_an_earlier_run_go_away(tmp_path):
-    run(planned(tmp_path, scene().astype(np.uint8)))
+    run_plan(planned(tmp_path, scene().astype(np.uint8)))
     write_region(tmp_path / "source.ome.zarr", whole(SHAPE), np.zeros(SHAPE, np.uint8))
     tomogram = Tomogram("TS_001", "TS_001.mrc", str(tmp_path), GEOMETRY)
-    summary, _ = run(stage.plan(tomogram, SPEC, MERGE, (8, 32, 32), source="source.ome.zarr"))
+    summary, _ = run_plan(stage.plan(tomogram, SPEC, MERGE, (8, 32, 32), source="source.ome.zarr"))
     assert summary["count"] == 0 and not read_region(tmp_path / summary["volume"]).any()
     assert load_npz(tmp_path / summary["regions"])["box"].shape == (0, 6)
     assert summary["warnings"] == ["connect: no voxel is membrane; looked for values other than 0"]
@@ -147,14 +131,14 @@ def test_chunks_of_an_earlier_run_go_away(tmp_path):
 def test_scores_are_compared_with_a_threshold(tmp_path):
     scores = np.where(scene(), np.float32(0.6), np.float32(0.2))
     scores[3, 4, 5] = np.nan
-    assert run(planned(tmp_path, scores))[0]["voxels"] == scene().sum()
-    assert run(planned(tmp_path, scores, threshold=0.7))[0]["voxels"] == 0
-    found = run(planned(tmp_path, scores, merge=MergeSpec(connect="qlearning", mask_threshold=0.65)))[0]
+    assert run_plan(planned(tmp_path, scores))[0]["voxels"] == scene().sum()
+    assert run_plan(planned(tmp_path, scores, threshold=0.7))[0]["voxels"] == 0
+    found = run_plan(planned(tmp_path, scores, merge=MergeSpec(connect="qlearning", mask_threshold=0.65)))[0]
     assert found["warnings"] == ["connect: no voxel is membrane; looked for scores from 0.65"]
 
 
 def test_all_too_small_is_said(tmp_path):
-    summary, _ = run(planned(tmp_path, scene().astype(np.uint8), merge=MergeSpec(minimum_volume_nm3=1e6)))
+    summary, _ = run_plan(planned(tmp_path, scene().astype(np.uint8), merge=MergeSpec(minimum_volume_nm3=1e6)))
     assert summary["count"] == 0 and "no membrane reaches merge.minimum_volume_nm3" in summary["warnings"][0]
 
 
@@ -174,15 +158,6 @@ def test_contradictions_are_refused_before_any_unit(tmp_path, dtype, merge, opti
 # ---------------------------------------------------------------------------------------------------------- memory
 
 
-def peak(call):
-    tracemalloc.start()
-    try:
-        result = call()
-        return result, tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 @pytest.mark.parametrize("name", ["scene", "full", "empty", "specks"])
 def test_projected_bytes_hold(tmp_path, monkeypatch, name):
     """Every unit, in a slab of 8 slices, against its projection; the fixed part covers no array."""
@@ -192,7 +167,7 @@ def test_projected_bytes_hold(tmp_path, monkeypatch, name):
         "empty": lambda: np.zeros(SHAPE, bool),
         "specks": lambda: np.random.default_rng(0).random(SHAPE) < 0.1,
     }
-    run(planned(tmp_path, scene().astype(np.uint8)))  # compiled outside the measurement
+    run_plan(planned(tmp_path, scene().astype(np.uint8)))  # compiled outside the measurement
     plan = planned(tmp_path, volumes[name]().astype(np.uint8))
     answer = None
     try:
@@ -200,7 +175,7 @@ def test_projected_bytes_hold(tmp_path, monkeypatch, name):
             units = plan.send(answer)
             answer = []
             for unit in units:
-                receipt, used = peak(lambda unit=unit: unit.call(*unit.args))
+                receipt, used = traced_peak(lambda unit=unit: unit.call(*unit.args))
                 assert used <= unit.bytes - (15 << 20), unit.key
                 answer.append(receipt)
     except StopIteration:
@@ -213,7 +188,7 @@ def test_a_maze_of_noise_stays_within_the_projection():
     mask = np.abs(noise) < 0.15 * noise.std()
     options = options_in_voxels(ConnectSpec(episodes=5), 10.0)
     slice_labels(mask, options, 0)  # compiled outside the measurement
-    _, used = peak(lambda: slice_labels(mask, options, 0))
+    _, used = traced_peak(lambda: slice_labels(mask, options, 0))
     assert used <= projected_bytes((1, 256, 256), 1, chunk_slices=1) - (48 << 20)
 
 

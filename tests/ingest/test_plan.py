@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import json
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -15,23 +13,16 @@ from cryoscale.ingest.values import clean_slices, combine, halve
 from cryoscale.io.inputs import AskError, InputError
 from cryoscale.io.mrc import write_mrc
 from cryoscale.io.omezarr import create_image, image_geometry, read_region, write_region
-from cryoscale.records import Geometry, Receipt, Tomogram
+from cryoscale.records import Geometry, Tomogram
 from cryoscale.spec import IngestSpec
 from tests.io.corpus import APIX, BODY, mrc
+from tests.plans import run_plan, traced_peak
 
 SMALL = IngestSpec(chunk_voxels=(8, 16, 16))
 
 
-def run(stage, order=1):
-    """Run a plan's units in the plain loop; their receipts pass through JSON as they do in a record."""
-    try:
-        units = next(stage)
-        while True:
-            done = {unit.key: unit.call(*unit.args) for unit in units[::order]}
-            receipts = [done[unit.key] for unit in units]
-            units = stage.send([Receipt(r.files, json.loads(json.dumps(r.numbers, allow_nan=False))) for r in receipts])
-    except StopIteration as stop:
-        return stop.value
+def run(stage, seed=None):
+    return run_plan(stage, seed=seed)[0]
 
 
 def tomogram(folder, source):
@@ -73,7 +64,7 @@ def test_chunking_and_order_do_not_matter(tmp_path, chunk):
     reference = array.copy()
     reference[3, 3, 3] = np.median(array[3][np.isfinite(array[3])].astype(float))
     np.testing.assert_array_equal(read_region(tmp_path / "out" / TOMOGRAM), reference)
-    again = run(plan(tomogram(tmp_path, tmp_path / "in.mrc"), IngestSpec(chunk_voxels=chunk)), order=-1)
+    again = run(plan(tomogram(tmp_path, tmp_path / "in.mrc"), IngestSpec(chunk_voxels=chunk)), seed=1)
     assert again == summary
     assert [w.split(":")[0] for w in summary["warnings"]] == ["non-finite"]
     expected = combine(clean_slices(array.copy(), np.dtype("f4"))[1], array[0].size)
@@ -270,10 +261,7 @@ def test_every_unit_stays_within_its_projected_bytes(tmp_path):
     write_mrc(tmp_path / "in.mrc", volume((64, 400, 400)), APIX)
     stage = plan(tomogram(tmp_path, tmp_path / "in.mrc"), IngestSpec())
     units = stage.send([unit.call(*unit.args) for unit in next(stage)])
-    tracemalloc.start()
-    units[0].call(*units[0].args)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    _, peak = traced_peak(lambda: units[0].call(*units[0].args))
     stage.close()
     assert 0.3 * units[0].bytes < peak < units[0].bytes
 

@@ -13,7 +13,8 @@ from cryoscale.measure import plan as stage
 from cryoscale.records import Geometry, Tomogram
 from cryoscale.spec import MeasureSpec, SurfaceSpec
 from cryoscale.surface import plan as surface
-from tests.surface.shapes import band_of, distance_to_sphere, run_plan, save_band
+from tests.plans import run_plan
+from tests.surface.shapes import band_of, distance_to_sphere, save_band
 
 SHAPE = (60, 50, 80)
 GEOMETRY = Geometry(SHAPE, (10.0, 10.0, 10.0), (-500.0, 0.0, 250.0))
@@ -35,11 +36,11 @@ def tomogram(tmp_path):
     return made
 
 
-def run(tomogram, *, proteins=True, limit=20.0, backwards=False):
+def run(tomogram, *, proteins=True, limit=20.0, seed=None):
     located = {"regions": "locate/regions.npz"} if proteins else {}
     merged = {"regions": "merge/regions.npz"}
     planned = stage.plan(tomogram, MeasureSpec(limit), SurfaceSpec(), merged=merged, proteins=located, fitted=FITTED)
-    return run_plan(planned, backwards=backwards)
+    return run_plan(planned, seed=seed)
 
 
 def rows(tomogram, name):
@@ -112,7 +113,7 @@ def test_groups_and_order_do_not_change_the_tables(tomogram, monkeypatch):
     before = [tomogram.path(name).read_bytes() for name in names]
     monkeypatch.setattr(stage, "_GROUP_MEMBRANES", 1)
     monkeypatch.setattr(stage, "_GROUP_PAIRS", 1)
-    run(tomogram, backwards=True)
+    run(tomogram, seed=1)
     assert [tomogram.path(name).read_bytes() for name in names] == before
 
 

@@ -1,6 +1,5 @@
 """The stage end to end on stored volumes: any chunks, any order, resumed, stale chunks, proteins, bad input, memory."""
 
-import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -25,25 +24,11 @@ from cryoscale.records import Geometry, Tomogram
 from cryoscale.regions import Regions
 from cryoscale.spec import MergeSpec
 from tests.merge.shapes import checkerboard, random_mask, shells
+from tests.plans import run_plan, traced_peak
 
 SHAPE = (23, 29, 31)
 GEOMETRY = Geometry(SHAPE, (10.0, 10.0, 10.0), (5.0, -7.0, 11.0))
 SPEC = MergeSpec(distance_nm=3.0, minimum_volume_nm3=20.0, minimum_protein_nm3=4.0)
-
-
-def run(plan, *, seed=None):
-    """Run all units in a loop, shuffled where a seed is given; return summary and receipts."""
-    receipts, answer = [], None
-    try:
-        while True:
-            units = plan.send(answer)
-            assert len({unit.key for unit in units}) == len(units)
-            order = range(len(units)) if seed is None else np.random.default_rng(seed).permutation(len(units))
-            done = {units[k].key: units[k].call(*units[k].args) for k in order}
-            answer = [done[unit.key] for unit in units]
-            receipts += answer
-    except StopIteration as end:
-        return end.value, receipts
 
 
 def prepare(folder, volume, geometry=GEOMETRY):
@@ -64,7 +49,7 @@ def test_equals_the_whole_for_any_chunks_and_order(tmp_path, monkeypatch, chunk,
     classes = shells(1, SHAPE) * np.uint8(2)
     classes[random_mask(2, SHAPE, 0.05) & (classes == 0)] = 1
     tomogram = prepare(tmp_path, classes)
-    summary, receipts = run(stage.plan(tomogram, SPEC, chunk, source="source.ome.zarr", values=(2,)), seed=3)
+    summary, receipts = run_plan(stage.plan(tomogram, SPEC, chunk, source="source.ome.zarr", values=(2,)), seed=3)
     labels, regions = merge_regions_in_blocks(classes == 2, SHAPE, 3.0, minimum_voxels=20)
     found = read_region(tmp_path / summary["volume"])
     assert found.dtype == np.uint32
@@ -87,7 +72,7 @@ def test_regions_numbered_a_range_at_a_time(tmp_path, monkeypatch, regions_in_a_
     classes = random_mask(2, SHAPE, 0.03).astype(np.uint8)
     tomogram = prepare(tmp_path, classes)
     spec = MergeSpec(distance_nm=2.0, minimum_volume_nm3=0.0)
-    summary, receipts = run(stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr"), seed=5)
+    summary, receipts = run_plan(stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr"), seed=5)
     labels, regions = merge_regions_in_blocks(classes, SHAPE, 2.0)
     np.testing.assert_array_equal(read_region(tmp_path / summary["volume"]), labels)
     assert len(regions) == summary["count"] > 100
@@ -101,7 +86,7 @@ def test_voxels_that_are_no_cubes(tmp_path):
     volume = shells(1, SHAPE).astype(np.uint8)
     tomogram = prepare(tmp_path, volume, Geometry(SHAPE, (20.0, 10.0, 15.0), (0.0, 0.0, 0.0)))
     spec = MergeSpec(distance_nm=3.0, minimum_volume_nm3=0.0)
-    summary, _ = run(stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr"))
+    summary, _ = run_plan(stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr"))
     labels, count = merge_regions(volume, distance=3.0, voxel_size=(2.0, 1.0, 1.5))
     np.testing.assert_array_equal(read_region(tmp_path / summary["volume"]), labels)
     assert summary["count"] == count and summary["distance_voxels"] == 2.0
@@ -111,15 +96,15 @@ def test_at_least_the_diagonal_of_a_voxel_joins(tmp_path):
     volume = random_mask(1, SHAPE, 0.1).astype(np.uint8)
     tomogram = prepare(tmp_path, volume, Geometry(SHAPE, (10.004, 10.0, 9.996), (0.0, 0.0, 0.0)))
     spec = MergeSpec(distance_nm=0.0, minimum_volume_nm3=0.0)
-    summary, _ = run(stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr"))
+    summary, _ = run_plan(stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr"))
     np.testing.assert_array_equal(read_region(tmp_path / summary["volume"]), merge_regions(volume, np.sqrt(3))[0])
 
 
 def test_chunks_of_an_earlier_run_go_away(tmp_path):
     tomogram = prepare(tmp_path, shells(1, SHAPE).astype(np.uint8))
-    run(stage.plan(tomogram, SPEC, (8, 8, 8), source="source.ome.zarr"))
+    run_plan(stage.plan(tomogram, SPEC, (8, 8, 8), source="source.ome.zarr"))
     write_region(tmp_path / "source.ome.zarr", whole(SHAPE), np.zeros(SHAPE, np.uint8))
-    summary, _ = run(stage.plan(tomogram, SPEC, (8, 8, 8), source="source.ome.zarr"))
+    summary, _ = run_plan(stage.plan(tomogram, SPEC, (8, 8, 8), source="source.ome.zarr"))
     assert summary["count"] == 0 and not read_region(tmp_path / summary["volume"]).any()
     assert load_npz(tmp_path / summary["regions"])["box"].shape == (0, 6)
 
@@ -130,11 +115,11 @@ def test_another_tools_instances_stay_apart(tmp_path):
     tomogram = prepare(tmp_path, given)
     spec = MergeSpec(distance_nm=3.0, minimum_volume_nm3=0.0)
     options = {"source": "source.ome.zarr", "separate_values": True}
-    summary, _ = run(stage.plan(tomogram, spec, (8, 8, 8), **options))
+    summary, _ = run_plan(stage.plan(tomogram, spec, (8, 8, 8), **options))
     labels, count = merge_regions(given, 3.0, separate_values=True)
     np.testing.assert_array_equal(read_region(tmp_path / summary["volume"]), labels)
     assert set(load_npz(tmp_path / summary["regions"])["value"]) == {1, 700}
-    summary, _ = run(stage.plan(tomogram, spec, (8, 8, 8), values=(700, 99999), **options))
+    summary, _ = run_plan(stage.plan(tomogram, spec, (8, 8, 8), values=(700, 99999), **options))
     assert 0 < summary["count"] < count
 
 
@@ -146,15 +131,15 @@ def test_scores_are_compared_with_a_threshold(tmp_path):
     for threshold in (None, 0.4):
         plan = stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr", threshold=threshold)
         labels, _ = merge_regions(scores >= (threshold or 0.7), np.sqrt(3))
-        np.testing.assert_array_equal(read_region(tmp_path / run(plan)[0]["volume"]), labels)
+        np.testing.assert_array_equal(read_region(tmp_path / run_plan(plan)[0]["volume"]), labels)
 
 
 def test_locate_groups_touching_proteins_beside_the_membranes(tmp_path):
     classes = random_mask(2, SHAPE, 0.1).astype(np.uint8)
     tomogram = prepare(tmp_path, classes)
     options = {"source": "source.ome.zarr", "values": (1,)}
-    membranes, _ = run(stage.plan(tomogram, SPEC, (8, 8, 8), **options))
-    proteins, receipts = run(stage.plan(tomogram, SPEC, (8, 8, 8), stage="locate", **options))
+    membranes, _ = run_plan(stage.plan(tomogram, SPEC, (8, 8, 8), **options))
+    proteins, receipts = run_plan(stage.plan(tomogram, SPEC, (8, 8, 8), stage="locate", **options))
     assert proteins["volume"] != membranes["volume"] and proteins["regions"] != membranes["regions"]
     labels, regions = merge_regions_in_blocks(classes, SHAPE, np.sqrt(3), minimum_voxels=4)
     np.testing.assert_array_equal(read_region(tmp_path / proteins["volume"]), labels)
@@ -182,15 +167,6 @@ def test_a_distance_out_of_range_is_refused(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------- memory
-
-
-def peak(call):
-    tracemalloc.start()
-    try:
-        result = call()
-        return result, tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 VOLUMES = {
@@ -223,12 +199,12 @@ def test_projected_bytes_hold(name, separate, minimum):
     projected = projected_bytes(mask.shape, 1, reach_voxels=1, **options)
     # The raw voxels and their chunks are not part of what is measured here.
     allowed = projected - (16 << 20) - 2 * mask.size
-    found, used = peak(label)
+    found, used = traced_peak(label)
     assert used <= allowed
     if name == "checkerboard" and not separate:
         assert used > allowed / 4  # a bound that is far too high would waste the machine
     final = np.ones(len(found.code), np.int32)
-    _, used = peak(lambda: paint_block(foreground.of(raw), ball, final, separate))
+    _, used = traced_peak(lambda: paint_block(foreground.of(raw), ball, final, separate))
     assert used <= allowed
 
 
@@ -244,7 +220,7 @@ def test_numbers_of_another_box_are_noticed(tmp_path, monkeypatch):
     spec = MergeSpec(distance_nm=2.0, minimum_volume_nm3=0.0)
     monkeypatch.setattr(stage, "places_of", exchanged)
     with pytest.raises((AssertionError, IndexError)):
-        summary, _ = run(stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr"))
+        summary, _ = run_plan(stage.plan(tomogram, spec, (8, 8, 8), source="source.ome.zarr"))
         np.testing.assert_array_equal(read_region(tmp_path / summary["volume"]), merge_regions(classes, 2.0)[0])
 
 
@@ -260,7 +236,7 @@ def test_projected_join_bytes_hold():
 
     join()
     runs, pieces = sum(len(shell.runs) for shell in shells), sum(len(table) for table in growing)
-    joined, used = peak(join)
+    joined, used = traced_peak(join)
     assert len(joined.closed) > 100 and len(joined.growing) == 0
     assert used <= projected_join_bytes(runs, 64 * 64, pieces) - (16 << 20)
 
@@ -271,12 +247,12 @@ def test_projected_number_and_map_bytes_hold():
     box, sums = np.zeros((count, 6), np.int64), np.zeros((count, 3), np.int64)
     table = Regions(np.ones(count, np.int64), box, sums, first.astype(np.int64), np.ones(count, np.int64))
     halves = [table.take(np.arange(count // 2)), table.take(np.arange(count // 2, count))]
-    (rank, start, regions), used = peak(lambda: rank_tables(halves))
+    (rank, start, regions), used = traced_peak(lambda: rank_tables(halves))
     assert used + 96 * count <= projected_number_bytes(count) - (16 << 20)  # the tables themselves were read before
     assert start.tolist() == [0, count // 2, count] and np.all(np.diff(regions.first_voxel) > 0)
     np.testing.assert_array_equal(regions.first_voxel[rank - 1], first)
     code = rng.integers(-count, count + 1, 3 * count).astype(np.int32)
-    final, used = peak(lambda: hand_down(code, rank, rank))
+    final, used = traced_peak(lambda: hand_down(code, rank, rank))
     assert used + code.nbytes + 2 * rank.nbytes <= projected_map_bytes(code.size, count) - (16 << 20)
     assert np.array_equal(final[code > 0], rank[code[code > 0] - 1])
     assert np.array_equal(final[code < 0], rank[-code[code < 0] - 1]) and not final[code == 0].any()

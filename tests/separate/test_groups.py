@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from cryoscale.separate import separate_groups, separate_membranes
 from cryoscale.separate.groups import projected_bytes
 from cryoscale.separate.parts import drop_scraps
+from tests.plans import traced_peak
 from tests.separate.test_separate import Ints, shells
 
 
@@ -101,11 +101,7 @@ SHAPES = {
 
 def peak_of_one_group(points: Ints) -> int:
     """Bytes at the peak of what a unit does with the voxels of one group."""
-    tracemalloc.start()
-    drop_scraps(points, separate_membranes(points), 1)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return peak
+    return traced_peak(lambda: drop_scraps(points, separate_membranes(points), 1))[1]
 
 
 @pytest.mark.parametrize("name", SHAPES)

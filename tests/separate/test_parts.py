@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tracemalloc
-
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from cryoscale.regions import concatenate_regions, rank_regions
 from cryoscale.separate.parts import drop_scraps, order_by_block, parts_table
+from tests.plans import traced_peak
 
 SHAPE = (13, 11, 17)
 
@@ -96,9 +95,6 @@ def test_memory_follows_voxels_not_the_box_around_them() -> None:
     points = np.concatenate((near, near + np.int32(2_000_000)))
     part = np.ones(len(points), np.int32)
     drop_scraps(points[:3], part[:3], 1)
-    tracemalloc.start()
-    assert drop_scraps(points, part, len(near)).all()
-    assert not drop_scraps(points, part, len(near) + 1).any()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    kept, peak = traced_peak(lambda: drop_scraps(points, part, len(near)))
+    assert kept.all() and not drop_scraps(points, part, len(near) + 1).any()
     assert peak < 200 * len(points)

@@ -16,7 +16,7 @@ from cryoscale.io.omezarr import create_image, image_geometry, read_region, writ
 from cryoscale.merge import merge_regions, merge_regions_in_blocks
 from cryoscale.records import Geometry, Tomogram
 from tests.merge.shapes import random_mask, shells
-from tests.merge.test_plan import run
+from tests.plans import run_plan
 
 SHAPE = (23, 29, 31)
 GEOMETRY = Geometry(SHAPE, (10.0, 10.0, 10.0), (5.0, -7.0, 11.0))
@@ -78,7 +78,7 @@ def test_equals_one_pass_for_any_chunks_and_order(
     tmp_path: Path, chunk: tuple[int, int, int], mask: np.ndarray, minimum: int
 ) -> None:
     tomogram, groups = prepare(tmp_path, mask)
-    summary, receipts = run(plan(tomogram, chunk, minimum), seed=3)
+    summary, receipts = run_plan(plan(tomogram, chunk, minimum), seed=3)
     expected = reference(groups, minimum)
     found = read_region(tmp_path / summary["volume"])
     np.testing.assert_array_equal(found, expected)
@@ -108,22 +108,22 @@ def test_a_unit_that_swaps_the_order_of_blocks_is_seen(tmp_path: Path, monkeypat
 
     tomogram, groups = prepare(tmp_path, shells(1, SHAPE))
     monkeypatch.setattr(stage, "order_by_block", raster)
-    summary, _ = run(plan(tomogram, (8, 8, 8), 1))
+    summary, _ = run_plan(plan(tomogram, (8, 8, 8), 1))
     assert np.any(read_region(tmp_path / summary["volume"]) != reference(groups, 1))
 
 
 def test_nothing_in_nothing_out_and_stale_chunks_go_away(tmp_path: Path) -> None:
     tomogram, _ = prepare(tmp_path, shells(1, SHAPE))
-    run(plan(tomogram, (8, 8, 8), 1))
+    run_plan(plan(tomogram, (8, 8, 8), 1))
     tomogram, _ = prepare(tmp_path, np.zeros(SHAPE, bool))
-    summary, _ = run(plan(tomogram, (8, 8, 8), 1))
+    summary, _ = run_plan(plan(tomogram, (8, 8, 8), 1))
     assert summary["count"] == 0
     assert not read_region(tmp_path / summary["volume"]).any()
 
 
 def test_all_too_small_is_said(tmp_path: Path) -> None:
     tomogram, _ = prepare(tmp_path, shells(1, SHAPE))
-    summary, _ = run(plan(tomogram, (8, 8, 8), 10_000))
+    summary, _ = run_plan(plan(tomogram, (8, 8, 8), 10_000))
     assert summary["count"] == 0
     assert "minimum_volume_nm3" in summary["warnings"][0]
 

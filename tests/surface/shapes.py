@@ -30,17 +30,3 @@ def save_band(path, band):
         support=band.support,
         closed=np.array(band.closed),
     )
-
-
-def run_plan(plan, *, backwards=False):
-    """Run every unit of a plan in a loop; return what the plan returns and all receipts."""
-    receipts, answer = [], None
-    try:
-        while True:
-            units = plan.send(answer)
-            assert len({unit.key for unit in units}) == len(units)
-            done = {unit.key: unit.call(*unit.args) for unit in (units[::-1] if backwards else units)}
-            answer = [done[unit.key] for unit in units]
-            receipts += answer
-    except StopIteration as end:
-        return end.value, receipts
