@@ -7,6 +7,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,18 @@ def write_json(path: str, result: dict[str, Any]) -> None:
     """Write a result with the machine it was measured on, where `path` is not empty."""
     if path:
         Path(path).write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n", encoding="utf-8")
+
+
+def in_a_process(module: str, *arguments: str, threads: int = 1) -> dict[str, Any]:
+    """Return the JSON that a module prints in a process of its own, or what it failed with as `error`."""
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads))
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, env=environment)
+    if done.returncode:
+        return {"error": (done.stderr.strip().splitlines() or ["failed"])[-1]}
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def peak_bytes() -> int:

@@ -16,8 +16,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._machine import peak_bytes
+from benchmarks._machine import in_a_process, peak_bytes
 from cryoscale.chunks import blocks
 from cryoscale.foreground import Foreground
 from cryoscale.merge import Ball, Regions, merge_regions, merge_regions_in_blocks
@@ -241,15 +239,8 @@ def work(name: str, arguments: list[str]) -> dict[str, Any]:
     return join_tree(arguments[0], int(arguments[1]), arguments[2])
 
 
-def _child(*arguments: str) -> dict[str, Any]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "benchmarks.merge", "--work", *arguments]
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, env=environment)
-    if done.returncode:
-        return {"error": (done.stderr.strip().splitlines() or ["failed"])[-1]}
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+_WORK = ("benchmarks.merge", "--work")
+"""How `work` is called in a process of its own."""
 
 
 def _streams(size: str, volume: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
@@ -257,7 +248,7 @@ def _streams(size: str, volume: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "mask.zarr", Path(folder) / "labels.zarr"
             foreground = write_store(source, shape, volume)
-            result = _child("stream", str(source), str(target))
+            result = in_a_process(*_WORK, "stream", str(source), str(target))
         share = foreground / math.prod(shape)
         yield {"what": "stream", "shape": list(shape), "foreground": share, "foreground_voxels": foreground, **result}
 
@@ -265,10 +256,10 @@ def _streams(size: str, volume: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
 def _trees(size: str) -> Iterator[dict[str, Any]]:
     for grid in TREES[size]:
         with tempfile.TemporaryDirectory() as folder:
-            made = _child("make", folder, str(grid))
+            made = in_a_process(*_WORK, "make", folder, str(grid))
             reports = Path(folder) / "reports.json"
             reports.write_text(json.dumps(made))
-            result = made if "error" in made else _child("join", folder, str(grid), str(reports))
+            result = made if "error" in made else in_a_process(*_WORK, "join", folder, str(grid), str(reports))
         yield {"what": "tree", "blocks": grid**3, "expected_regions": expected_regions(grid), **result}
 
 

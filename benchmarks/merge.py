@@ -23,7 +23,6 @@ import argparse
 import json
 import math
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,7 +35,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._machine import peak_bytes, write_json
+from benchmarks._machine import in_a_process, peak_bytes, write_json
 from benchmarks._merge_scale import scale_rows, scale_table, work
 from cryoscale.merge import merge_regions, merge_regions_in_blocks
 
@@ -207,17 +206,6 @@ def measure(method: str, path: Path, repeats: int) -> dict[str, Any]:
     }
 
 
-def _in_a_process(method: str, path: Path, repeats: int) -> dict[str, Any]:
-    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(THREADS))
-    command = [sys.executable, "-m", "benchmarks.merge", "--measure", method, str(path), "--repeats", str(repeats)]
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, env=environment)
-    if done.returncode:
-        return {"error": (done.stderr.strip().splitlines() or ["failed"])[-1]}
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
-
-
 def speed_rows(size: str, repeats: int) -> list[dict[str, Any]]:
     """Measure every method on one size."""
     rows = []
@@ -227,7 +215,9 @@ def speed_rows(size: str, repeats: int) -> list[dict[str, Any]]:
         np.save(path, mask)
         _write_store(str(path.with_suffix(".zarr")), mask)
         for key, method in METHODS.items():
-            result = _in_a_process(key, path, repeats)
+            result = in_a_process(
+                "benchmarks.merge", "--measure", key, str(path), "--repeats", str(repeats), threads=THREADS
+            )
             rows.append({"method": key, "name": method.name, "joins": method.joins, **result})
             note = result.get("error", f"{result.get('seconds', math.nan):.3f} s")
             print(f"  {method.name} {method.joins}: {note}", file=sys.stderr)

@@ -119,17 +119,9 @@ class SeparateSpec:
 
 
 @dataclass(frozen=True)
-class ConnectSpec:
-    """Tracing and Q-learning, slice by slice (paper section 4.1); used where merge.connect is qlearning."""
+class JoinSpec:
+    """What a join of two segments costs, and how the walker learns which to take."""
 
-    view_nm: float = 15.0
-    """Edge of the walker's square field of view; at least twice the thickness of a segmented membrane."""
-    minimum_length_nm: float = 10.0
-    """Shorter traced segments are dropped."""
-    gap_nm: float = 80.0
-    """Widest gap between two segments that a join may bridge."""
-    tangent_nm: float = 25.0
-    """Length of a segment's end over which its direction and curvature are measured."""
     distance_cost: float = 1.0
     """Cost of a join across the widest gap; shorter gaps cost in proportion."""
     angle_cost: float = 2.0
@@ -152,6 +144,20 @@ class ConnectSpec:
     """Weight of a new experience in the first walk; decays to a tenth of it in the last."""
     discount: float = 1.0
     """Weight of the rewards to come, 0 to 1; below 1, short membranes are preferred."""
+
+
+@dataclass(frozen=True)
+class ConnectSpec(JoinSpec):
+    """Tracing and Q-learning, slice by slice (paper section 4.1); used where merge.connect is qlearning."""
+
+    view_nm: float = 15.0
+    """Edge of the walker's square field of view; at least twice the thickness of a segmented membrane."""
+    minimum_length_nm: float = 10.0
+    """Shorter traced segments are dropped."""
+    gap_nm: float = 80.0
+    """Widest gap between two segments that a join may bridge."""
+    tangent_nm: float = 25.0
+    """Length of a segment's end over which its direction and curvature are measured."""
     seed: int = 0
     """Seed of the random choices; the same seed gives the same membranes."""
 
@@ -282,7 +288,7 @@ def _field_helps(cls: type) -> dict[str, str]:
     """Read the string under each field of a dataclass from its source."""
     body = ast.parse(inspect.getsource(cls)).body[0]
     assert isinstance(body, ast.ClassDef)
-    helps: dict[str, str] = {}
+    helps = _field_helps(cls.__base__) if cls.__base__ not in (None, object) else {}
     for node, after in zip(body.body, body.body[1:], strict=False):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
             helps[node.target.id] = " ".join(str(ast.literal_eval(after.value)).split())

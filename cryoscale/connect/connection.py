@@ -7,18 +7,19 @@ path       ((0, False), (2, True), (1, False))    segment 0 forwards, 2 backward
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.spec import ConnectSpec
+from cryoscale.spec import ConnectSpec, JoinSpec
 
 __all__ = ["ConnectOptions", "SliceConnection", "options_in_voxels"]
 
 
 @dataclass(frozen=True)
-class ConnectOptions:
+class ConnectOptions(JoinSpec):
     """The options of `cryoscale.spec.ConnectSpec` with lengths in voxels."""
 
     half_view_voxels: int = 5
@@ -29,28 +30,6 @@ class ConnectOptions:
     """Widest gap a join may bridge."""
     tangent_voxels: int = 18
     """Pixels of a segment's end over which its direction and curvature are measured."""
-    distance_cost: float = 1.0
-    """Cost of a join across `gap_voxels`."""
-    angle_cost: float = 2.0
-    """Cost times 1 - cos of the angle between the joining line and a segment's end, at either end."""
-    curvature_cost: float = 0.25
-    """Cost of curvatures that differ by 1 / tangent_voxels."""
-    dearest_join: float = 2.2
-    """Joins that cost more are no actions."""
-    closing_reward: float = 6.0
-    """Reward of the join that returns to the first segment."""
-    dearest_open_join: float = 0.6
-    """Segments in no closed path are joined up to this cost; 0 joins none."""
-    episodes: int = 1000
-    """Episodes from each segment."""
-    actions_per_episode: int = 30
-    """An episode ends, failed, after so many actions."""
-    exploration: float = 0.9
-    """epsilon of the first episode; a hundredth of it in the last."""
-    learning_rate: float = 0.8
-    """alpha of the first episode; a tenth of it in the last."""
-    discount: float = 1.0
-    """gamma."""
 
 
 def options_in_voxels(spec: ConnectSpec, voxel_size_angstrom: float) -> ConnectOptions:
@@ -77,13 +56,7 @@ def options_in_voxels(spec: ConnectSpec, voxel_size_angstrom: float) -> ConnectO
         msg = f"voxel_size_angstrom={voxel_size_angstrom} is not positive"
         raise ValueError(msg)
     per_nm = 10.0 / voxel_size_angstrom
-    same = {
-        name: getattr(spec, name)
-        for name in (
-            "distance_cost", "angle_cost", "curvature_cost", "dearest_join", "closing_reward", "dearest_open_join",
-            "episodes", "actions_per_episode", "exploration", "learning_rate", "discount",
-        )
-    }  # fmt: skip
+    same = {entry.name: getattr(spec, entry.name) for entry in dataclasses.fields(JoinSpec)}
     return ConnectOptions(
         half_view_voxels=max(2, round(spec.view_nm * per_nm / 2)),
         minimum_length_voxels=max(2, round(spec.minimum_length_nm * per_nm)),
