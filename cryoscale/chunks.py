@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Region", "blocks", "whole"]
+__all__ = ["Region", "blocks", "whole", "whole_chunks"]
 
 
 @dataclass(frozen=True, order=True)
@@ -87,3 +87,15 @@ def blocks(shape: Sequence[int], block: Sequence[int]) -> list[Region]:
         Region(start, tuple(min(a + b, n) for a, b, n in zip(start, block, shape, strict=True)))
         for start in itertools.product(*starts)
     ]
+
+
+def whole_chunks(limit: Sequence[int], chunk: Sequence[int]) -> tuple[int, int, int]:
+    """Return the largest block of whole chunks within a limit, at least one chunk along each axis.
+
+    Examples
+    --------
+    >>> whole_chunks((128, 256, 256), (48, 64, 300))
+    (96, 256, 300)
+    """
+    z, y, x = (max(most // edge, 1) * edge for most, edge in zip(limit, chunk, strict=True))
+    return z, y, x

@@ -1,14 +1,15 @@
 """What a run would take, before anything starts: units, memory per unit, disk, time.
 
-Memory comes from the stages' own projections; the number and size of membranes is not known yet, so fits and surfaces
-are projected for a tomogram of which 3 % is membrane. Times are rates measured on one core of a 2.6 GHz server
-processor (benchmarks/results), divided by the workers; another machine has other rates.
+Units and memory come from the stages' own rules; the number and size of membranes is not known yet, so what depends on
+them is projected for a tomogram of which 3 % is membrane, in pairs of vesicles that touch. Times are rates measured on
+one core of a 2.6 GHz server processor (benchmarks/results), divided by the workers; another machine has other rates.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,20 +20,20 @@ import cryoscale.ingest.plan as ingest
 import cryoscale.merge.plan as merge
 import cryoscale.report.plan as report
 import cryoscale.segment.plan as segment
+import cryoscale.separate.plan as separate
 import cryoscale.surface.plan as surface
-from cryoscale.chunks import blocks
+from cryoscale.chunks import Region, blocks
 from cryoscale.collection import Collection
 from cryoscale.errors import CryoscaleError, TomogramError
 from cryoscale.fit import projected_bytes as fit_bytes
 from cryoscale.io.source import peek_source
 from cryoscale.io.voxelsize import resolve_voxel_size
 from cryoscale.manifest import Entry
-from cryoscale.pipeline import STAGES
+from cryoscale.pipeline import STAGES, group_spec
 from cryoscale.progress import printable
 from cryoscale.records import Geometry
 from cryoscale.segment.weights import load_model
 from cryoscale.segment.windows import region_to_read, window_of
-from cryoscale.separate.groups import projected_bytes as separate_bytes
 from cryoscale.spec import RunSpec
 
 __all__ = ["StageEstimate", "estimate_tomogram", "print_estimate"]
@@ -63,49 +64,51 @@ class StageEstimate:
     core_seconds: float
 
 
-def estimate_tomogram(geometry: Geometry, itemsize: int, spec: RunSpec, stages: tuple[str, ...]) -> list[StageEstimate]:
+def estimate_tomogram(
+    geometry: Geometry, itemsizes: Sequence[int], spec: RunSpec, stages: tuple[str, ...], *, masked: bool = False
+) -> list[StageEstimate]:
     """Estimate the stages of one tomogram.
 
     Parameters
     ----------
-    geometry, itemsize
-        Of the tomogram: shape, and bytes of a voxel in the file.
+    geometry
+        Of the tomogram.
+    itemsizes
+        Bytes of a voxel in each file that is read: the tomogram's, the mask's where there is one, or both.
     spec
         All options.
     stages
         Those that will run.
+    masked
+        Whether the last file is a mask.
     """
     voxels = math.prod(geometry.shape)
     found = []
     for stage in stages:
-        units, unit_bytes = _units(stage, geometry, itemsize, spec)
-        disk = voxels * _DISK_BYTES_PER_VOXEL[stage] * (itemsize if stage == "ingest" else 1)
+        if stage in ("merge", "connect", "separate", "locate"):
+            units, unit_bytes = _grouping_units(stage, geometry, itemsizes[-1] if masked else 1, spec, masked)
+        else:
+            units, unit_bytes = _units(stage, geometry, itemsizes, spec)
+        disk = voxels * _DISK_BYTES_PER_VOXEL[stage] * (sum(itemsizes) if stage == "ingest" else 1)
         seconds = voxels / 1e6 * _SECONDS_PER_MEGAVOXEL[stage]
         found.append(StageEstimate(stage, units, unit_bytes, int(disk), seconds))
     return found
 
 
-def _units(stage: str, geometry: Geometry, itemsize: int, spec: RunSpec) -> tuple[int, int]:
+def _units(stage: str, geometry: Geometry, itemsizes: Sequence[int], spec: RunSpec) -> tuple[int, int]:
     """Return the number of units of a stage and the memory of the largest."""
     shape, chunk = geometry.shape, spec.ingest.chunk_voxels
     slab = min(chunk[0], shape[0]) * shape[1] * shape[2]
     slabs = -(-shape[0] // chunk[0])
-    membranes = max(1, round(math.prod(shape) * _MEMBRANE_SHARE / _MEMBRANE_VOXELS))
+    membranes = _membranes(shape)
     if stage == "ingest":
-        return slabs + 1, ingest.projected_bytes((min(chunk[0], shape[0]), *shape[1:]), chunk, itemsize, itemsize)
+        size = max(itemsizes)
+        most = ingest.projected_bytes((min(chunk[0], shape[0]), *shape[1:]), chunk, size, size)
+        return len(itemsizes) * (slabs + 1), most
     if stage == "enhance":
         return slabs, enhance.projected_bytes(slab, shape[1] * shape[2])
     if stage == "segment":
-        return _segment_units(geometry, itemsize, spec)
-    if stage in ("merge", "locate"):
-        block = (128, 256, 256)
-        count, largest = len(blocks(shape, block)), tuple(min(b, n) for b, n in zip(block, shape, strict=True))
-        return 3 * count, merge.projected_bytes(largest, 1, reach_voxels=2)
-    if stage == "connect":
-        slices = min(8, shape[0])
-        return 2 * -(-shape[0] // 8), connect.projected_bytes((slices, *shape[1:]), 1, chunk_slices=chunk[0])
-    if stage == "separate":
-        return -(-membranes // 4) + 1 + len(blocks(shape, (128, 256, 256))), separate_bytes(2 * _MEMBRANE_VOXELS)
+        return _segment_units(geometry, itemsizes[0], spec)
     if stage == "fit":
         return -(-membranes // spec.fit.batch_membranes), fit_bytes(_MEMBRANE_VOXELS)
     if stage == "surface":
@@ -114,6 +117,29 @@ def _units(stage: str, geometry: Geometry, itemsize: int, spec: RunSpec) -> tupl
     if stage == "report":
         return 1, report.projected_bytes(geometry, 4 << 20)
     return 3, 128 << 20
+
+
+def _grouping_units(stage: str, geometry: Geometry, itemsize: int, spec: RunSpec, masked: bool) -> tuple[int, int]:
+    """Return the same for the stages that turn masks into membranes."""
+    shape, chunk = geometry.shape, spec.ingest.chunk_voxels
+    if stage == "connect":
+        return connect.expected_units(shape, itemsize, chunk)
+    if stage == "separate":
+        return separate.expected_units(shape, chunk, _typical_groups(shape))
+    apart = masked and spec.merge.separate_labels
+    grouping = group_spec(spec, by_shape=spec.separate.enabled and not apart)
+    return merge.expected_units(geometry, grouping, chunk, itemsize, separate_values=apart, stage=stage)
+
+
+def _membranes(shape: tuple[int, int, int]) -> int:
+    return max(1, round(math.prod(shape) * _MEMBRANE_SHARE / _MEMBRANE_VOXELS))
+
+
+def _typical_groups(shape: tuple[int, int, int]) -> list[separate.Group]:
+    """Return groups of two vesicles side by side each, their membranes three voxels thick."""
+    diameter = round(2 * math.sqrt(_MEMBRANE_VOXELS / (4 * math.pi * 3)))
+    z, y, x = (min(edge, n) for edge, n in zip((diameter, diameter, 2 * diameter), shape, strict=True))
+    return [(k + 1, Region((0, 0, 0), (z, y, x)), 2 * _MEMBRANE_VOXELS) for k in range(-(-_membranes(shape) // 2))]
 
 
 def _segment_units(geometry: Geometry, itemsize: int, spec: RunSpec) -> tuple[int, int]:
@@ -139,8 +165,9 @@ def print_estimate(collection: Collection, workers: int) -> None:
             if _is_done(entry, collection):
                 lines.append(f"{entry.id}: complete, would be checked and kept")
                 continue
-            geometry, itemsize = _opened(entry, collection)
-            found = estimate_tomogram(geometry, itemsize, collection.spec, _stages(entry, collection))
+            geometry, itemsizes = _opened(entry, collection)
+            stages = _stages(entry, collection)
+            found = estimate_tomogram(geometry, itemsizes, collection.spec, stages, masked=bool(entry.mask))
         except CryoscaleError as error:
             lines.append(f"{entry.id}: would FAIL: {error}")
             continue
@@ -189,7 +216,7 @@ def _is_done(entry: Entry, collection: Collection) -> bool:
     return done and not collection.overwrite and not collection.first
 
 
-def _opened(entry: Entry, collection: Collection) -> tuple[Geometry, int]:
+def _opened(entry: Entry, collection: Collection) -> tuple[Geometry, list[int]]:
     """Look into a tomogram and its mask: what can be told now should not be told in an hour."""
     options = collection.spec.ingest
     sources = [
@@ -204,4 +231,5 @@ def _opened(entry: Entry, collection: Collection) -> tuple[Geometry, int]:
     voxel, _ = resolve_voxel_size(
         source.voxel_size_found_angstrom, options.apix or None, force=options.force_apix, where=entry.source
     )
-    return Geometry(source.shape, voxel, source.origin_angstrom), np.dtype(source.dtype).itemsize
+    itemsizes = [np.dtype(each.dtype).itemsize for each in sources]
+    return Geometry(source.shape, voxel, source.origin_angstrom), itemsizes

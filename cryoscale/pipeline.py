@@ -34,9 +34,9 @@ from cryoscale.engine import JobPlan, Phase
 from cryoscale.manifest import Entry
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, fingerprint
 from cryoscale.segment.weights import model_hash
-from cryoscale.spec import RunSpec
+from cryoscale.spec import MergeSpec, RunSpec
 
-__all__ = ["STAGES", "Summary", "tomogram_job"]
+__all__ = ["STAGES", "Summary", "group_spec", "tomogram_job"]
 
 STAGES = (
     "ingest",
@@ -184,6 +184,12 @@ def _membranes(way: _Way, volume: Volume) -> Generator[Phase, list[Receipt], Non
         yield from _products(way, merged, proteins, fitted)
 
 
+def group_spec(spec: RunSpec, *, by_shape: bool) -> MergeSpec:
+    """Return how merge groups voxels: generously where the groups are then taken apart by shape."""
+    reach_nm = max(spec.separate.join_nm, spec.merge.distance_nm)
+    return dataclasses.replace(spec.merge, distance_nm=reach_nm) if by_shape else spec.merge
+
+
 def _grouped(way: _Way, volume: Volume) -> Generator[Phase, list[Receipt], Summary]:
     """Group membrane voxels, by distance in 3-D or by learning slice by slice."""
     spec, chunk = way.spec, way.spec.ingest.chunk_voxels
@@ -195,17 +201,17 @@ def _grouped(way: _Way, volume: Volume) -> Generator[Phase, list[Receipt], Summa
         return (yield from way.run("connect", stage, options, dataclasses.asdict(spec.connect)))
     apart = spec.merge.separate_labels and not volume["scores"]
     by_shape = spec.separate.enabled and not apart
-    reach_nm = max(spec.separate.join_nm, spec.merge.distance_nm) if by_shape else spec.merge.distance_nm
+    grouping = group_spec(spec, by_shape=by_shape)
     stage = merge.plan(
         way.tomogram,
-        dataclasses.replace(spec.merge, distance_nm=reach_nm),
+        grouping,
         chunk,
         source=volume["source"],
         values=volume["values"],
         separate_values=apart,
         volume=separate.GROUPS if by_shape else "",
     )
-    merged = yield from way.run("merge", stage, options, reach_nm)
+    merged = yield from way.run("merge", stage, options, grouping.distance_nm)
     if not by_shape or not way.wanted("separate"):
         return merged
     stage = separate.plan(

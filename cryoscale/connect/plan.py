@@ -40,7 +40,7 @@ from cryoscale.records import Plan, Receipt, Tomogram, Unit
 from cryoscale.regions import Regions, concatenate_regions
 from cryoscale.spec import ConnectSpec, MergeSpec
 
-__all__ = ["INSTANCES", "Task", "plan", "projected_bytes"]
+__all__ = ["INSTANCES", "Task", "expected_units", "plan"]
 
 INSTANCES = "instances.ome.zarr"
 """The volume that this stage writes, in place of merge."""
@@ -125,10 +125,9 @@ def plan(
     """
     task = _task(tomogram, spec, merge_spec, source, values, threshold)
     create_image(tomogram.path(INSTANCES), tomogram.known_geometry, np.uint32, chunk_voxels, labels=True)
-    depth, ny, nx = task.shape
-    name, itemsize = tomogram.id, image_dtype(task.source).itemsize
+    depth, name, itemsize = task.shape[0], tomogram.id, image_dtype(task.source).itemsize
     slabs = [(start, min(start + _SLICES, depth)) for start in range(0, depth, _SLICES)]
-    memory = projected_bytes((min(_SLICES, depth), ny, nx), itemsize, chunk_slices=chunk_voxels[0])
+    memory = _slab_bytes(task.shape, itemsize, chunk_voxels)
     traced = yield [
         Unit(("connect-trace", name, k), trace_unit, (task, k, *slab), memory) for k, slab in enumerate(slabs)
     ]
@@ -142,15 +141,11 @@ def plan(
     numbered = yield [
         Unit(("connect-number", name, 0), number_unit, (task, len(slabs)), projected_number_bytes(offset[-1], links))
     ]
-    edge = _block_edge(task.shape, chunk_voxels)
+    painted = blocks(task.shape, _block_edge(task.shape, chunk_voxels))
+    paint_bytes = projected_paint_bytes(painted[0].shape, _SLICES, task.shape[1:])
     yield [
-        Unit(
-            ("connect-paint", name, k),
-            paint_unit,
-            (task, box, tuple(offset)),
-            projected_paint_bytes(box.shape, _SLICES, (ny, nx)),
-        )
-        for k, box in enumerate(blocks(task.shape, edge))
+        Unit(("connect-paint", name, k), paint_unit, (task, box, tuple(offset)), paint_bytes)
+        for k, box in enumerate(painted)
     ]
     voxels = sum(receipt.numbers["voxels"] for receipt in traced)
     return {
@@ -162,6 +157,17 @@ def plan(
         "distance_voxels": REACH_PIXELS,
         "minimum_voxels": task.minimum_voxels,
     }
+
+
+def expected_units(shape: tuple[int, int, int], itemsize: int, chunk_voxels: tuple[int, int, int]) -> tuple[int, int]:
+    """Return how many units there will be, and the memory of the largest that reads or writes voxels."""
+    painted = blocks(shape, _block_edge(shape, chunk_voxels))
+    paint_bytes = projected_paint_bytes(painted[0].shape, _SLICES, shape[1:])
+    return 2 * -(-shape[0] // _SLICES) + 1 + len(painted), max(_slab_bytes(shape, itemsize, chunk_voxels), paint_bytes)
+
+
+def _slab_bytes(shape: tuple[int, int, int], itemsize: int, chunk_voxels: tuple[int, int, int]) -> int:
+    return projected_bytes((min(_SLICES, shape[0]), *shape[1:]), itemsize, chunk_slices=chunk_voxels[0])
 
 
 def _task(

@@ -115,20 +115,14 @@ def plan(tomogram: Tomogram, spec: IngestSpec, *, mask: str = "", mode0_bytes: s
         found = opened.numbers
         geometry, notes = _geometry(tomogram if mask else None, found, spec, printable(path))
         dtype = _mask_dtype(np.dtype(found["dtype"])) if mask else stored_dtype(np.dtype(found["dtype"]))
-        create_image(
-            tomogram.path(name),
-            geometry,
-            dtype,
-            spec.chunk_voxels,
-            levels=spec.pyramid_levels,
-            labels=bool(mask) and dtype.kind == "u",
-        )
+        levels, labels = spec.pyramid_levels, bool(mask) and dtype.kind == "u"
+        create_image(tomogram.path(name), geometry, dtype, spec.chunk_voxels, levels=levels, labels=labels)
         regions = blocks(geometry.shape, (spec.chunk_voxels[0], *geometry.shape[1:]))
         receipts = yield [
             Unit(
                 (stage, tomogram.id, index),
                 ingest_slab,
-                (opening, found["identity"], tomogram.folder, name, region, dtype.str, spec.pyramid_levels, bool(mask)),
+                (opening, found["identity"], tomogram.folder, name, region, dtype.str, levels, bool(mask)),
                 projected_bytes(region.shape, spec.chunk_voxels, np.dtype(found["dtype"]).itemsize, dtype.itemsize),
             )
             for index, region in enumerate(regions)

@@ -31,27 +31,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.chunks import Region, blocks
+from cryoscale.chunks import Region, blocks, whole_chunks
 from cryoscale.foreground import Foreground, foreground_of, nothing_found
 from cryoscale.io.files import atomic_write, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, image_dtype, read_region, write_region
 from cryoscale.merge.ball import Ball
 from cryoscale.merge.blocks import paint_block
 from cryoscale.merge.levels import Levels, Place, places_of
-from cryoscale.merge.memory import (
-    projected_bytes,
-    projected_join_bytes,
-    projected_map_bytes,
-    projected_number_bytes,
-)
+from cryoscale.merge.memory import projected_bytes, projected_join_bytes, projected_map_bytes, projected_number_bytes
 from cryoscale.merge.shell import Shell
 from cryoscale.merge.sizes import sizes_of
 from cryoscale.merge.tree import Box, block_box, hand_down, join_boxes, rank_tables
-from cryoscale.records import Plan, Receipt, Tomogram, Unit
+from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.regions import Regions
 from cryoscale.spec import MergeSpec
 
-__all__ = ["INSTANCES", "Task", "number_phases", "plan", "projected_bytes", "save_box"]
+__all__ = ["INSTANCES", "Task", "expected_units", "number_phases", "plan", "save_box"]
 
 INSTANCES = {"merge": "instances.ome.zarr", "locate": "proteins.ome.zarr"}
 """The volume that each stage writes."""
@@ -155,13 +150,12 @@ def plan(
     dtype = image_dtype(path)
     foreground = foreground_of(path, dtype, spec.mask_threshold, values, threshold, separate_values)
     ball, minimum = sizes_of(geometry, spec, proteins=stage == "locate")
-    edge = tuple(max(limit // chunk, 1) * chunk for limit, chunk in zip(_BLOCK_VOXELS, chunk_voxels, strict=True))
-    levels = Levels(geometry.shape, edge, _FAN_IN)  # type: ignore[arg-type]
+    levels = Levels(geometry.shape, whole_chunks(_BLOCK_VOXELS, chunk_voxels), _FAN_IN)
     volume = volume or INSTANCES[stage]
     task = Task(stage, path, tomogram.folder, volume, levels, foreground, ball, minimum)
     create_image(tomogram.path(volume), geometry, np.uint32, chunk_voxels, labels=True)
-    owned = blocks(geometry.shape, edge)
-    memory = [_block_bytes(task, box, dtype.itemsize) for box in owned]
+    owned = blocks(geometry.shape, levels.edge)
+    memory = [_block_bytes(box.shape, dtype.itemsize, ball, minimum, separate_values) for box in owned]
     labelled = yield [
         Unit((f"{stage}-label", tomogram.id, k), label_unit, (task, box, k), memory[k]) for k, box in enumerate(owned)
     ]
@@ -184,14 +178,26 @@ def plan(
     }
 
 
-def _block_bytes(task: Task, box: Region, itemsize: int) -> int:
-    return projected_bytes(
-        box.shape,
-        itemsize,
-        reach_voxels=task.ball.reach_voxels,
-        minimum_voxels=task.minimum_voxels,
-        separate_values=task.foreground.separate_values,
-    )
+def _block_bytes(shape: Sequence[int], itemsize: int, ball: Ball, minimum: int, separate_values: bool) -> int:
+    reach, values = ball.reach_voxels, separate_values
+    return projected_bytes(shape, itemsize, reach_voxels=reach, minimum_voxels=minimum, separate_values=values)
+
+
+def expected_units(
+    geometry: Geometry,
+    spec: MergeSpec,
+    chunk_voxels: tuple[int, int, int],
+    itemsize: int,
+    *,
+    separate_values: bool = False,
+    stage: str = "merge",
+) -> tuple[int, int]:
+    """Return how many units there will be, up to 131,072 regions, and the memory of the largest that reads voxels."""
+    ball, minimum = sizes_of(geometry, spec, proteins=stage == "locate")
+    levels = Levels(geometry.shape, whole_chunks(_BLOCK_VOXELS, chunk_voxels), _FAN_IN)
+    boxes = sum(math.prod(grid) for grid in levels.grids)
+    largest = blocks(levels.shape, levels.edge)[0].shape
+    return 2 * boxes + 2, _block_bytes(largest, itemsize, ball, minimum, separate_values)
 
 
 def number_phases(

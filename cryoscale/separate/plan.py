@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.chunks import Region, blocks
+from cryoscale.chunks import Region, blocks, whole_chunks
 from cryoscale.io.files import atomic_write, load_npz, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, read_region, write_region
 from cryoscale.records import Plan, Receipt, Tomogram, Unit
@@ -34,7 +34,7 @@ from cryoscale.separate.groups import projected_bytes
 from cryoscale.separate.parts import drop_scraps, order_by_block, parts_table
 from cryoscale.separate.separate import separate_membranes
 
-__all__ = ["GROUPS", "INSTANCES", "Task", "plan"]
+__all__ = ["GROUPS", "INSTANCES", "Group", "Task", "expected_units", "plan"]
 
 GROUPS = "groups.ome.zarr"
 """The volume that merge writes for this stage."""
@@ -106,8 +106,8 @@ def plan(
     membranes) and ``warnings``.
     """
     geometry, name = tomogram.known_geometry, tomogram.id
-    z, y, x = (max(limit // chunk, 1) * chunk for limit, chunk in zip(_BLOCK_VOXELS, chunk_voxels, strict=True))
-    task = Task(str(tomogram.path(groups)), tomogram.folder, geometry.shape, (z, y, x), minimum_voxels)
+    edge = whole_chunks(_BLOCK_VOXELS, chunk_voxels)
+    task = Task(str(tomogram.path(groups)), tomogram.folder, geometry.shape, edge, minimum_voxels)
     create_image(tomogram.path(INSTANCES), geometry, np.uint32, chunk_voxels, labels=True)
     batches = _batches(_members(load_npz(tomogram.path(regions))))
     split = yield [
@@ -119,9 +119,8 @@ def plan(
     numbered = yield [
         Unit(("separate-number", name, 0), number_unit, (task, len(batches)), 400 * parts + 200 * rows + (1 << 20))
     ]
-    painted = blocks(geometry.shape, task.edge)
-    held = task.edge[0] * task.edge[1] * task.edge[2]
-    yield [Unit(("separate-paint", name, k), paint_unit, (task, k, box), 40 * held) for k, box in enumerate(painted)]
+    painted, paint_bytes = blocks(geometry.shape, edge), _paint_bytes(edge)
+    yield [Unit(("separate-paint", name, k), paint_unit, (task, k, box), paint_bytes) for k, box in enumerate(painted)]
     count = numbered[0].numbers["count"]
     lost = sum(n for _, _, n in (member for batch in batches for member in batch)) and not count
     return {
@@ -133,6 +132,14 @@ def plan(
     }
 
 
+def expected_units(
+    shape: tuple[int, int, int], chunk_voxels: tuple[int, int, int], groups: Sequence[Group]
+) -> tuple[int, int]:
+    """Return how many units some groups would take, and the memory of the largest."""
+    edge, batches = whole_chunks(_BLOCK_VOXELS, chunk_voxels), _batches(groups)
+    return len(batches) + 1 + len(blocks(shape, edge)), max(_paint_bytes(edge), *map(_split_bytes, batches))
+
+
 def _members(table: dict[str, NDArray[np.int64]]) -> list[Group]:
     return [
         (row + 1, Region(tuple(map(int, box[:3])), tuple(map(int, box[3:]))), int(count))
@@ -140,7 +147,7 @@ def _members(table: dict[str, NDArray[np.int64]]) -> list[Group]:
     ]
 
 
-def _batches(members: list[Group]) -> list[tuple[Group, ...]]:
+def _batches(members: Sequence[Group]) -> list[tuple[Group, ...]]:
     """Put small groups together, largest first: the long units start early."""
     batches: list[list[Group]] = []
     for member in sorted(members, key=lambda member: (-member[2], member[0])):
@@ -156,6 +163,10 @@ def _batches(members: list[Group]) -> list[tuple[Group, ...]]:
 def _split_bytes(batch: tuple[Group, ...]) -> int:
     slab = max(min(box.shape[0], _SLAB_VOXELS) * box.shape[1] * box.shape[2] * 5 for _, box, _ in batch)
     return slab + max(projected_bytes(count) for _, _, count in batch) + 16 * sum(count for _, _, count in batch)
+
+
+def _paint_bytes(edge: tuple[int, int, int]) -> int:
+    return 40 * edge[0] * edge[1] * edge[2]
 
 
 # ------------------------------------------------------------------------------------------------------------ units

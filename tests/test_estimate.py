@@ -1,0 +1,85 @@
+"""What a dry run says, against the units of the run itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from cryoscale.collection import Collection, run_collection
+from cryoscale.engine import LoopExecutor
+from cryoscale.estimate import StageEstimate, estimate_tomogram
+from cryoscale.manifest import entries
+from cryoscale.records import Geometry, Unit
+from cryoscale.spec import ConnectSpec, IngestSpec, MergeSpec, RunSpec, SeparateSpec
+from tests.phantoms import SHAPE, write_spheres
+
+GEOMETRY = Geometry(SHAPE, (10.0, 10.0, 10.0))
+SMALL = IngestSpec(chunk_voxels=(16, 32, 32))
+GROUPING = ("ingest", "merge", "separate")
+
+
+class Noting(LoopExecutor):
+    """Runs units and keeps them, by stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.units: dict[str, list[Unit]] = defaultdict(list)
+
+    def submit(self, unit: Unit, folder: str, fingerprint: str) -> None:
+        self.units[unit.key[0].split("-")[0]].append(unit)
+        super().submit(unit, folder, fingerprint)
+
+
+def run_units(tmp_path: Path, spec: RunSpec, until: str) -> dict[str, list[Unit]]:
+    source, executor = write_spheres(tmp_path / "spheres.mrc"), Noting()
+    collection = Collection(entries([str(source)], "{path}"), tmp_path / "out", spec, until=until)
+    assert run_collection(collection, executor).exit_code == 0
+    return executor.units
+
+
+def estimates(spec: RunSpec, stages: tuple[str, ...]) -> dict[str, StageEstimate]:
+    return {found.stage: found for found in estimate_tomogram(GEOMETRY, (1,), spec, stages, masked=True)}
+
+
+@pytest.mark.parametrize("chunk", [(16, 32, 32), (8, 16, 80)])
+@pytest.mark.parametrize("separate_labels", [False, True])
+def test_grouping_takes_the_units_and_memory_that_were_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: tuple[int, int, int], separate_labels: bool
+) -> None:
+    for stage in ("merge", "separate"):
+        monkeypatch.setattr(f"cryoscale.{stage}.plan._BLOCK_VOXELS", (20, 40, 40))
+    merge = MergeSpec(separate_labels=separate_labels)
+    spec = RunSpec(ingest=dataclasses.replace(SMALL, chunk_voxels=chunk), merge=merge)
+    stages = GROUPING[:2] if separate_labels else GROUPING
+    units, told = run_units(tmp_path, spec, stages[-1]), estimates(spec, stages)
+    assert set(units) == set(told)
+    for stage in stages:
+        assert len(units[stage]) == told[stage].units > 2, stage
+        assert max(unit.bytes for unit in units[stage]) <= told[stage].unit_bytes, stage
+    assert told["merge"].units > 20
+    # Memory of blocks is known beforehand; that of groups is told for larger membranes than these.
+    assert told["merge"].unit_bytes == max(unit.bytes for unit in units["merge"])
+
+
+def test_learning_takes_the_units_and_memory_that_were_told(tmp_path: Path) -> None:
+    connect = ConnectSpec(episodes=2, actions_per_episode=2)
+    spec = RunSpec(ingest=SMALL, merge=MergeSpec(connect="qlearning"), connect=connect)
+    units, told = run_units(tmp_path, spec, "connect")["connect"], estimates(spec, ("connect",))["connect"]
+    assert len(units) == told.units == 2 * 6 + 1 + 3
+    assert told.unit_bytes == max(unit.bytes for unit in units)
+
+
+def test_a_wider_distance_and_more_voxels_take_more() -> None:
+    def told(stage: str, geometry: Geometry = GEOMETRY, **options: object) -> StageEstimate:
+        return estimate_tomogram(geometry, (4,), RunSpec(**options), (stage,))[0]  # type: ignore[arg-type]
+
+    near = told("merge", merge=MergeSpec(distance_nm=2.0), separate=SeparateSpec(join_nm=2.0))
+    assert near.unit_bytes < told("merge").unit_bytes
+    large = Geometry((400, 1000, 1000), (10.0, 10.0, 10.0))
+    for stage in ("merge", "separate", "connect", "locate"):
+        assert told(stage).units < told(stage, large).units
+    groups, blocks = 100, 4 * 4 * 4  # 200 vesicles of 60,000 voxels are 3 %; blocks are 2 x 2 x 2 chunks
+    assert told("separate", large).units == groups + 1 + blocks
