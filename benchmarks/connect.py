@@ -34,13 +34,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import _grouping
+from benchmarks._grouping import score
 from benchmarks._machine import write_json
 from cryoscale.connect import options_in_voxels
 from cryoscale.connect.qlearning import closed_walks
 from cryoscale.connect.reward import join_costs
 from cryoscale.connect.slice import connect_slice
 from cryoscale.connect.volume import link_slices, slice_labels, slice_seed
-from cryoscale.evaluate import adjusted_rand_index, contingency, match_instances, variation_of_information
 from cryoscale.merge import merge_regions
 from cryoscale.spec import ConnectSpec
 
@@ -159,20 +159,6 @@ def optimum(size: str) -> dict[str, Any]:  # noqa: ARG001 - as quick at any size
 
 
 # ----------------------------------------------------------------------------------------------------------- quality
-
-
-def score(prediction: Labels, truth: Labels, minimum: int) -> dict[str, float]:
-    """Score groups of the same voxels; in F1 those under `minimum` count as not found."""
-    large = np.bincount(prediction, minlength=1) >= minimum
-    matched = match_instances(contingency(np.where(large[prediction], prediction, 0), truth))
-    table = contingency(prediction, truth)
-    variation = variation_of_information(table)
-    return {
-        "f1": matched.f1,
-        "ari": adjusted_rand_index(table),
-        "vi_split": variation.split,
-        "vi_fused": variation.fused,
-    }
 
 
 def by_slice(labels: Labels, z: NDArray[np.int64]) -> Labels:
