@@ -13,6 +13,7 @@ change of d with each of the 9 parameters.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ CENTRE_SD = 0.3
 STRETCH_SD = 0.6
 """Prior standard deviation of the elements of the stretch: 0.3 for the logarithm of an axis."""
 TREND_STEP = 1e-4
+GRADIENT_STEP = 1e-2
+"""Voxels over which a trend's gradient is taken."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,12 @@ class Ellipsoid:
         places = np.ascontiguousarray(q, np.float64)
         _distances(np.stack([e.centre for e in moved]), np.stack([e.matrix for e in moved]), places, out)
         return (out[:, ::2] - out[:, 1::2]) / (2 * TREND_STEP)
+
+    def trend_gradient(self, q: Array) -> tuple[Array, Array]:
+        """Return the trend (m, 9) and its gradient (m, 9, 3) at places (m, 3)."""
+        around = [self.trend(q + side * step) for step in GRADIENT_STEP * np.eye(3) for side in (1.0, -1.0)]
+        slopes = [(ahead - behind) / (2 * GRADIENT_STEP) for ahead, behind in pairwise(around)][::2]
+        return self.trend(q), np.stack(slopes, 2)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

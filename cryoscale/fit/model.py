@@ -25,6 +25,7 @@ from cryoscale.fit.covariance import covariance
 from cryoscale.fit.hessian import field_hessian
 from cryoscale.fit.local import local_variance
 from cryoscale.fit.matrix import covariance_triangles
+from cryoscale.fit.smooth import PITCHES, interpolated
 from cryoscale.fit.solve import Solution, solve_many
 
 __all__ = ["Model", "Patch"]
@@ -32,6 +33,11 @@ __all__ = ["Model", "Patch"]
 Array = NDArray[np.float64]
 FIRST_ORDER = 1e-4
 """Step of the ellipsoid along its change: the prior mean is linear in its parameters."""
+
+MOST_EXACT = 900
+"""Constraints up to which a variance is computed from all of them, with no ellipsoid; see `local` for more."""
+FINELY = 600
+"""Constraints up to which the finest cells are worth their time."""
 
 
 @dataclass(frozen=True)
@@ -98,25 +104,35 @@ class Patch:
         return evaluate.variance(self.hypothesis.kernel, x, self.triangle(), q, trends)
 
     def variance_near(self, q: Array) -> Array:
-        """Return the posterior variance (m,) at many places from the constraints near each; see `local`."""
-        problem, ellipsoid = problem_of(self.constraints, self.hypothesis), self.hypothesis.ellipsoid
+        """Return the posterior variance (m,) at many places along the surface; see `smooth` and `local`."""
+        x, ellipsoid = self.constraints.points, self.hypothesis.ellipsoid
+        if ellipsoid is None and len(x) > MOST_EXACT:
+            # To try cells would cost as much as the result: every block has a matrix of its own.
+            return interpolated(self.local_variance, q, PITCHES[-2:-1])
+        triangle = self.triangle()
+        basis = np.zeros((len(x), 0)) if ellipsoid is None else ellipsoid.trend(x)
+
+        def exact(at: Array) -> tuple[Array, Array]:
+            trends = None if ellipsoid is None else (basis, *ellipsoid.trend_gradient(at))
+            return evaluate.variance_gradient(self.hypothesis.kernel, x, triangle, at, trends, inverted=True)
+
+        return interpolated(exact, q, PITCHES if len(x) <= FINELY else PITCHES[:-1])
+
+    def local_variance(self, q: Array) -> tuple[Array, Array]:
+        """Return the posterior variance (m,), from the constraints near each place, and its gradient (m, 3).
+
+        For patches without an ellipsoid: what its parameters leave open is known only to all constraints together.
+        """
+        problem = problem_of(self.constraints, self.hypothesis)
         kernel, x = problem.kernel, problem.points
         length, amplitude, reach = np.array([kernel.length]), np.array([kernel.amplitude]), np.array([problem.reach])
 
         def within(rows: NDArray[np.int64]) -> Array:
-            trend = None if problem.trend is None else problem.trend[None, rows]
             shared = None if problem.shared is None else problem.shared[None, rows]
             part = (kernel.kind, x[None, rows], problem.noise[None, rows], np.array([len(rows)]), length, amplitude)
-            return np.asarray(covariance_triangles(*part, trend=trend, shared=shared, reach=reach)[0])
+            return np.asarray(covariance_triangles(*part, shared=shared, reach=reach)[0])
 
-        trends = np.zeros((len(q), 0)) if ellipsoid is None else ellipsoid.trend(q)
-        basis = np.zeros((len(x), 0)) if problem.trend is None else problem.trend
-
-        def between(rows: NDArray[np.int64], part: NDArray[np.int64]) -> tuple[Array, Array]:
-            cross = evaluate.covariances(kernel, x[rows], q[part]) + trends[part] @ basis[rows].T
-            return cross, kernel.amplitude**2 + (trends[part] ** 2).sum(1)
-
-        return local_variance(x, q, within=within, between=between)
+        return local_variance(kernel, x, q, within)
 
     def triangle(self) -> Array:
         """Return L^-1 (n, n), computed again where it was not kept."""
@@ -187,7 +203,7 @@ class Model:
         return self.scale**2 * self._blended(q, lambda patch, places: patch.variance(places))
 
     def variance_near(self, q: Array) -> Array:
-        """Return the variance (m,) at many places (m, 3), to about 1 % at a cost that does not grow with the fit."""
+        """Return the variance (m,) at many places (m, 3), to about 1 %."""
         return self.scale**2 * self._blended(q, lambda patch, places: patch.variance_near(places))
 
     def covariance(self, q: Array, offsets: Array, weights: Array) -> Array:

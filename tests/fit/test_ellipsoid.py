@@ -32,3 +32,13 @@ def test_gradient_against_differences() -> None:
     assert np.allclose(gradient, numeric, atol=1e-5)
     assert np.isfinite(e.distance(np.ones((1, 3)))).all()
     assert value.shape == (80,)
+
+
+def test_the_gradient_of_the_trend_against_the_change_of_the_gradient() -> None:
+    ellipsoid = fit_ellipsoid(sphere_points(20.0, 300, seed=0) * [1.0, 1.3, 0.8])[0]
+    q = sphere_points(24.0, 60, seed=1)
+    trend, slope = ellipsoid.trend_gradient(q)
+    assert np.allclose(trend, ellipsoid.trend(q))
+    for column, change in enumerate(1e-4 * np.eye(9)):
+        ahead, behind = (ellipsoid.moved(side * change).distance_gradient(q)[1] for side in (1.0, -1.0))
+        assert np.allclose(slope[:, column], (ahead - behind) / 2e-4, atol=1e-4)

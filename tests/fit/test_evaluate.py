@@ -65,3 +65,28 @@ def test_variance_knows_what_the_trend_leaves_open() -> None:
     cross = covariance(p.kernel, q, p.points, np) + at @ trend.T
     want = p.kernel.amplitude**2 + (at**2).sum(1) - np.einsum("ij,ji->i", cross, np.linalg.solve(matrix, cross.T))
     assert np.abs(evaluate.variance(p.kernel, p.points, s.lower_inverse, q, (trend, at)) - want).max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("inverted", [True, False])
+def test_the_gradient_of_the_variance(kind: str, inverted: bool) -> None:
+    p, _ = _problem(kind)
+    rng = np.random.default_rng(7)
+    q, coefficients = rng.normal(scale=18, size=(50, 3)), rng.normal(size=(3, 4))
+    trend = p.points @ coefficients
+    s = solve_many([Problem(p.points, p.targets, p.noise, p.kernel, trend)])[0]
+    assert isinstance(s, Solution) and s.lower_inverse is not None
+    lower = s.lower_inverse if inverted else np.linalg.inv(s.lower_inverse)
+
+    def at(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        slopes = np.broadcast_to(coefficients.T, (len(places), 4, 3))
+        trends = (trend, places @ coefficients, slopes)
+        return evaluate.variance_gradient(p.kernel, p.points, lower, places, trends, inverted=inverted)
+
+    value, gradient = at(q)
+    want = evaluate.variance(p.kernel, p.points, s.lower_inverse, q, (trend, q @ coefficients))
+    assert np.abs(value - want).max() < 1e-6
+    step = 1e-4 * np.eye(3)
+    for axis in range(3):
+        change = (at(q + step[axis])[0] - at(q - step[axis])[0]) / 2e-4
+        assert np.allclose(gradient[:, axis], change, atol=1e-4 * np.abs(gradient).max())
