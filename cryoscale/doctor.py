@@ -16,7 +16,7 @@ __all__ = ["examine"]
 
 _NEEDED = (
     "bokeh", "dask", "distributed", "google-crc32c", "matplotlib", "mrcfile", "numba", "numcodecs", "numpy", "psutil",
-    "safetensors", "scikit-image", "scipy", "tifffile", "torch", "tqdm", "zarr",
+    "safetensors", "scikit-image", "scipy", "threadpoolctl", "tifffile", "torch", "tqdm", "zarr",
 )  # fmt: skip
 _OPTIONAL = {"cupy": "GP solves on a GPU", "dask-cuda": "one worker per GPU"}
 _LEAST_MEMORY_GIB, _LEAST_DISK_GIB = 6, 5

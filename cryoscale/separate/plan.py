@@ -19,6 +19,7 @@ units                read                                      write, below ``se
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,8 +43,6 @@ INSTANCES = "instances.ome.zarr"
 """The volume that this stage writes."""
 _BLOCK_VOXELS = (128, 256, 256)
 """A block is made of as many whole chunks as fit into this."""
-_SLAB_VOXELS = 64
-"""Slices read at a time."""
 _BATCH_VOXELS = 200_000
 """A unit takes no further group once it has this many voxels, so that large ones run alone."""
 _BATCH_GROUPS = 256
@@ -111,7 +110,7 @@ def plan(
     create_image(tomogram.path(INSTANCES), geometry, np.uint32, chunk_voxels, labels=True)
     batches = _batches(_members(load_npz(tomogram.path(regions))))
     split = yield [
-        Unit(("separate-split", name, k), split_unit, (task, k, batch), _split_bytes(batch))
+        Unit(("separate-split", name, k), split_unit, (task, k, batch), _split_bytes(batch, edge))
         for k, batch in enumerate(batches)
     ]
     parts = sum(receipt.numbers["parts"] for receipt in split)
@@ -137,7 +136,9 @@ def expected_units(
 ) -> tuple[int, int]:
     """Return how many units some groups would take, and the memory of the largest."""
     edge, batches = whole_chunks(_BLOCK_VOXELS, chunk_voxels), _batches(groups)
-    return len(batches) + 1 + len(blocks(shape, edge)), max(_paint_bytes(edge), *map(_split_bytes, batches))
+    return len(batches) + 1 + len(blocks(shape, edge)), max(
+        _paint_bytes(edge), *(_split_bytes(batch, edge) for batch in batches)
+    )
 
 
 def _members(table: dict[str, NDArray[np.int64]]) -> list[Group]:
@@ -160,9 +161,9 @@ def _batches(members: Sequence[Group]) -> list[tuple[Group, ...]]:
     return [tuple(batch) for batch in batches]
 
 
-def _split_bytes(batch: tuple[Group, ...]) -> int:
-    slab = max(min(box.shape[0], _SLAB_VOXELS) * box.shape[1] * box.shape[2] * 5 for _, box, _ in batch)
-    return slab + max(projected_bytes(count) for _, _, count in batch) + 16 * sum(count for _, _, count in batch)
+def _split_bytes(batch: tuple[Group, ...], edge: tuple[int, int, int]) -> int:
+    read = 5 * max(math.prod(map(min, box.shape, edge)) for _, box, _ in batch)
+    return read + max(projected_bytes(count) for _, _, count in batch) + 16 * sum(count for _, _, count in batch)
 
 
 def _paint_bytes(edge: tuple[int, int, int]) -> int:
@@ -179,7 +180,7 @@ def split_unit(task: Task, batch: int, members: tuple[Group, ...]) -> Receipt:
     rows: list[NDArray[np.int64]] = []
     parts = voxels = split = 0
     for number, box, _ in members:
-        points = _points(task.groups, number, box)
+        points = _points(task, number, box)
         part = drop_scraps(points, separate_membranes(points), task.minimum_voxels)
         count = int(part.max(initial=0))
         tables.append(parts_table(points, part, count, task.shape))
@@ -196,14 +197,16 @@ def split_unit(task: Task, batch: int, members: tuple[Group, ...]) -> Receipt:
     return task.receipt(files, parts=parts, rows=len(table), split=split)
 
 
-def _points(groups: str, number: int, box: Region) -> NDArray[np.int32]:
-    """Gather one group's voxels in raster order, slab by slab."""
+def _points(task: Task, number: int, box: Region) -> NDArray[np.int32]:
+    """Gather one group's voxels in raster order, block by block: no more of its box is held at a time."""
     found = []
-    for slab in blocks(box.shape, (_SLAB_VOXELS, *box.shape[1:])):
-        start, stop = (tuple(a + o for a, o in zip(edge, box.start, strict=True)) for edge in (slab.start, slab.stop))
-        held = np.argwhere(read_region(groups, Region(start, stop)) == number)
-        found.append((held + start).astype(np.int32))
-    return np.concatenate(found)
+    corner = [first // edge * edge for first, edge in zip(box.start, task.edge, strict=True)]  # chunks are read once
+    for block in blocks(np.subtract(box.stop, corner).tolist(), task.edge):
+        low, high = np.maximum(np.add(block.start, corner), box.start), np.add(block.stop, corner)
+        held = np.argwhere(read_region(task.groups, Region(tuple(low.tolist()), tuple(high.tolist()))) == number)
+        found.append((held + low).astype(np.int32))
+    points = np.concatenate(found)
+    return points[np.lexsort(points.T[::-1])]
 
 
 def number_unit(task: Task, batches: int) -> Receipt:

@@ -10,13 +10,13 @@ import pytest
 from scipy import ndimage
 
 import cryoscale.separate.plan as stage
-from cryoscale.chunks import whole
+from cryoscale.chunks import Region, whole
 from cryoscale.io.files import load_npz, save_npz
 from cryoscale.io.omezarr import create_image, image_geometry, read_region, write_region
 from cryoscale.merge import merge_regions, merge_regions_in_blocks
 from cryoscale.records import Geometry, Tomogram
 from tests.merge.shapes import random_mask, shells
-from tests.plans import run_plan
+from tests.plans import run_plan, traced_peak
 
 SHAPE = (23, 29, 31)
 GEOMETRY = Geometry(SHAPE, (10.0, 10.0, 10.0), (5.0, -7.0, 11.0))
@@ -65,7 +65,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "_BLOCK_VOXELS", (8, 16, 8))
     monkeypatch.setattr(stage, "_BATCH_VOXELS", 300)
     monkeypatch.setattr(stage, "_BATCH_GROUPS", 3)
-    monkeypatch.setattr(stage, "_SLAB_VOXELS", 5)
 
 
 def plan(tomogram: Tomogram, chunk: tuple[int, int, int], minimum: int) -> Any:
@@ -97,6 +96,27 @@ def test_equals_one_pass_for_any_chunks_and_order(
         assert table["box"][row].tolist() == [*points.min(axis=0), *(points.max(axis=0) + 1)]
         assert table["coordinate_sum"][row].tolist() == points.sum(axis=0).tolist()
         assert table["first_voxel"][row] == np.ravel_multi_index(points[0], SHAPE)
+
+
+def test_a_group_is_gathered_block_by_block_not_box_by_box(tmp_path: Path) -> None:
+    """A sheet that runs from corner to corner: its box is the volume, its voxels are few."""
+    shape, edge = (16, 384, 384), (8, 32, 32)
+    volume = np.zeros(shape, np.uint32)
+    y = np.arange(384)
+    volume[y // 24, y, y[::-1]] = 7
+    volume[y // 24, y, y] = 3
+    create_image(tmp_path / "groups.ome.zarr", Geometry(shape, (10.0,) * 3), np.uint32, edge, labels=True)
+    write_region(tmp_path / "groups.ome.zarr", whole(shape), volume)
+    task = stage.Task(str(tmp_path / "groups.ome.zarr"), str(tmp_path), shape, edge, 1)
+    stage._points(task, 3, whole(shape))  # compiled and cached outside the measurement
+    points, peak = traced_peak(lambda: stage._points(task, 7, whole(shape)))
+    np.testing.assert_array_equal(points, np.argwhere(volume == 7))
+    assert points.dtype == np.int32
+    assert peak < volume.nbytes / 8
+    corner = Region((3, 50, 60), (14, 201, 130))
+    inside = np.argwhere(volume[corner.slices] == 3) + corner.start
+    assert len(inside) > 50
+    np.testing.assert_array_equal(stage._points(task, 3, corner), inside)
 
 
 def test_a_unit_that_swaps_the_order_of_blocks_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
