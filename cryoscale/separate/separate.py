@@ -141,22 +141,45 @@ def join_patches(sizes: Ints, evidence: Evidence, *, smooth: float = EXCESS) -> 
     (p,) int64 array
         The smallest patch of the membrane each patch belongs to.
     """
-    parent = np.arange(sizes.size)
-    size = sizes.astype(np.float64)
-    looks: list[dict[int, int]] = [{} for _ in range(sizes.size)]
-    for (one, two), count in zip(evidence.looks.tolist(), evidence.count.tolist(), strict=True):
-        looks[one][two] = count
-        looks[two].setdefault(one, 0)
     wide = evidence.front >= NARROW * np.sqrt(ELEMENT_AREA * sizes[evidence.pair].min(1))
     limit = np.where(wide | (evidence.step < GAP_STEP), smooth, min(smooth, SEAMLESS))
     good = np.flatnonzero((evidence.excess < limit) & (evidence.contacts >= CONTACTS))
-    for k in good[np.argsort(evidence.excess[good], kind="stable")]:
-        one, two = sorted(_root(parent, patch) for patch in evidence.pair[k].tolist())
+    order = good[np.argsort(evidence.excess[good], kind="stable")]
+    return join_best_first(sizes, evidence.pair[order], evidence.looks, evidence.count)
+
+
+def join_best_first(sizes: Ints, pairs: Ints, looks: Ints, count: Ints) -> Ints:
+    """Join pairs in the given order, never two that face each other.
+
+    Parameters
+    ----------
+    sizes : (p,) int64 array
+        Elements of each patch.
+    pairs : (k, 2) int64 array
+        Patches that may be joined, the best pair first.
+    looks : (j, 2) int64 array
+        Patch, and the patch that its elements face.
+    count : (j,) int64 array
+        How many elements of the first do.
+
+    Returns
+    -------
+    (p,) int64 array
+        The smallest patch of the membrane each patch belongs to.
+    """
+    parent = np.arange(sizes.size)
+    size = sizes.astype(np.float64)
+    seen: list[dict[int, int]] = [{} for _ in range(sizes.size)]
+    for (one, two), many in zip(looks.tolist(), count.tolist(), strict=True):
+        seen[one][two] = many
+        seen[two].setdefault(one, 0)
+    for pair in pairs.tolist():
+        one, two = sorted(_root(parent, patch) for patch in pair)
         small, large = (one, two) if size[one] < size[two] else (two, one)
-        if one != two and looks[small].get(large, 0) <= FACING * size[small]:
+        if one != two and seen[small].get(large, 0) <= FACING * size[small]:
             parent[two] = one
             size[one] += size[two]
-            _hand_over(looks, two, one)
+            _hand_over(seen, two, one)
     return np.array([_root(parent, patch) for patch in range(sizes.size)], np.int64)
 
 
