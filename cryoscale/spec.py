@@ -115,7 +115,7 @@ class SeparateSpec:
     """Tell touching membranes apart and join pieces over gaps, by shape; without it a membrane is what lies within
     merge.distance_nm. Not used with merge.separate_labels or merge.connect = qlearning."""
     join_nm: float = 10.0
-    """Pieces farther apart than this, and not linked by others, are never one membrane."""
+    """What lies within this is looked at together. Pieces farther apart join where their edges foretell each other."""
 
 
 @dataclass(frozen=True)

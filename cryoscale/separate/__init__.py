@@ -12,8 +12,8 @@ what runs on smoothly is one membrane, also across a gap; what faces it is anoth
 
 The files: `sheets` (voxels to the middle of their sheet), `surfels` (elements of the middle surface), `paraboloid` (the
 local fit), `split` (patches that are one smooth surface), `rims` (folds are no cut), `evidence` (for and against every
-two of them), `separate` (the whole way for one group), `groups` (every group of a volume), `parts` and `plan` (units of
-work on stored volumes).
+two of them), `separate` (the whole way for one group), `edges`, `bridges` and `gaps` (pieces of one membrane over wide
+gaps), `groups` (every group of a volume), `parts` and `plan` (units of work on stored volumes).
 """
 
 from cryoscale.separate.groups import separate_groups

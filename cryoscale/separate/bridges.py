@@ -93,7 +93,7 @@ def _blocked(position, order, key, corner, shape, edge, frame, c, centre, radius
 
 @njit(cache=True, nogil=True)
 def _across(position, normal, patch, order, key, corner, shape, edge, ends, turns, owner, depth, excess, blocked):  # type: ignore[no-untyped-def]
-    """Excess of the joint paraboloid between places ends[q, 0] and ends[q, 1]; NaN where a side has too few elements."""
+    """Excess of the joint paraboloid between ends[q, 0] and ends[q, 1]; NaN where a side has too few elements."""
     frame, work, f, c = np.empty((3, 3)), np.empty((TERMS, TERMS)), np.empty(TERMS), np.empty(TERMS)
     matrix, vector, heights = np.empty((3, TERMS, TERMS)), np.empty((3, TERMS)), np.empty(2)
     for q in range(len(ends)):
@@ -193,7 +193,9 @@ def _median(values: Doubles) -> float:
     return float(np.median(known)) if known.size else float("nan")
 
 
-def _excess(surfels: Surfels, bins: Bins, ends: Doubles, turns: Doubles, owner: Ints, depth: Doubles) -> tuple[Doubles, Doubles]:
+def _excess(
+    surfels: Surfels, bins: Bins, ends: Doubles, turns: Doubles, owner: Ints, depth: Doubles
+) -> tuple[Doubles, Doubles]:
     excess, blocked = np.full(len(ends), np.nan), np.zeros(len(ends))
     inputs = (surfels.position, surfels.normal, surfels.patch)
     cells = (bins.order, bins.key, bins.corner, bins.shape, bins.edge)

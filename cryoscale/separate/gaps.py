@@ -72,20 +72,22 @@ def log_ratio(gap: Doubles, excess: Doubles, own: Doubles) -> Doubles:
     return np.where(known.any(1), ratio, -np.inf)
 
 
-def join_over_gaps(surfels: Surfels) -> Ints:
+def join_over_gaps(surfels: Surfels, count: int) -> Ints:
     """Join membranes that are pieces of one.
 
     Parameters
     ----------
     surfels : Surfels
         All of them in a membrane, 0, 1, ...; positions of all in one frame.
+    count : int
+        Number of membranes.
 
     Returns
     -------
     (p,) int64 array
         The smallest piece of the membrane each piece belongs to.
     """
-    sizes = np.bincount(surfels.patch, minlength=1).astype(np.int64)
+    sizes = np.bincount(surfels.patch, minlength=count).astype(np.int64)
     reach = np.where(sizes >= SMALLEST, np.minimum(REACH * np.sqrt(ELEMENT_AREA * sizes), LONGEST), 0.0)
     bridges = weigh_bridges(surfels, find_fronts(surfels, reach), fewest=FEWEST)
     ratio = log_ratio(bridges.gap, bridges.excess, bridges.own)
@@ -95,9 +97,9 @@ def join_over_gaps(surfels: Surfels) -> Ints:
         return np.arange(sizes.size)
     order = good[np.argsort(-ratio[good], kind="stable")]
     element, faced = facing(surfels)
-    looks, count = np.unique(np.stack([surfels.patch[element], faced], 1), axis=0, return_counts=True)
-    pairs = _without_rivals(bridges.pair[order], ratio[order], looks[count > FACING * sizes[looks[:, 0]]])
-    return join_best_first(sizes, pairs, looks, count)
+    looks, many = np.unique(np.stack([surfels.patch[element], faced], 1), axis=0, return_counts=True)
+    pairs = _without_rivals(bridges.pair[order], ratio[order], looks[many > FACING * sizes[looks[:, 0]]])
+    return join_best_first(sizes, pairs, looks, many)
 
 
 def _without_rivals(pairs: Ints, ratio: Doubles, facing_pairs: Ints) -> Ints:

@@ -3,14 +3,15 @@
     groups --a few groups each--> parts --one unit--> numbers --blocks--> instances
 
 The merge stage left groups: voxels that hang together over steps of the join distance. Here each group is taken apart
-into membranes, or stays whole; a group's result depends on its voxels alone, so the instances are equal whatever the
-chunks, the workers and their order.
+into membranes, or stays whole; then pieces of one membrane, of any groups, are joined over wide gaps, by their edges
+and middle surfaces, which are few numbers. The instances are equal whatever the chunks, the workers and their order.
 
 ==================== ========================================= ====================================================
 units                read                                      write, below ``separate/``
 ==================== ========================================= ====================================================
 ``separate-split``   the boxes of their groups                 ``parts/<k>.npy``: part of each voxel, block by block
-                                                               ``tables/<k>.npz``: the parts, and who holds them
+                                                               ``tables/<k>.npz``: the parts, who holds them, and
+                                                               elements of their middle surfaces
 ``separate-number``  all tables                                ``final.npy``, ``regions.npz``, ``rows.npy``
 ``separate-paint``   their block, its rows, those voxels' parts their chunks of the instances
 ==================== ========================================= ====================================================
@@ -22,6 +23,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +32,10 @@ from cryoscale.chunks import Region, blocks, whole_chunks
 from cryoscale.io.files import atomic_write, load_npz, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, read_region, write_region
 from cryoscale.records import Plan, Receipt, Tomogram, Unit
-from cryoscale.regions import Regions, concatenate_regions, rank_regions
-from cryoscale.separate.groups import projected_bytes
-from cryoscale.separate.parts import drop_scraps, order_by_block, parts_table
-from cryoscale.separate.separate import separate_membranes
+from cryoscale.regions import Regions, concatenate_regions
+from cryoscale.separate.groups import concatenate_surfels, number_parts, part_group, projected_bytes
+from cryoscale.separate.parts import order_by_block, parts_table
+from cryoscale.separate.surfels import Surfels
 
 __all__ = ["GROUPS", "INSTANCES", "Group", "Task", "expected_units", "plan"]
 
@@ -46,6 +48,8 @@ _BLOCK_VOXELS = (128, 256, 256)
 _BATCH_VOXELS = 200_000
 """A unit takes no further group once it has this many voxels, so that large ones run alone."""
 _BATCH_GROUPS = 256
+_ELEMENT_BYTES = 600
+"""Of memory for an element of middle surface, about four voxels of it, while pieces are joined over gaps."""
 
 Group = tuple[int, Region, int]
 """A group's number, bounding box and voxel count."""
@@ -115,9 +119,9 @@ def plan(
     ]
     parts = sum(receipt.numbers["parts"] for receipt in split)
     rows = sum(receipt.numbers["rows"] for receipt in split)
-    numbered = yield [
-        Unit(("separate-number", name, 0), number_unit, (task, len(batches)), 400 * parts + 200 * rows + (1 << 20))
-    ]
+    elements = sum(receipt.numbers["elements"] for receipt in split)
+    held = 400 * parts + 200 * rows + _ELEMENT_BYTES * elements + (1 << 20)
+    numbered = yield [Unit(("separate-number", name, 0), number_unit, (task, len(batches)), held)]
     painted, paint_bytes = blocks(geometry.shape, edge), _paint_bytes(edge)
     yield [Unit(("separate-paint", name, k), paint_unit, (task, k, box), paint_bytes) for k, box in enumerate(painted)]
     count = numbered[0].numbers["count"]
@@ -176,14 +180,16 @@ def _paint_bytes(edge: tuple[int, int, int]) -> int:
 def split_unit(task: Task, batch: int, members: tuple[Group, ...]) -> Receipt:
     """Take the groups of one unit apart."""
     tables: list[Regions] = []
+    surfels: list[Surfels] = []
     part_of: list[NDArray[np.int32]] = []
     rows: list[NDArray[np.int64]] = []
     parts = voxels = split = 0
     for number, box, _ in members:
         points = _points(task, number, box)
-        part = drop_scraps(points, separate_membranes(points), task.minimum_voxels)
+        part, elements = part_group(points, task.minimum_voxels)
         count = int(part.max(initial=0))
         tables.append(parts_table(points, part, count, task.shape))
+        surfels.append(elements)
         order, block, held = order_by_block(points, task.shape, task.edge)
         part_of.append(np.where(part > 0, part + np.int32(parts), np.int32(0))[order])
         stop = voxels + np.cumsum(held)
@@ -193,8 +199,22 @@ def split_unit(task: Task, batch: int, members: tuple[Group, ...]) -> Receipt:
     with atomic_write(files[0]) as temporary:
         np.save(temporary, np.concatenate(part_of), allow_pickle=False)
     table = np.concatenate(rows)
-    save_npz(files[1], **concatenate_regions(tables).columns(), rows=table)
-    return task.receipt(files, parts=parts, rows=len(table), split=split)
+    found = concatenate_surfels(surfels, [len(part) for part in tables])
+    save_npz(files[1], **concatenate_regions(tables).columns(), rows=table, **_stored(found))
+    return task.receipt(files, parts=parts, rows=len(table), split=split, elements=len(found.patch))
+
+
+def _stored(surfels: Surfels) -> dict[str, NDArray[np.generic]]:
+    """Return the elements as columns; positions are multiples of 1/64 voxel, so single precision holds them."""
+    names = ("element_position", "element_normal", "element_part")
+    columns = (surfels.position.astype(np.float32), surfels.normal, surfels.patch.astype(np.int32))
+    return dict(zip(names, columns, strict=True))
+
+
+def _restored(table: dict[str, NDArray[Any]]) -> Surfels:
+    """Take the elements out of a table."""
+    position, normal, part = (table.pop(f"element_{name}") for name in ("position", "normal", "part"))
+    return Surfels(position.astype(np.float64), normal, part.astype(np.int64))
 
 
 def _points(task: Task, number: int, box: Region) -> NDArray[np.int32]:
@@ -213,8 +233,10 @@ def number_unit(task: Task, batches: int) -> Receipt:
     """Give the membranes their numbers; write the number of every part, the table of membranes, and who is where."""
     stored = [load_npz(task.path(f"tables/{k:06d}.npz")) for k in range(batches)]
     rows = [table.pop("rows") for table in stored]
+    surfels = [_restored(table) for table in stored]
     tables = [Regions(**table) for table in stored]
-    final, membranes = rank_regions(concatenate_regions(tables), task.minimum_voxels)
+    found = concatenate_surfels(surfels, [len(table) for table in tables])
+    final, membranes = number_parts(concatenate_regions(tables), found, task.minimum_voxels)
     # Number 0 of each batch stands for voxels in no membrane.
     starts = np.cumsum([0, *(len(table) for table in tables)])
     padded = [np.append(np.int32(0), final[a:b]) for a, b in itertools.pairwise(starts)]

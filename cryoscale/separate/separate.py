@@ -15,6 +15,8 @@ instead. It takes the voxels of one group, grouped by a generous distance, and r
    one, counted over everything that has been joined to either.
 5. The remaining voxels (seams, junctions, scraps) go to the membrane whose sheet, extended, is nearest.
 
+Over wider gaps, within a group and from group to group, pieces are joined afterwards (`gaps`).
+
 One set of numbers serves all data. They were chosen on simulated scenes and on real labels (a mitochondrion's among
 them), are in voxels, and belong to membranes that are 1-6 voxels thick. What cannot
 work: two membranes fused over their whole extent, without a crest each; a vesicle of a radius under about 4 voxels;
@@ -33,12 +35,13 @@ from cryoscale.separate.evidence import GAP, Evidence, weigh
 from cryoscale.separate.rims import join_rims
 from cryoscale.separate.sheets import Rows, Sheets, row_range, rows_of, settle
 from cryoscale.separate.split import SMALLEST_VOXELS, cut_junctions, cut_necks, link_voxels
-from cryoscale.separate.surfels import CELL, Ints, make_surfels
+from cryoscale.separate.surfels import CELL, Ints, Surfels, make_surfels
 
-__all__ = ["join_patches", "separate_membranes"]
+__all__ = ["ELEMENT_AREA", "FACING", "NARROW", "join_best_first", "join_patches", "separate_membranes", "take_apart"]
 
 EXCESS = 0.8
 ELEMENT_AREA = CELL * CELL
+EXACT = 64.0
 CONTACTS = 5
 """Fewest contacts that can join two patches."""
 SEAMLESS = 0.15
@@ -80,19 +83,49 @@ def separate_membranes(
     ValueError
         If the array is not (n, 3) integers in raster order.
     """
+    return take_apart(points, gap_voxels=gap_voxels, smooth_voxels=smooth_voxels)[0]
+
+
+def take_apart(
+    points: NDArray[np.int32], *, gap_voxels: float = GAP, smooth_voxels: float = EXCESS
+) -> tuple[NDArray[np.int32], Surfels]:
+    """Tell the membranes of one group of voxels apart, and say where their middle surfaces are.
+
+    Parameters
+    ----------
+    points, gap_voxels, smooth_voxels
+        As for `separate_membranes`.
+
+    Returns
+    -------
+    membrane : (n,) int32 array
+        As from `separate_membranes`.
+    surfels : Surfels
+        Elements of membrane k + 1 in patch k, in the frame of the points and to 1/64 of a voxel, so that they are the
+        same wherever the points are. None of a group without a surface.
+
+    Raises
+    ------
+    ValueError
+        If the array is not (n, 3) integers in raster order.
+    """
     _check(points)
-    alone = np.ones(len(points), np.int32)
+    alone, nothing = np.ones(len(points), np.int32), np.zeros((0, 3))
     if len(points) < SMALLEST_VOXELS:
-        return alone
+        return alone, Surfels(nothing, nothing, np.zeros(0, np.int64))
     rows = rows_of(points)
     sheets = settle(rows)
     part = _parts(rows, sheets, gap_voxels, smooth_voxels)
     if part.max() < 0:
-        return alone
+        return alone, Surfels(nothing, nothing, np.zeros(0, np.int64))
     left = -1
     while left != (left := int(np.count_nonzero(part < 0))):
         part = _claim(rows.points, rows.x, rows.start, rows.nz, rows.ny, sheets.middle, sheets.normal, part)
-    return _numbered(part)
+    membrane = _numbered(part)
+    on = np.flatnonzero(membrane)
+    surfels, _ = make_surfels(sheets.middle[on], sheets.normal[on], membrane[on].astype(np.int64) - 1)
+    place = np.round(surfels.position * EXACT) / EXACT + points.min(0)
+    return membrane, Surfels(place, surfels.normal, surfels.patch)
 
 
 def _check(points: NDArray[np.int32]) -> None:

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+import cryoscale.separate.groups as whole_groups
 import cryoscale.separate.plan as stage
 from cryoscale.chunks import Region, whole
 from cryoscale.io.files import load_npz, save_npz
 from cryoscale.io.omezarr import create_image, image_geometry, read_region, write_region
 from cryoscale.merge import merge_regions, merge_regions_in_blocks
 from cryoscale.records import Geometry, Tomogram
+from cryoscale.separate.separate import take_apart
+from cryoscale.separate.surfels import Surfels
 from tests.merge.shapes import random_mask, shells
 from tests.plans import run_plan, traced_peak
 
@@ -61,7 +64,8 @@ def prepare(folder: Path, mask: np.ndarray) -> tuple[Tomogram, np.ndarray]:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "separate_membranes", thirds)
+    nothing = Surfels(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0, np.int64))
+    monkeypatch.setattr(whole_groups, "take_apart", lambda points: (thirds(points), nothing))
     monkeypatch.setattr(stage, "_BLOCK_VOXELS", (8, 16, 8))
     monkeypatch.setattr(stage, "_BATCH_VOXELS", 300)
     monkeypatch.setattr(stage, "_BATCH_GROUPS", 3)
@@ -152,3 +156,28 @@ def test_groups_come_from_merging(tmp_path: Path) -> None:
     mask = shells(1, SHAPE)
     _, groups = prepare(tmp_path, mask)
     np.testing.assert_array_equal(groups, merge_regions(mask, 2.0)[0])
+
+
+def test_pieces_of_one_membrane_in_two_groups_are_one_for_any_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_groups, "take_apart", take_apart)
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in (84, 84, 50)), indexing="ij"), -1)
+    mask = np.abs(np.linalg.norm(grid - [42, 42, -4], axis=-1) - 38) <= 1.5
+    mask[30:50] = False
+    geometry = Geometry(mask.shape, (10.0, 10.0, 10.0), (0.0, 0.0, 0.0))
+    groups, regions = merge_regions_in_blocks(mask, (64, 64, 64), 10.0)
+    expected, count = whole_groups.separate_groups(groups)
+    assert (groups.max(), count) == (2, 1)
+    for k, chunk in enumerate(((32, 32, 32), (84, 20, 50))):
+        folder = tmp_path / str(k)
+        create_image(folder / "groups.ome.zarr", geometry, np.uint32, chunk, labels=True)
+        write_region(folder / "groups.ome.zarr", whole(mask.shape), groups.astype(np.uint32))
+        save_npz(folder / "regions.npz", **regions.columns())
+        summary, _ = run(plan(Tomogram("TS", "TS.mrc", str(folder), geometry), chunk, 100), seed=k)
+        assert summary["count"] == 1
+        np.testing.assert_array_equal(read_region(folder / summary["volume"]), expected)
+        table = load_npz(folder / summary["regions"])
+        points = np.argwhere(mask)
+        assert table["voxels"].tolist() == [len(points)]
+        assert table["box"].tolist() == [[*points.min(axis=0), *(points.max(axis=0) + 1)]]
