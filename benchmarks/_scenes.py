@@ -4,8 +4,9 @@ r"""Simulated membranes that touch, nest, run in parallel and are broken into pi
 
 d is the distance to the mid-surface of a membrane, t its thickness, both in voxels. Shapes: ellipsoids, and shapes
 that are none: a bumpy vesicle, a peanut, a banana, a wavy sheet. What real masks lack is taken away: bands of 8 to 12
-voxels (so that the pieces have to be joined), caps whose normal is along the beam, round holes; noise makes the
-borders ragged and scatters outliers, whose truth is 0. Axes z, y, x with z the beam; the seed decides everything.
+voxels (so that the pieces have to be joined), in `wide_gaps` of 14 to 36, caps whose normal is along the beam, holes;
+noise makes the borders ragged and scatters outliers, whose truth is 0. Axes z, y, x with z the beam; the seed decides
+everything.
 """
 
 from __future__ import annotations
@@ -227,12 +228,18 @@ def _within(outer: Membrane, inner: Membrane, direction: Array, clearance: float
     return start.moved(shift * direction)
 
 
-def broken(rng: np.random.Generator, membrane: Membrane, cuts: int, cap_limit: float = 1.0) -> Membrane:
-    """Take bands of 8 to 12 voxels through the middle of a membrane away, and its caps."""
+def broken(
+    rng: np.random.Generator, membrane: Membrane, cuts: int, cap_limit: float = 1.0, *, wide: bool = False
+) -> Membrane:
+    """Take bands of 8 to 12 voxels through the middle of a membrane away, and its caps.
+
+    Wide bands have 14 to 36 voxels, and no more than 35 % of the membrane's length across them, or 18.
+    """
     bands, directions = [], np.linalg.qr(rng.normal(size=(3, 3)))[0]
     for k in range(cuts):
         size = float(np.ptp((membrane.points - membrane.centre) @ directions[k]))
-        bands.append(Cut(directions[k], float(rng.uniform(-0.12, 0.12)) * size, float(rng.uniform(7.0, 11.0))))
+        low, high = (14.0, max(18.0, min(36.0, 0.35 * size))) if wide else (7.0, 11.0)
+        bands.append(Cut(directions[k], float(rng.uniform(-0.12, 0.12)) * size, float(rng.uniform(low, high))))
     return replace(membrane, cuts=tuple(bands), cap_limit=cap_limit)
 
 
@@ -307,3 +314,41 @@ def crowd(seed: int, count: int = 7) -> Scene:
         new = new.moved(fixed.mean(0) - new.centre)
         members.append(_beside(fixed, new, _direction(rng), gap + thickness))
     return Scene(f"crowd of {count}, {seed}", _break_some(rng, members), thickness, _noise(rng))
+
+
+def wide_gaps(seed: int) -> Scene:
+    """Return membranes with wide bands missing, or two that end towards each other and are not one.
+
+    One membrane, one within another, five side by side; two sheets or two vesicles.
+    """
+    rng = np.random.default_rng([6, seed])
+    thickness = float(rng.uniform(1.5, 4.5))
+    if seed % 4 == 3:
+        return Scene(f"wide gaps, ends, {seed}", _two_ends(rng, thickness), thickness, _noise(rng))
+    if seed % 4 == 2:
+        members = [_membrane(rng, "ellipsoid", 0.7, 1.0)]
+        for _ in range(4):
+            fixed = np.concatenate([member.points for member in members])
+            new = _membrane(rng, (*FAMILIES, "sheet")[int(rng.integers(5))], 0.7, 1.0)
+            new = new.moved(fixed.mean(0) - new.centre)
+            members.append(_beside(fixed, new, _direction(rng), float(rng.choice([2, 5, 10, 20])) + thickness))
+    else:
+        members = [_membrane(rng, (*FAMILIES, "sheet")[int(rng.integers(5 - seed % 4))], 1.1, 1.7)]
+        if seed % 4 == 1:
+            members.append(replace(members[0], inset=float(rng.choice([2, 3, 5, 8])) + thickness))
+    name = ("one", "double", "crowd")[seed % 4]
+    gapped = [broken(rng, m, int(rng.integers(1, 3)), (1.0, 0.85)[int(rng.integers(2))], wide=True) for m in members]
+    return Scene(f"wide gaps, {name}, {seed}", tuple(gapped), thickness, _noise(rng))
+
+
+def _two_ends(rng: np.random.Generator, thickness: float) -> tuple[Membrane, Membrane]:
+    """Two sheets one behind the other, out of line, or two vesicles one above the other without their caps."""
+    if rng.random() < 0.5:
+        first = _membrane(rng, "sheet", 0.8, 1.2)
+        turned, signs = np.linalg.qr(first.rotation + 0.25 * rng.normal(size=(3, 3)))
+        second = replace(_membrane(rng, "sheet", 0.8, 1.2), rotation=turned * np.sign(np.diag(signs)))
+        second = second.moved(first.rotation[:, 2] * float(rng.uniform(-15, 15)))
+        return first, _beside(first.points, second, first.rotation[:, 1], float(rng.uniform(14, 30)))
+    first, second = (_membrane(rng, FAMILIES[int(rng.integers(4))], 0.8, 1.2) for _ in range(2))
+    second = _beside(first.points, second, np.array([1.0, 0.0, 0.0]), float(rng.uniform(2, 12)) + thickness)
+    return replace(first, cap_limit=0.8), replace(second, cap_limit=0.8)

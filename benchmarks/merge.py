@@ -290,8 +290,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(scale_table(result["scale"]), end="\n\n")
     if options.part in ("quality", "all"):
         from benchmarks._grouping import print_quality, quality_rows
+        from benchmarks._grouping_table import summaries
 
         result["quality"] = quality_rows("small" if options.size == "small" else "full")
+        result["quality_means"] = summaries(result["quality"])
         print_quality(result["quality"])
     write_json(options.json, result)
     rows = [*result.get("speed", []), *result.get("scale", [])]

@@ -1,11 +1,11 @@
 r"""Gaps: pieces of one membrane joined over gaps of any width, on evidence.
 
-    log ratio = log(t / s) - excess^2 (1 / s^2 - 1 / t^2) / 2,     joined where it is above 0.5
+    log ratio = log(t / s) - excess^2 (1 / s^2 - 1 / t^2) / 2,     joined where it is above 0.3
 
 with s^2 the variance of the excess if the two are one membrane, t^2 if they are two. s comes from the membranes
-themselves: their own excess over a gap as long (`bridges`), with 2 % of the gap as one more observation, so that one
+themselves: their own excess over a gap as long (`bridges`), with 2.5 % of the gap as one more observation, so that one
 lucky fit does not count as certainty. t = 0.5 + 6 % of the gap: two surfaces that have nothing to do with each other.
-The ratio is short of 0.5, and nothing is joined, where the membranes are too bent or too rough to foretell anything
+The ratio is short of 0.3, and nothing is joined, where the membranes are too bent or too rough to foretell anything
 over such a gap: how far one may look follows from the data. On top of that a gap is never longer than the square root
 of the smaller area, or 128 voxels.
 
@@ -37,15 +37,15 @@ SMALLEST = 30
 """Elements of a membrane with a front."""
 FEWEST = 5
 """Contacts of a pair."""
-RATIO = 0.5
-ONE = 0.02
+RATIO = 0.3
+ONE = 0.025
 TWO = 0.06
 TWO_AT_LEAST = 0.5
 ROUNDING = 0.05
 """Standard deviation of an excess between perfect surfaces in voxels."""
 RIVAL = 0.5
 """A rival's log ratio may be worse by this."""
-BLOCKED = 0.25
+BLOCKED = 0.5
 """Share of the contacts with something in between."""
 
 
