@@ -3,8 +3,8 @@ r"""Gaps: pieces of one membrane joined over gaps of any width, on evidence.
     log ratio = log(t / s) - excess^2 (1 / s^2 - 1 / t^2) / 2,     joined where it is above 0.3
 
 with s^2 the variance of the excess if the two are one membrane, t^2 if they are two. s comes from the membranes
-themselves: their own excess over a gap as long (`bridges`), with 2.5 % of the gap as one more observation, so that one
-lucky fit does not count as certainty. t = 0.5 + 6 % of the gap: two surfaces that have nothing to do with each other.
+themselves: their own excess over a gap as long (`bridges`); 2.5 % of the gap is one more observation, of a third of the
+weight, so that one lucky fit does not count as certainty. t = 0.5 + 6 % of the gap: what two unrelated surfaces give.
 The ratio is short of 0.3, and nothing is joined, where the membranes are too bent or too rough to foretell anything
 over such a gap: how far one may look follows from the data. On top of that a gap is never longer than the square root
 of the smaller area, or 128 voxels.
@@ -39,10 +39,12 @@ FEWEST = 5
 """Contacts of a pair."""
 RATIO = 0.3
 ONE = 0.025
+OWN = 3.0
+"""Weight of what a membrane itself says, against `ONE`."""
 TWO = 0.06
 TWO_AT_LEAST = 0.5
 ROUNDING = 0.05
-"""Standard deviation of an excess between perfect surfaces in voxels."""
+"""Standard deviation of the excess of perfect surfaces, voxels."""
 RIVAL = 0.5
 """A rival's log ratio may be worse by this."""
 BLOCKED = 0.5
@@ -66,7 +68,7 @@ def log_ratio(gap: Doubles, excess: Doubles, own: Doubles) -> Doubles:
     """
     known = ~np.isnan(own)
     squares = np.where(known, own, 0.0) ** 2
-    one = ((ONE * gap) ** 2 + squares.sum(1)) / (1 + known.sum(1)) + ROUNDING**2
+    one = ((ONE * gap) ** 2 + OWN * squares.sum(1)) / (1 + OWN * known.sum(1)) + ROUNDING**2
     two = (TWO * gap + TWO_AT_LEAST) ** 2 + one
     ratio = 0.5 * np.log(two / one) - 0.5 * excess**2 * (1.0 / one - 1.0 / two)
     return np.where(known.any(1), ratio, -np.inf)

@@ -140,9 +140,9 @@ def expected_units(
 ) -> tuple[int, int]:
     """Return how many units some groups would take, and the memory of the largest."""
     edge, batches = whole_chunks(_BLOCK_VOXELS, chunk_voxels), _batches(groups)
-    return len(batches) + 1 + len(blocks(shape, edge)), max(
-        _paint_bytes(edge), *(_split_bytes(batch, edge) for batch in batches)
-    )
+    joined = _ELEMENT_BYTES * sum(count for _, _, count in groups) // 3  # 0.1 elements a voxel, 0.35 of the thinnest
+    split = [_split_bytes(batch, edge) for batch in batches]
+    return len(batches) + 1 + len(blocks(shape, edge)), max(_paint_bytes(edge), joined, *split)
 
 
 def _members(table: dict[str, NDArray[np.int64]]) -> list[Group]:

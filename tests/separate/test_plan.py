@@ -174,7 +174,7 @@ def test_pieces_of_one_membrane_in_two_groups_are_one_for_any_chunks(
         create_image(folder / "groups.ome.zarr", geometry, np.uint32, chunk, labels=True)
         write_region(folder / "groups.ome.zarr", whole(mask.shape), groups.astype(np.uint32))
         save_npz(folder / "regions.npz", **regions.columns())
-        summary, _ = run(plan(Tomogram("TS", "TS.mrc", str(folder), geometry), chunk, 100), seed=k)
+        summary, _ = run_plan(plan(Tomogram("TS", "TS.mrc", str(folder), geometry), chunk, 100), seed=k)
         assert summary["count"] == 1
         np.testing.assert_array_equal(read_region(folder / summary["volume"]), expected)
         table = load_npz(folder / summary["regions"])
