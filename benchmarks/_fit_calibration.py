@@ -103,7 +103,7 @@ def segmented(size: str) -> list[dict[str, Any]]:
 
 def _tomogram(folder: Path, seed: int, snr: float, shape: tuple[int, int, int]) -> list[dict[str, Any]]:
     source = write_simulation(folder / "input", seed=seed, snr=snr, shape=shape)
-    made = Collection(entries([str(source)]), folder / "output", RunSpec(), until="merge")
+    made = Collection(entries([str(source)]), folder / "output", RunSpec(), until="separate")
     with executor_for(0) as executor:
         for failed in run_collection(made, executor).failures:
             raise failed.error or RuntimeError
@@ -127,7 +127,7 @@ def _tomogram(folder: Path, seed: int, snr: float, shape: tuple[int, int, int]) 
 
 def _clouds(folder: Path) -> list[Array]:
     """Return the ridge points of each region of a finished run."""
-    table = load_npz(folder / "merge" / "regions.npz")
+    table = load_npz(folder / "separate" / "regions.npz")
     clouds = []
     for row, (box, count) in enumerate(zip(table["box"], table["voxels"], strict=True)):
         if count < LEAST_POINTS:
