@@ -83,7 +83,7 @@ def prepare(
     middle = np.average(control, axis=0, weights=np.minimum(merged, 9))
     radius = float(np.median(np.linalg.norm(control - middle, axis=1)))
     closed = bool(np.linalg.norm(normals.mean(0)) <= MOST_OPEN)
-    systematic = Systematic(noise.common_share, closed)
+    systematic = Systematic(noise.common_share, closed, radius)
     shift = systematic.shift(normals)
     constraints = signed_pairs(control, sd, normals, radius=radius, spacing=cell, shift=shift)
     ellipsoid = None

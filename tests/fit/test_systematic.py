@@ -16,6 +16,10 @@ def test_only_along_the_beam_and_only_where_points_err_together() -> None:
     assert (known.variance(CAP) > 0.5).all() and (known.variance(SIDE) == 0).all()
     assert (unknown.shift(CAP) == 0).all()
     assert np.allclose(unknown.variance(CAP), known.variance(CAP) + known.shift(CAP) ** 2)
+    large, huge = Systematic(1.0, True, 50.0), Systematic(1.0, True, 500.0)
+    assert (large.shift(CAP) > 1.5 * known.shift(CAP)).all() and (huge.shift(CAP) < 1.3 * large.shift(CAP)).all()
+    assert (large.variance(CAP) > 1.5 * known.variance(CAP)).all()
+    assert np.allclose(Systematic(1.0, False, 500.0).variance(CAP), unknown.variance(CAP))
     assert (INDEPENDENT.variance(CAP) == 0).all() and (INDEPENDENT.shift(CAP) == 0).all()
 
 
