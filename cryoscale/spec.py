@@ -194,6 +194,12 @@ class MeasureSpec:
 
     neighbour_nm: float = 20.0
     """Membranes that come closer than this are listed as neighbours."""
+    pattern_nm: float = 50.0
+    """Distance along the surface up to which pairs of proteins on a membrane are counted."""
+    pattern_simulations: int = 199
+    """Random patterns on the same mesh that the pairs are compared with."""
+    seed: int = 0
+    """Decides the random patterns."""
 
 
 @dataclass(frozen=True)
@@ -251,6 +257,7 @@ class RunSpec:
             self.fit.kernel in ("auto", "cubic", "matern52"), "fit.kernel", self.fit.kernel, "auto, cubic, matern52"
         )
         _require(self.fit.batch_membranes >= 1, "fit.batch_membranes", self.fit.batch_membranes, "at least 1")
+        _require_measure(self.measure)
         thickness, reach = self.surface.thickness_nm, self.fit.reach_nm
         _require(0 < thickness <= 2 * reach, "surface.thickness_nm", thickness, f"0 to twice fit.reach_nm, {2 * reach}")
 
@@ -258,6 +265,13 @@ class RunSpec:
 def _require(holds: bool, name: str, found: object, allowed: str) -> None:
     if not holds:
         raise UsageError("value not allowed", where=name, found=found, allowed=allowed)
+
+
+def _require_measure(measure: MeasureSpec) -> None:
+    _require(measure.pattern_nm > 0, "measure.pattern_nm", measure.pattern_nm, "more than 0")
+    simulations = measure.pattern_simulations
+    _require(simulations >= 1, "measure.pattern_simulations", simulations, "at least 1")
+    _require(measure.seed >= 0, "measure.seed", measure.seed, "0 or more")
 
 
 def _require_connect(connect: ConnectSpec) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from cryoscale.cli import main
 from cryoscale.io.mrc import write_mrc
 from cryoscale.picking import Radii, score_particles
 from tests.evaluate.test_occupancy import PREDICTIONS, TRUTH, by_the_book
+from tests.plans import traced_peak
 
 SHAPE = (40, 24, 28)
 
@@ -114,10 +114,7 @@ def test_memory_is_a_slabs(tmp_path):
     write_mrc(tmp_path / "occupancy_mask.mrc", volume, 10.0)
     write_list(tmp_path / "particle_locations.txt", [("a", 60, 60, 80)])
     write_list(tmp_path / "picks.txt", [("a", 61, 60, 80)])
-    tracemalloc.start()
-    scores = score_particles(tmp_path / "picks.txt", tmp_path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    scores, peak = traced_peak(lambda: score_particles(tmp_path / "picks.txt", tmp_path))
     assert scores["f1"] == 1.0
     assert peak < volume.nbytes / 4 < 5 * (picking._SLAB_SLICES + 2) * 2 * 128**2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from cryoscale.collection import Collection, Result, run_collection
 from cryoscale.engine import LoopExecutor
 from cryoscale.io.meshes import read_ply
 from cryoscale.io.omezarr import read_region
+from cryoscale.io.source import open_source
 from cryoscale.manifest import entries
+from cryoscale.measure.proteins import Sheet, distances_from, distances_to, nearest_feet
 from cryoscale.spec import IngestSpec, MergeSpec, RunSpec
 
 
@@ -55,13 +58,20 @@ def test_thirty_vesicles_each_around_its_own_lumen(shared_data: Path, tmp_path: 
     assert sorted(matched) == list(range(1, 31))
 
 
-def test_a_thylakoid_lies_on_its_authors_mesh_and_stays_open(shared_data: Path, tmp_path: Path) -> None:
-    result = run(shared_data / "labels" / "thylakoid-M1.mrc.gz", tmp_path)
+@pytest.fixture(scope="module")
+def thylakoid(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """Folder and result of the larger thylakoid, measured."""
+    output = tmp_path_factory.mktemp("thylakoid")
+    return output / "thylakoid-M1", run(shared_data / "labels" / "thylakoid-M1.mrc.gz", output)
+
+
+def test_a_thylakoid_lies_on_its_authors_mesh_and_stays_open(shared_data: Path, thylakoid: tuple[Path, Result]) -> None:
+    folder, result = thylakoid
     assert result.exit_code == 0
-    table = rows(tmp_path / "thylakoid-M1")
+    table = rows(folder)
     largest = max(table, key=lambda row: float(row["area_nm2"] or 0))
     assert largest["closed"] == "open"
-    ours = read_ply(tmp_path / "thylakoid-M1" / largest["mesh"]).vertices.astype(float)[:, ::-1]
+    ours = read_ply(folder / largest["mesh"]).vertices.astype(float)[:, ::-1]
     with gzip.open(shared_data / "coordinates" / "thylakoid-M1.obj.gz", "rt") as stream:
         theirs = mesh_vertices(stream.read())
     voxel = result.outcomes[0].summary["geometry"]["voxel_size_angstrom"][0]
@@ -70,6 +80,51 @@ def test_a_thylakoid_lies_on_its_authors_mesh_and_stays_open(shared_data: Path, 
     # Without the header's origin the two would not even overlap.
     origin = np.array(result.outcomes[0].summary["geometry"]["origin_angstrom"])[::-1]
     assert np.percentile(cKDTree(theirs).query(ours - origin)[0] / voxel, 95) > 50
+
+
+def positions(path: Path) -> NDArray[np.float64]:
+    """Positions z, y, x in ångström of all particles of a Membranorama session."""
+    found = re.findall(r'<Point [^>]*Position="([^"]*)"', path.read_text("utf-16"))
+    return np.array([point.split(",") for point in found], float)[:, ::-1]
+
+
+@pytest.mark.parametrize(("name", "count"), [("thylakoid-M1", 105), ("thylakoid-M15", 44)])
+def test_particles_lie_on_the_label(shared_data: Path, tmp_path: Path, name: str, count: int) -> None:
+    source = open_source(shared_data / "labels" / f"{name}.mrc.gz", scratch=tmp_path / name)
+    assert source.voxel_size_angstrom is not None
+    particles = (positions(shared_data / "coordinates" / f"{name}.xml") - source.origin_angstrom) / 13.68
+    assert len(particles) == count
+    label_voxels = source.read((0, 0, 0), source.shape) > 0
+    away = distance_transform_edt(~label_voxels)
+    # From the voxel a particle is in; between a position itself and the middle of a voxel up to 1.7.
+    assert away[tuple(np.rint(particles).astype(int).T)].max() <= np.sqrt(2) + 1e-9
+    assert cKDTree(np.argwhere(label_voxels)).query(particles)[0].max() < 1.7
+
+
+def test_particles_along_the_fitted_surface_as_along_their_authors_mesh(
+    shared_data: Path, thylakoid: tuple[Path, Result]
+) -> None:
+    folder, _ = thylakoid
+    particles_nm = positions(shared_data / "coordinates" / "thylakoid-M1.xml") / 10
+    ply = read_ply(folder / rows(folder)[0]["mesh"])
+    with gzip.open(shared_data / "coordinates" / "thylakoid-M1.obj.gz", "rt") as stream:
+        text = stream.read()
+    corners = [[word.split("/")[0] for word in line.split()[1:4]] for line in text.splitlines() if line[:2] == "f "]
+    along = []
+    for vertices_nm, faces in (
+        (ply.vertices / 10, ply.faces),
+        (mesh_vertices(text)[:, ::-1] / 10, np.array(corners, int) - 1),
+    ):
+        feet = nearest_feet(particles_nm, vertices_nm, faces)
+        assert feet.distance.max() < 5
+        sheet = Sheet.of(vertices_nm, faces)
+        table = [distances_to(sheet, distances_from(sheet, feet, row, 80.0), feet, row) for row in range(0, 105, 5)]
+        along.append(np.array(table))
+    both = np.isfinite(along[0]) & np.isfinite(along[1]) & (along[1] > 5)
+    assert both.sum() > 300
+    ratio = along[0][both] / along[1][both]
+    assert np.median(ratio) == pytest.approx(1, abs=0.01)
+    assert np.percentile(abs(ratio - 1), 90) < 0.03
 
 
 def test_a_broken_voxel_size_is_asked_about(shared_data: Path, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Measure stage: meshes in, tables out.
 
 Phase 1, one unit per group of membranes: each mesh is measured, and for every protein the nearest membrane of the
-group is found. Phase 2, one unit per group of pairs whose boxes come near: the smallest distance. Phase 3, one unit:
-``membranes.csv``, ``neighbours.csv``, ``proteins.csv`` and ``proteins.star``.
+group is found. Phase 2, one unit per group of pairs whose boxes come near: the smallest distance. Phase 3, where there
+are proteins, one unit per group of membranes: `cryoscale.measure.proteins.plan`. Phase 4, one unit: ``membranes.csv``,
+``neighbours.csv`` and the proteins' tables.
 
 A unit holds the meshes of two membranes at most, and one row per protein.
 """
@@ -21,9 +22,11 @@ from numpy.typing import NDArray
 from cryoscale.band import Mesh
 from cryoscale.io.files import load_npz, save_npz
 from cryoscale.io.meshes import read_ply
-from cryoscale.io.tables import particle_columns, write_csv, write_star
+from cryoscale.io.tables import write_csv
 from cryoscale.measure.geometry import measure_surface
 from cryoscale.measure.near import box_pairs, nearest_surface, smallest_distance
+from cryoscale.measure.proteins import plan as on_membranes
+from cryoscale.measure.proteins.plan import PROTEINS, Located, centres_of
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.spec import MeasureSpec, SurfaceSpec
 
@@ -31,8 +34,6 @@ __all__ = ["MEMBRANES", "NEIGHBOURS", "PROTEINS", "measure_group", "neighbour_gr
 
 MEMBRANES = "membranes.csv"
 NEIGHBOURS = "neighbours.csv"
-PROTEINS = "proteins.csv"
-PROTEINS_STAR = "proteins.star"
 _GROUP_MEMBRANES = 16
 _GROUP_PAIRS = 64
 _BASE_BYTES = 32 << 20
@@ -86,7 +87,11 @@ def plan(
     pairs = [pair for receipt in found for pair in receipt.numbers["pairs"]]
     table = _complete(rows, pairs, made, fitted, load_npz(tomogram.path(str(merged["regions"])))["voxels"])
     nearest = tuple(receipt.numbers["nearest"] for receipt in receipts if receipt.numbers["nearest"])
-    arguments = (tomogram.folder, tomogram.id, geometry, table, pairs, regions, nearest)
+    located = Located(geometry, regions, nearest)
+    placed = yield on_membranes.units(tomogram, spec, surface_spec.thickness_nm, located, meshes) if regions else []
+    names = tuple(receipt.numbers["placed"] for receipt in placed if receipt.numbers["placed"])
+    spread = {name: [row for receipt in placed for row in receipt.numbers[name]] for name in ("density", "pairs")}
+    arguments = (tomogram.folder, tomogram.id, table, pairs, located, names, spread)
     written = yield [Unit(("measure-tables", tomogram.id, 0), write_tables, arguments, 2 * _BASE_BYTES)]
     return {
         "membranes": len(table),
@@ -195,7 +200,7 @@ def measure_group(
             rows.append(_row(number, name, dataclasses.asdict(measures)))
             yield number, angstrom / 10.0
 
-    centres = _centres(root, regions)
+    centres = centres_of(root, regions)
     centres_nm = (np.array(geometry.origin_angstrom) + centres * np.array(geometry.voxel_size_angstrom)) / 10.0
     distance_nm, nearest = nearest_surface(centres_nm, vertices())
     if not len(centres):
@@ -221,15 +226,6 @@ def _row(number: int, mesh: str, measures: Row) -> Row:
     box = {f"{axis}_low_angstrom": value for axis, value in zip("zyx", low, strict=True)}
     box |= {f"{axis}_high_angstrom": value for axis, value in zip("zyx", high, strict=True)}
     return {"number": number, "closed": closed, **measures, **box, "mesh": mesh}
-
-
-def _centres(root: Path, regions: str) -> NDArray[np.float64]:
-    """(n, 3) centres z, y, x of the regions of a table, in voxels."""
-    if not regions:
-        return np.zeros((0, 3))
-    table = load_npz(root / regions)
-    centres: NDArray[np.float64] = table["coordinate_sum"].reshape(-1, 3) / table["voxels"][:, None]
-    return centres
 
 
 def neighbour_group(folder: str, pairs: tuple[tuple[int, str, int, str], ...], limit_nm: float) -> Receipt:
@@ -263,44 +259,22 @@ _COLUMNS = (
     "neighbours",
     "mesh",
 )
-_PROTEIN_COLUMNS = (
-    "number",
-    "voxels",
-    *(f"{axis}_voxel" for axis in "zyx"),
-    *(f"{axis}_angstrom" for axis in "zyx"),
-    "nearest_membrane",
-    "distance_nm",
-)
 
 
 def write_tables(
     folder: str,
     name: str,
-    geometry: Geometry,
     table: list[Row],
     pairs: list[tuple[int, int, float]],
-    regions: str,
-    nearest: tuple[str, ...],
+    located: Located,
+    placed: tuple[str, ...],
+    spread: Mapping[str, Any],
 ) -> Receipt:
     """Write the tables of one tomogram."""
     root = Path(folder)
     write_csv(root / MEMBRANES, _COLUMNS, ([row.get(column) for column in _COLUMNS] for row in table))
     write_csv(root / NEIGHBOURS, ("membrane", "neighbour", "distance_nm"), sorted(pairs))
-    if not regions:
+    if not located.regions:
         return Receipt((MEMBRANES, NEIGHBOURS), {"proteins": 0})
-    centres = _centres(root, regions)
-    voxels = load_npz(root / regions)["voxels"]
-    positions = np.array(geometry.origin_angstrom) + centres * np.array(geometry.voxel_size_angstrom)
-    distance_nm, number = np.full(len(centres), np.inf), np.zeros(len(centres), np.int64)
-    for file in nearest:
-        found = load_npz(root / file)
-        # Groups come in the order of their numbers, so that equally near ones keep the smaller.
-        better = found["distance_nm"] < distance_nm
-        distance_nm[better], number[better] = found["distance_nm"][better], found["number"][better]
-    rows = (
-        (k + 1, voxels[k], *centres[k], *positions[k], *((number[k], distance_nm[k]) if number[k] else (None, None)))
-        for k in range(len(centres))
-    )
-    write_csv(root / PROTEINS, _PROTEIN_COLUMNS, rows)
-    write_star(root / PROTEINS_STAR, particle_columns(name, centres))
-    return Receipt((MEMBRANES, NEIGHBOURS, PROTEINS, PROTEINS_STAR), {"proteins": len(centres)})
+    files = on_membranes.write(folder, name, located, placed, spread)
+    return Receipt((MEMBRANES, NEIGHBOURS, *files), {"proteins": len(centres_of(root, located.regions))})

@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 
 from cryoscale.evaluate.overlap import Counts
 from cryoscale.evaluate.positions import count_within, f_beta, match_positions
+from tests.plans import traced_peak
 
 
 def brute_force(truth, radius, prediction):
@@ -90,13 +91,10 @@ def test_f_beta_at_its_ends():
 
 
 def test_a_large_crowd_stays_sparse():
-    import tracemalloc
-
     rng = np.random.default_rng(0)
     truth = rng.random((6000, 3)) * 1000
-    tracemalloc.start()
-    true, _, _ = match_positions(truth, np.full(6000, 30.0), truth + rng.normal(0, 5, truth.shape))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    (true, _, _), peak = traced_peak(
+        lambda: match_positions(truth, np.full(6000, 30.0), truth + rng.normal(0, 5, truth.shape))
+    )
     assert len(true) > 5900
     assert peak < 6000 * 6000 * 8 / 10

@@ -1,4 +1,4 @@
-"""CSV against the csv module and hypothesis; STAR by its own rules."""
+"""CSV against the csv module and hypothesis."""
 
 import csv
 import math
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryoscale.errors import TomogramError
-from cryoscale.io.tables import particle_columns, read_csv, read_star, write_csv, write_star
+from cryoscale.io.tables import read_csv, write_csv
 
 
 def plain(path):
@@ -70,43 +70,3 @@ def test_damaged_csv_is_refused(tmp_path, content):
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(TomogramError, match=r"a\.csv"):
         read_csv(tmp_path / "a.csv")
-
-
-def test_particles_star_swaps_axes_at_the_door(tmp_path):
-    centres = np.array([[1.5, 20.25, 300.0], [4.0, 5.0, 6.0]])
-    write_star(tmp_path / "p.star", particle_columns("TS_001", centres))
-    text = (tmp_path / "p.star").read_text()
-    assert text.startswith("\ndata_particles\n\nloop_\n_rlnMicrographName #1\n_rlnCoordinateX #2\n")
-    assert "\nTS_001 300.000000 20.250000 1.500000 " in text
-    back = read_star(tmp_path / "p.star")
-    np.testing.assert_allclose([[float(v) for v in back[f"rlnCoordinate{a}"]] for a in "ZYX"], centres.T)
-    assert back["rlnMicrographName"] == ["TS_001"] * 2
-    assert {float(v) for a in "XYZ" for v in back[f"rlnOrigin{a}Angst"]} == {0.0}
-
-
-def test_no_particles_is_still_a_loop(tmp_path):
-    write_star(tmp_path / "p.star", particle_columns("TS_001", np.zeros((0, 3))))
-    assert read_star(tmp_path / "p.star")["rlnCoordinateX"] == []
-
-
-@pytest.mark.parametrize("name", ["a b", "a#b", "'x'", "", "_rlnX", "data_x", "loop_", "a\nb", "-x", "café"])
-def test_unsafe_names_are_refused(tmp_path, name):
-    with pytest.raises(ValueError, match="safe name"):
-        write_star(tmp_path / "p.star", particle_columns(name, np.zeros((1, 3))))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_bad_star_columns_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="one length"):
-        write_star(tmp_path / "p.star", {"rlnA": [1], "rlnB": [1, 2]})
-    with pytest.raises(ValueError, match="labels"):
-        write_star(tmp_path / "p.star", {"a b": [1]})
-    with pytest.raises(ValueError, match="finite"):
-        write_star(tmp_path / "p.star", {"rlnA": [math.nan]})
-
-
-@pytest.mark.parametrize("content", ["", "data_particles\n", "data_particles\nloop_\n_rlnA #1\n_rlnB #2\n1\n"])
-def test_damaged_star_is_refused(tmp_path, content):
-    (tmp_path / "p.star").write_text(content)
-    with pytest.raises(TomogramError, match=r"p\.star"):
-        read_star(tmp_path / "p.star")

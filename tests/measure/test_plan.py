@@ -5,21 +5,26 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from cryoscale.band import band_file
 from cryoscale.io.files import save_npz
-from cryoscale.io.tables import read_star
+from cryoscale.io.star import read_star
 from cryoscale.measure import plan as stage
+from cryoscale.measure.proteins import plan as on_membranes
 from cryoscale.records import Geometry, Tomogram
 from cryoscale.spec import MeasureSpec, SurfaceSpec
 from cryoscale.surface import plan as surface
-from tests.plans import run_plan
+from tests.plans import run_plan, traced_peak
 from tests.surface.shapes import band_of, distance_to_sphere, save_band
 
 SHAPE = (60, 50, 80)
 GEOMETRY = Geometry(SHAPE, (10.0, 10.0, 10.0), (-500.0, 0.0, 250.0))
 SPHERES = {1: ((28.0, 24.0, 20.0), 15.0), 2: ((28.0, 24.0, 57.0), 14.0), 4: ((28.0, 24.0, 20.0), 6.0)}
 PROTEINS = np.array([[28, 24, 38], [28, 24, 20], [2, 2, 79]], float)
+PROTEIN_FILES = (
+    "protein_density.csv", "protein_pairs.csv", "proteins_relion5.star", "proteins_relion4.star", "proteins_warp.star"
+)  # fmt: skip
 FITTED = [{"number": 1}, {"number": 2}, {"number": 3, "reason": "too few points"}, {"number": 4}]
 
 
@@ -102,17 +107,86 @@ def test_proteins(tomogram):
     distances = [3.0, 6.0, np.linalg.norm(PROTEINS[2] - SPHERES[2][0]) - 14]
     np.testing.assert_allclose([float(r["distance_nm"]) for r in table], distances, atol=0.3)
     assert [r["voxels"] for r in table] == ["10", "20", "30"]
-    star = read_star(tomogram.path("proteins.star"))
-    assert star["rlnMicrographName"] == ["TS_001"] * 3
+    radii = np.cbrt(3 * np.array([10, 20, 30]) / (4 * np.pi))
+    np.testing.assert_allclose([float(r["radius_nm"]) for r in table], radii, rtol=1e-6)
+    # 3 nm off, a radius of 1.3 and half of the membrane's 4: on it; 6 nm off or more: not.
+    assert [r["on_membrane"] for r in table] == ["yes", "no", "no"]
+    assert [r["side"] for r in table] == ["outside", "inside", "outside"]
+    normals = np.array([[float(r[f"normal_{a}"]) for a in "zyx"] for r in table])
+    np.testing.assert_allclose(normals[0], [0, 0, 1], atol=0.02)
+    away = PROTEINS[2] - SPHERES[2][0]
+    np.testing.assert_allclose(normals[2], away / np.linalg.norm(away), atol=0.05)
+    assert [r["neighbour"] for r in table] == ["", "", ""]
+    density = rows(tomogram, "protein_density.csv")
+    assert [(r["membrane"], r["proteins"]) for r in density] == [("1", "1"), ("2", "0"), ("4", "0")]
+    assert float(density[0]["proteins_per_um2"]) == pytest.approx(1e6 / (4 * np.pi * 225), rel=0.02)
+    assert rows(tomogram, "protein_pairs.csv") == []
+
+
+def axes_in(star):
+    """Where each particle's z axis points, z, y, x, as RELION and Warp take the angles."""
+    angles = np.array([[float(v) for v in star[f"rlnAngle{name}"]] for name in ("Rot", "Tilt", "Psi")]).T
+    return Rotation.from_euler("ZYZ", angles, degrees=True).inv().apply([0.0, 0, 1])[:, ::-1]
+
+
+def test_star_files_for_each_program(tomogram):
+    run(tomogram)
+    normals = np.array([[float(r[f"normal_{a}"]) for a in "zyx"] for r in rows(tomogram, "proteins.csv")])
+    for name in ("proteins_relion5.star", "proteins_relion4.star", "proteins_warp.star"):
+        star = read_star(tomogram.path(name))
+        np.testing.assert_allclose(axes_in(star), normals, atol=1e-6)
+        assert star["rlnClassNumber"] == ["1", "2", "2"]
     np.testing.assert_allclose([float(v) for v in star["rlnCoordinateX"]], PROTEINS[:, 2])
+    assert star["rlnMicrographName"] == ["TS_001.tomostar"] * 3
+    star = read_star(tomogram.path("proteins_relion5.star"))
+    centred = [[float(v) / 10 for v in star[f"rlnCenteredCoordinate{a}Angst"]] for a in "ZYX"]
+    np.testing.assert_allclose(np.array(centred).T + np.array(SHAPE) / 2, PROTEINS)
+
+
+def crowd(tomogram, count=14):
+    """Proteins all around on sphere 1."""
+    rng = np.random.default_rng(0)
+    ways = rng.normal(size=(count, 3))
+    centre, radius = SPHERES[1]
+    points = np.array(centre) + (radius + 1) * ways / np.linalg.norm(ways, axis=1, keepdims=True)
+    voxels = np.full(count, 1000)
+    sums = np.rint(points * 1000).astype(np.int64)
+    save_npz(tomogram.path("locate/regions.npz"), voxels=voxels, coordinate_sum=sums)
+    return points
+
+
+def test_neighbours_and_pairs_along_a_sphere(tomogram):
+    points = crowd(tomogram)
+    run(tomogram)
+    way = (points - SPHERES[1][0]) / (SPHERES[1][1] + 1)
+    angle = np.arccos(np.clip(way @ way.T, -1, 1)) + 10 * np.eye(len(points))
+    table = rows(tomogram, "proteins.csv")
+    assert {r["on_membrane"] for r in table} == {"yes"}
+    assert [int(r["neighbour"]) - 1 for r in table] == angle.argmin(axis=1).tolist()
+    along = [float(r["neighbour_along_surface_nm"]) for r in table]
+    np.testing.assert_allclose(along, 15 * angle.min(axis=1), rtol=0.03)
+    (density,) = rows(tomogram, "protein_density.csv")
+    assert density["proteins"] == "14"
+    assert float(density["mean_neighbour_along_surface_nm"]) == pytest.approx(np.mean(along), rel=1e-5)
+    pairs = rows(tomogram, "protein_pairs.csv")
+    assert [float(r["radius_along_surface_nm"]) for r in pairs] == [5.0 * k for k in range(1, 11)]
+    for r in pairs:
+        radius = float(r["radius_along_surface_nm"])
+        assert int(r["pairs"]) == pytest.approx((15 * angle <= radius).sum(), abs=2)
+        cap = (1 - np.cos(min(radius / 15, np.pi))) / 2
+        assert float(r["pairs_by_chance"]) == pytest.approx(14 * 13 * cap, rel=0.03)
+        assert float(r["ratio_chance_low"]) <= 1 <= float(r["ratio_chance_high"])
+        assert float(r["ripley_l_nm"]) == pytest.approx(radius * float(r["ratio"]) ** 0.5, rel=1e-5)
 
 
 def test_groups_and_order_do_not_change_the_tables(tomogram, monkeypatch):
+    crowd(tomogram)
     run(tomogram)
-    names = ("membranes.csv", "neighbours.csv", "proteins.csv", "proteins.star")
+    names = ("membranes.csv", "neighbours.csv", "proteins.csv", *PROTEIN_FILES)
     before = [tomogram.path(name).read_bytes() for name in names]
     monkeypatch.setattr(stage, "_GROUP_MEMBRANES", 1)
     monkeypatch.setattr(stage, "_GROUP_PAIRS", 1)
+    monkeypatch.setattr(on_membranes, "_GROUP_MEMBRANES", 1)
     run(tomogram, seed=1)
     assert [tomogram.path(name).read_bytes() for name in names] == before
 
@@ -143,3 +217,21 @@ def test_memory_stays_within_the_projection(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert projected / 4 < peak < projected
+
+
+def test_memory_of_placing_proteins_stays_within_the_projection(tmp_path):
+    shape = (70, 70, 70)
+    geometry = Geometry(shape, (10.0, 10.0, 10.0))
+    save_band(tmp_path / band_file(1), band_of(distance_to_sphere(shape, (35, 35, 35), 30)))
+    surface.build_group(str(tmp_path), 0, (1,), geometry, shape, SurfaceSpec())
+    ways = np.random.default_rng(0).normal(size=(40, 3))
+    points = 35 + 30 * ways / np.linalg.norm(ways, axis=1, keepdims=True)
+    save_npz(tmp_path / "r.npz", voxels=np.ones(40, int), coordinate_sum=np.rint(points).astype(int))
+    save_npz(tmp_path / "n.npz", distance_nm=np.zeros(40), number=np.ones(40, int))
+    located = on_membranes.Located(geometry, "r.npz", ("n.npz",))
+    tomogram, meshes = Tomogram("t", "t.mrc", str(tmp_path), geometry), {1: "meshes/membrane_0001.ply"}
+    (unit,) = on_membranes.units(tomogram, MeasureSpec(30.0, 30.0), 4.0, located, meshes)
+    _, peak = traced_peak(lambda: unit.call(*unit.args))
+    # The constant part is for pairs: 1,000 random points of 500 proteins, all within reach of each other.
+    for_pairs = on_membranes._PAIR_BYTES
+    assert (unit.bytes - for_pairs) / 4 < peak < unit.bytes - for_pairs / 2
