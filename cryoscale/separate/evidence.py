@@ -22,7 +22,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cryoscale.separate.paraboloid import TERMS, add_element, set_frame, solve, squares
-from cryoscale.separate.surfels import Doubles, Ints, Surfels, bin_elements, cell_range
+from cryoscale.separate.surfels import Doubles, Ints, Surfels, bin_elements, cell_range, step_between
 
 __all__ = ["Evidence", "facing", "weigh"]
 
@@ -74,13 +74,7 @@ def _meet(position, normal, patch, order, key, corner, shape, edge, gap, write, 
                 j = order[t]
                 if patch[j] == patch[i]:
                     continue
-                square = up = down = cosine = 0.0
-                for axis in range(3):
-                    d = position[j, axis] - position[i, axis]
-                    square += d * d
-                    up += d * normal[i, axis]
-                    down += d * normal[j, axis]
-                    cosine += normal[i, axis] * normal[j, axis]
+                square, up, down, cosine = step_between(position, normal, i, j)
                 if square > edge * edge:
                     continue
                 up, down, cosine = abs(up), abs(down), abs(cosine)

@@ -23,7 +23,7 @@ from numba import njit
 from cryoscale.separate.evidence import facing
 from cryoscale.separate.paraboloid import TERMS, add_element, set_frame, solve, squares
 from cryoscale.separate.sheets import Rows, Sheets, row_range
-from cryoscale.separate.surfels import Ints, Surfels, connect, gather, pieces
+from cryoscale.separate.surfels import Ints, Surfels, connect, gather, pieces, step_between
 from cryoscale.unionfind import flatten, unite
 
 __all__ = ["cut_junctions", "cut_necks", "link_voxels"]
@@ -67,12 +67,7 @@ def _link(points, x, start, nz, ny, middle, normal, good, parent):  # type: igno
                 for i in range(a, b):
                     if i <= k or not good[i]:
                         continue
-                    up = down = cosine = 0.0
-                    for axis in range(3):
-                        d = middle[i, axis] - middle[k, axis]
-                        up += d * normal[k, axis]
-                        down += d * normal[i, axis]
-                        cosine += normal[k, axis] * normal[i, axis]
+                    _, up, down, cosine = step_between(middle, normal, k, i)
                     if abs(cosine) >= SAME_WAY and abs(up) < COPLANAR and abs(down) < COPLANAR:
                         unite(parent, k, i)
 

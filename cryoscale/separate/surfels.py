@@ -29,6 +29,7 @@ __all__ = [
     "gather",
     "make_surfels",
     "pieces",
+    "step_between",
 ]
 
 CELL = 2.0
@@ -157,6 +158,19 @@ def cell_range(key, corner, shape, edge, place, dz, dy):  # type: ignore[no-unty
     return np.searchsorted(key, low), np.searchsorted(key, high + 1)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def step_between(position, normal, i, j):  # type: ignore[no-untyped-def]
+    """Return the step from i to j: its square, its parts along the normals of i and of j, and the cosine of these."""
+    square = up = down = cosine = 0.0
+    for axis in range(3):
+        d = position[j, axis] - position[i, axis]
+        square += d * d
+        up += d * normal[i, axis]
+        down += d * normal[j, axis]
+        cosine += normal[i, axis] * normal[j, axis]
+    return square, up, down, cosine
+
+
 @njit(cache=True, nogil=True)
 def _neighbours(position, normal, patch, order, key, corner, shape, edge, bent, start, other):  # type: ignore[no-untyped-def]
     """Count neighbours into `start` where `other` is empty, else write them."""
@@ -169,13 +183,7 @@ def _neighbours(position, normal, patch, order, key, corner, shape, edge, bent, 
                     j = order[t]
                     if j == i or patch[i] != patch[j] or patch[i] < 0:
                         continue
-                    square = up = down = cosine = 0.0
-                    for axis in range(3):
-                        d = position[j, axis] - position[i, axis]
-                        square += d * d
-                        up += d * normal[i, axis]
-                        down += d * normal[j, axis]
-                        cosine += normal[i, axis] * normal[j, axis]
+                    square, up, down, cosine = step_between(position, normal, i, j)
                     if square > STEP * STEP:
                         continue
                     up, down, allowed = abs(up), abs(down), LEAN * np.sqrt(square) + SLACK
