@@ -112,8 +112,9 @@ def _units(stage: str, geometry: Geometry, itemsizes: Sequence[int], spec: RunSp
     if stage == "fit":
         return -(-membranes // spec.fit.batch_membranes), fit_bytes(_MEMBRANE_VOXELS)
     if stage == "surface":
-        count = len(blocks(shape, chunk))
-        return count + -(-membranes // 32), surface.paint_bytes(chunk, int(math.prod(chunk) * _MEMBRANE_SHARE))
+        # 24 bytes a place of the band, on either side of a surface that the membrane covers three voxels thick.
+        band = 24 * _MEMBRANE_VOXELS // 3 * max(1, round(2 * spec.fit.reach_nm / geometry.voxel_size_nm))
+        return surface.expected_units(shape, chunk, [band] * membranes, _MEMBRANE_SHARE)
     if stage == "report":
         return 1, report.projected_bytes(geometry, 4 << 20)
     return 3, 128 << 20

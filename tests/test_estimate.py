@@ -72,6 +72,14 @@ def test_learning_takes_the_units_and_memory_that_were_told(tmp_path: Path) -> N
     assert told.unit_bytes == max(unit.bytes for unit in units)
 
 
+def test_surfaces_take_the_units_that_were_told(tmp_path: Path) -> None:
+    spec = RunSpec(ingest=SMALL)
+    units, told = run_units(tmp_path, spec, "surface")["surface"], estimates(spec, ("surface",))["surface"]
+    assert len(units) == told.units == 1 + 3 * 2 * 2 + 2  # meshes, blocks of 1 x 2 x 2 chunks, the table and the labels
+    # Membranes are projected larger than these are.
+    assert max(unit.bytes for unit in units) <= told.unit_bytes
+
+
 def test_a_wider_distance_and_more_voxels_take_more() -> None:
     def told(stage: str, geometry: Geometry = GEOMETRY, **options: object) -> StageEstimate:
         return estimate_tomogram(geometry, (4,), RunSpec(**options), (stage,))[0]  # type: ignore[arg-type]
@@ -79,7 +87,7 @@ def test_a_wider_distance_and_more_voxels_take_more() -> None:
     near = told("merge", merge=MergeSpec(distance_nm=2.0), separate=SeparateSpec(join_nm=2.0))
     assert near.unit_bytes < told("merge").unit_bytes
     large = Geometry((400, 1000, 1000), (10.0, 10.0, 10.0))
-    for stage in ("merge", "separate", "connect", "locate"):
+    for stage in ("merge", "separate", "connect", "locate", "surface"):
         assert told(stage).units < told(stage, large).units
     groups, blocks = 100, 4 * 4 * 4  # 200 vesicles of 60,000 voxels are 3 %; blocks are 2 x 2 x 2 chunks
     assert told("separate", large).units == groups + 1 + blocks

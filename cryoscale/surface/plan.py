@@ -36,6 +36,7 @@ __all__ = [
     "POSITION_SD",
     "TABLE",
     "build_group",
+    "expected_units",
     "export_mrc",
     "mesh_bytes",
     "paint",
@@ -81,14 +82,15 @@ def plan(
     geometry = tomogram.known_geometry
     block = _block(geometry.shape, chunk_voxels)
     numbers = sorted(int(entry["number"]) for entry in fitted if "reason" not in entry)
+    sizes = {number: tomogram.path(band_file(number)).stat().st_size for number in numbers}
     receipts = yield [
         Unit(
             ("surface-mesh", tomogram.id, index),
             build_group,
             (tomogram.folder, index, group, geometry, block, spec),
-            mesh_bytes([tomogram.path(band_file(number)).stat().st_size for number in group]),
+            mesh_bytes([sizes[number] for number in group]),
         )
-        for index, group in enumerate(_groups(tomogram, numbers))
+        for index, group in enumerate(_groups(sizes))
     ]
     _forget_stale_meshes(tomogram, receipts)
     membranes = {number: dict(entry) for receipt in receipts for number, entry in receipt.numbers["membranes"].items()}
@@ -129,12 +131,31 @@ def _forget_stale_meshes(tomogram: Tomogram, receipts: Sequence[Receipt]) -> Non
             path.unlink()
 
 
-def _groups(tomogram: Tomogram, numbers: Sequence[int]) -> list[tuple[int, ...]]:
+def expected_units(
+    shape: tuple[int, int, int], chunk_voxels: tuple[int, int, int], bands_bytes: Sequence[int], membrane_share: float
+) -> tuple[int, int]:
+    """Return how many units membranes with such bands would take, and the memory of the largest.
+
+    Parameters
+    ----------
+    shape, chunk_voxels
+        Voxels of the volume and of a chunk, z, y, x.
+    bands_bytes
+        Size of each membrane's band.
+    membrane_share
+        Of the voxels of a block.
+    """
+    block, sizes = _block(shape, chunk_voxels), dict(enumerate(bands_bytes))
+    meshed = [mesh_bytes([sizes[number] for number in group]) for group in _groups(sizes)]
+    painted = paint_bytes(block, int(math.prod(block) * membrane_share))
+    return len(meshed) + len(blocks(shape, block)) + 2, max(painted, *meshed)
+
+
+def _groups(sizes: Mapping[int, int]) -> list[tuple[int, ...]]:
     """Membranes in order, cut into groups of bounded number and size."""
     groups: list[list[int]] = []
     held = 0
-    for number in numbers:
-        size = tomogram.path(band_file(number)).stat().st_size
+    for number, size in sizes.items():
         if not groups or len(groups[-1]) == _GROUP_MEMBRANES or held + size > _GROUP_BYTES:
             groups.append([])
             held = 0
