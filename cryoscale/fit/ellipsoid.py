@@ -12,7 +12,9 @@ change of d with each of the 9 parameters.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -102,11 +104,16 @@ class Ellipsoid:
 
     def trend(self, q: Array) -> Array:
         """Return the change of the distance (m, 9) at places (m, 3) with each parameter, times its prior sd."""
-        moved = [self.moved(side * step) for step in TREND_STEP * np.eye(9) for side in (1.0, -1.0)]
-        out = np.empty((len(q), len(moved)))
-        places = np.ascontiguousarray(q, np.float64)
-        _distances(np.stack([e.centre for e in moved]), np.stack([e.matrix for e in moved]), places, out)
+        centres, matrices = self._moved
+        out = np.empty((len(q), len(centres)))
+        _distances(centres, matrices, np.ascontiguousarray(q, np.float64), out)
         return (out[:, ::2] - out[:, 1::2]) / (2 * TREND_STEP)
+
+    @cached_property
+    def _moved(self) -> tuple[Array, Array]:
+        """Centres (18, 3) and matrices (18, 3, 3) with each parameter a little more and a little less."""
+        moved = [self.moved(side * step) for step in TREND_STEP * np.eye(9) for side in (1.0, -1.0)]
+        return np.stack([e.centre for e in moved]), np.stack([e.matrix for e in moved])
 
     def trend_gradient(self, q: Array) -> tuple[Array, Array]:
         """Return the trend (m, 9) and its gradient (m, 9, 3) at places (m, 3)."""
@@ -153,14 +160,15 @@ def fit_ellipsoid(points: Array, *, weights: Array | None = None) -> tuple[Ellip
     share = np.ones(len(points)) if weights is None else np.sqrt(weights / weights.mean())
     origin = np.median(points, axis=0)
     size = float(np.median(np.linalg.norm(points - origin, axis=1))) or 1.0
-    local = (points - origin) / size
+    local = np.ascontiguousarray((points - origin) / size)
     loss_scale = max(1.0 / size, 0.02)
+    d = np.empty((len(local), 1))
 
     def residuals(parameters: Array) -> Array:
         log_axes = parameters[3:6]
-        d = _build(parameters).distance(local) * share / loss_scale
+        _distances(parameters[None, :3], _matrix(parameters)[None], local, d)
         prior = (log_axes - log_axes.mean()) / LOG_AXIS_SD
-        return np.concatenate([np.clip(d, -1e6, 1e6), prior])
+        return np.concatenate([np.clip(d[:, 0] * share / loss_scale, -1e6, 1e6), prior])
 
     best = None
     for start in _starts(local):
@@ -174,9 +182,31 @@ def fit_ellipsoid(points: Array, *, weights: Array | None = None) -> tuple[Ellip
 
 
 def _build(parameters: Array) -> Ellipsoid:
-    axes = np.exp(np.clip(parameters[3:6], -6, 6))
-    turn = Rotation.from_rotvec(parameters[6:9]).as_matrix()
-    return Ellipsoid(parameters[:3], (turn / axes**2) @ turn.T, axes)
+    return Ellipsoid(parameters[:3], _matrix(parameters), np.exp(np.clip(parameters[3:6], -6, 6)))
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _matrix(parameters: Any) -> Any:
+    """Return M of an ellipsoid with the logarithms of its axes, 3 to 5, and its rotation vector, 6 to 8."""
+    z, y, x = parameters[6], parameters[7], parameters[8]
+    angle = math.sqrt(z * z + y * y + x * x)
+    cross = np.array([[0.0, -x, y], [x, 0.0, -z], [-y, z, 0.0]])
+    first = 1.0 - angle * angle / 6 if angle < 1e-4 else math.sin(angle) / angle
+    second = 0.5 - angle * angle / 24 if angle < 1e-4 else (1.0 - math.cos(angle)) / (angle * angle)
+    out = np.zeros((3, 3))
+    for a in range(3):
+        for b in range(3):
+            for k in range(3):
+                out[a, b] += cross[a, k] * cross[k, b] * second
+            out[a, b] += cross[a, b] * first
+        out[a, a] += 1.0
+    matrix = np.zeros((3, 3))
+    for k in range(3):
+        size = math.exp(-2.0 * min(max(parameters[3 + k], -6.0), 6.0))
+        for a in range(3):
+            for b in range(3):
+                matrix[a, b] += out[a, k] * size * out[b, k]
+    return matrix
 
 
 def _starts(local: Array) -> list[Array]:

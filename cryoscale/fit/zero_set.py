@@ -117,14 +117,14 @@ def trace(
 
 
 def _children(nodes: Index, step: int, limit: Index) -> Index:
-    around = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 3) * step
-    shape = limit + 1
-    seen = np.zeros(0, np.int64)
-    for start in range(0, len(nodes), 20_000):
-        child = (nodes[start : start + 20_000, None] + around).reshape(-1, 3)
-        child = child[((child >= 0) & (child <= limit)).all(1)]
-        seen = np.union1d(seen, np.ravel_multi_index(tuple(child.T), tuple(shape)))
-    return np.stack(np.unravel_index(seen, tuple(shape)), 1)
+    """Return the nodes up to two steps from these along each axis, inside the box, in raster order."""
+    # One axis after the other, each at most five times as many as before, instead of 125 times at once.
+    shape = limit + 1 + 4 * step
+    keys = np.ravel_multi_index(tuple((nodes + 2 * step).T), tuple(shape))
+    for stride in (shape[1] * shape[2], shape[2], 1):
+        keys = np.unique(keys[:, None] + np.arange(-2, 3) * (step * stride))
+    child = np.stack(np.unravel_index(keys, tuple(shape)), 1) - 2 * step
+    return np.asarray(child[((child >= 0) & (child <= limit)).all(1)])
 
 
 def _crossings(field: Field, nodes: Index, value: Array, low: Array, step: float) -> Samples:

@@ -1,8 +1,9 @@
 """The robust ellipsoid against known ones, and its gradient against differences."""
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from cryoscale.fit.ellipsoid import Ellipsoid, fit_ellipsoid
+from cryoscale.fit.ellipsoid import Ellipsoid, _matrix, fit_ellipsoid
 from tests.fit.shapes import SHAPES, degrade, sphere_points
 
 
@@ -42,3 +43,11 @@ def test_the_gradient_of_the_trend_against_the_change_of_the_gradient() -> None:
     for column, change in enumerate(1e-4 * np.eye(9)):
         ahead, behind = (ellipsoid.moved(side * change).distance_gradient(q)[1] for side in (1.0, -1.0))
         assert np.allclose(slope[:, column], (ahead - behind) / 2e-4, atol=1e-4)
+
+
+def test_the_matrix_against_scipys_rotation() -> None:
+    rng = np.random.default_rng(3)
+    for turn in (np.zeros(3), 1e-6 * rng.normal(size=3), rng.normal(size=3), 3 * rng.normal(size=3)):
+        log_axes, rotation = rng.normal(size=3), Rotation.from_rotvec(turn).as_matrix()
+        want = (rotation / np.exp(2 * log_axes)) @ rotation.T
+        assert np.allclose(_matrix(np.concatenate([np.zeros(3), log_axes, turn])), want, atol=1e-12)
