@@ -22,8 +22,8 @@ from cryoscale.fit.covariance import Kernel
 __all__ = ["field", "field_gradient", "variance", "variance_gradient"]
 
 Array = NDArray[np.float64]
-TILE = 512
-"""Query points per tile of the variance: TILE x n doubles are held three times."""
+TILE = 256
+"""Query points per tile of the variance: TILE x n doubles are held twice."""
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")  # type: ignore[untyped-decorator]
@@ -196,10 +196,12 @@ def variance_gradient(
     triangle, times = np.asfortranarray(lower), dtrmm if inverted else dtrsm
     value, gradient = np.empty(len(q)), np.empty((len(q), 3))
     places = np.ascontiguousarray(q, np.float64)
+    moments = np.column_stack([points, np.ones(len(points))])
+    room = np.empty((2, min(TILE, len(q)), len(points)))
     for start in range(0, len(q), TILE):
         rows = slice(start, start + TILE)
         tile = places[rows]
-        cross, lean = np.empty((2, len(tile), len(points)))
+        cross, lean = room[0, : len(tile)], room[1, : len(tile)]
         _covariances_leans(x, tile, kernel.kind == "cubic", kernel.length, cross, lean)
         cross *= variance
         if trends is not None:
@@ -209,7 +211,8 @@ def variance_gradient(
         value[rows] = variance - np.einsum("ij,ij->j", known, known)
         weights = times(1.0, triangle, known, lower=1, trans_a=1, overwrite_b=1).T
         lean *= weights
-        gradient[rows] = (-2 * variance) * (lean.sum(1)[:, None] * tile - lean @ points)
+        moment = lean @ moments
+        gradient[rows] = (-2 * variance) * (moment[:, 3:] * tile - moment[:, :3])
         if trends is not None:
             value[rows] += (trends[1][rows] ** 2).sum(1)
             left = trends[1][rows] - weights @ trends[0]
