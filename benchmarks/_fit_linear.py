@@ -25,7 +25,7 @@ from scipy.spatial.distance import cdist
 from cryoscale.fit.covariance import Kernel, covariance
 from cryoscale.fit.solve import Problem, solve_many
 
-__all__ = ["linear", "linear_table"]
+__all__ = ["linear", "linear_table", "processor_and_wall"]
 
 Array = NDArray[np.float64]
 SIZES = (500, 1000, 2000)
@@ -33,7 +33,7 @@ MEMBERS, MEMBER_SIZE = 32, 500
 SHARE_ASKED, BATCH_ASKED = 0.5, 3.0
 
 
-def _seconds(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
+def processor_and_wall(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
     """Return medians of processor and of wall seconds."""
     call()
     processor, wall = [], []
@@ -68,9 +68,9 @@ def linear(size: str) -> dict[str, Any]:
         matrix = covariance(problem.kernel, problem.points, problem.points, np) + np.diag(problem.noise**2)
         other = np.random.default_rng(0).normal(size=(n, n))
         # As `solve` calls it; from a copy each time, which counts.
-        factor, _ = _seconds(partial(dpotrf, np.asfortranarray(matrix), lower=1, clean=0), repeats)
-        product, _ = _seconds(partial(np.matmul, other, other), repeats)
-        solve, _ = _seconds(partial(solve_many, [problem], inverse=False), repeats)
+        factor, _ = processor_and_wall(partial(dpotrf, np.asfortranarray(matrix), lower=1, clean=0), repeats)
+        product, _ = processor_and_wall(partial(np.matmul, other, other), repeats)
+        solve, _ = processor_and_wall(partial(solve_many, [problem], inverse=False), repeats)
         rows.append(
             {
                 "n": n,
@@ -86,7 +86,10 @@ def linear(size: str) -> dict[str, Any]:
         "loop": lambda: [solve_many([member], inverse=False) for member in members],
         "scipy": lambda: [_by_hand(member) for member in members],
     }
-    times = {name: dict(zip(("processor_s", "wall_s"), _seconds(way, 3), strict=True)) for name, way in ways.items()}
+    times = {
+        name: dict(zip(("processor_s", "wall_s"), processor_and_wall(way, 3), strict=True))
+        for name, way in ways.items()
+    }
     return {"factorisation": rows, "batch": times, "limits": _limits(members, rows, repeats)}
 
 
@@ -99,8 +102,9 @@ def _limits(members: list[Problem], rows: list[dict[str, Any]], repeats: int) ->
     share = len(members) / len(matrices)
     rate = next(row["dgemm_gflops"] for row in rows if row["n"] == MEMBER_SIZE)
     return {
-        "cholesky_s": share * _seconds(lambda: [dpotrf(m, lower=1, clean=0) for m in matrices], repeats)[0],
-        "single_cholesky_s": share * _seconds(lambda: [spotrf(m, lower=1, clean=0) for m in single], repeats)[0],
+        "cholesky_s": share * processor_and_wall(lambda: [dpotrf(m, lower=1, clean=0) for m in matrices], repeats)[0],
+        "single_cholesky_s": share
+        * processor_and_wall(lambda: [spotrf(m, lower=1, clean=0) for m in single], repeats)[0],
         "dgemm_rate_s": len(members) * MEMBER_SIZE**3 / 3 / (rate * 1e9),
     }
 

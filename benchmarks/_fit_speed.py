@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks._fit_peer_models import PEERS, Posterior
 from cryoscale.band import Band, band_mesh
+from cryoscale.fit import fit_surface
 from cryoscale.fit.choose import Hypothesis, problem_of
 from cryoscale.fit.constraints import Constraints
 from cryoscale.fit.covariance import Kernel
@@ -36,9 +37,9 @@ from cryoscale.fit.select import merge_cells
 from cryoscale.fit.solve import Solution, solve_many
 from cryoscale.fit.surface import Surface
 from cryoscale.fit.zero_set import judge, trace
-from tests.fit.shapes import SHAPES, Shape, surface_points
+from tests.fit.shapes import SHAPES, Shape, degrade, surface_points
 
-__all__ = ["evaluation", "evaluation_table"]
+__all__ = ["ellipsoids", "ellipsoids_table", "evaluation", "evaluation_table"]
 
 Array = NDArray[np.float64]
 EDGE = 120
@@ -149,14 +150,7 @@ def _checks(at: Setting, surface: Surface, band: Band) -> dict[str, Any]:
     exact, ours = np.flatnonzero(near), band.index @ place
     vertices = band_mesh(surface.band(2.0)).vertices.astype(np.float64)
     level = np.abs(surface.distance(vertices))
-    chosen = np.flatnonzero(np.abs(band.distance) < 0.5)[::7]
-    q = band.index[chosen].astype(np.float64)
-    gradient = surface.gradient(q)
-    unit = gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
-    foot = q - surface.distance(q)[:, None] * unit
-    # From the model itself: what Surface makes of it may hold more than the posterior.
-    exact_sd = np.sqrt(at.model.variance(foot)) / np.linalg.norm(surface.gradient(foot), axis=1)
-    away = np.abs((band.sd[chosen] / exact_sd) ** 2 - 1)
+    away = _variance_off(surface, band)
     return {
         "dense_s": dense_s,
         "exact_variance_s": exact_s,
@@ -168,6 +162,41 @@ def _checks(at: Setting, surface: Surface, band: Band) -> dict[str, Any]:
         "variance_p99": float(np.percentile(away, 99)),
         "variance_max": float(away.max()),
     }
+
+
+def _variance_off(surface: Surface, band: Band) -> Array:
+    """Return by what share the band's variances differ from the exact ones, at some of its feet."""
+    chosen = np.flatnonzero(np.abs(band.distance) < 0.5)[::7]
+    q = band.index[chosen].astype(np.float64)
+    gradient = surface.gradient(q)
+    unit = gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
+    foot = q - surface.distance(q)[:, None] * unit
+    slope = surface.gradient(foot)
+    size = np.linalg.norm(slope, axis=1)
+    # From the model itself, beside what all points of a segmentation have wrong in common.
+    exact = surface.model.variance(foot) / size**2 + surface.systematic.variance(slope / size[:, None])
+    return np.asarray(np.abs(band.sd[chosen] ** 2 / exact - 1))
+
+
+def ellipsoids() -> list[dict[str, Any]]:
+    """Check variances where an ellipsoid is the prior mean, caps that nobody saw among them."""
+    rows = []
+    for name, seed in (("ellipsoid", 1), ("bumpy", 2), ("peanut", 7)):
+        surface = fit_surface(degrade(SHAPES[name], seed=seed, cap=0.7, noise=0.5)[0], spacing=1.0)
+        away = _variance_off(surface, surface.band(WIDTH))
+        row = {"shape": name, "ellipsoid": surface.choice["ellipsoid"], "n": surface.choice["constraints"]}
+        rows.append(row | {"variance_p99": float(np.percentile(away, 99)), "variance_max": float(away.max())})
+    return rows
+
+
+def ellipsoids_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the checks as text."""
+    return "\n".join(
+        f"{row['shape']}, {row['n']} constraints, prior mean {'an ellipsoid' if row['ellipsoid'] else 'zero'}: variance "
+        f"within {row['variance_p99']:.2%} (99 of 100), {row['variance_max']:.2%} at most "
+        f"({'reached' if row['variance_max'] <= VARIANCE_ASKED else 'not reached'})"
+        for row in rows
+    )
 
 
 def _peer(name: str, at: Setting, band: Band, part: int) -> dict[str, Any] | None:

@@ -5,7 +5,8 @@
 - accuracy    : closed shapes with caps missing: Dice, against the paper's convention and SciPy (`_fit_accuracy`)
 - open        : open sheets: errors inside the rim, overshoot beyond it; thickness of voxelised membranes (`_fit_open`)
 - real        : real membranes without their top and bottom fifth, against screened Poisson as well (`_fit_real`)
-- speed       : mean and variance over 120^3 against four libraries; the factorisation; batches (`_fit_speed`)
+- speed       : mean and variance over 120^3 against four libraries (`_fit_speed`); the factorisation and batches
+                (`_fit_linear`); other ways of summing (`_fit_summation`)
 - collection  : a tomogram's membranes fitted, voxelised and meshed: time, memory, projection (`_fit_collection`)
 - calibration : how often the true surface lies within one and two standard deviations (`_fit_calibration`)
 
@@ -31,6 +32,7 @@ from benchmarks import (
     _fit_pictures,
     _fit_real,
     _fit_speed,
+    _fit_summation,
 )
 from benchmarks._fit_peers import peer_versions
 from benchmarks._machine import machine
@@ -61,9 +63,13 @@ def real(size: str, _: int) -> Result:
 def speed(size: str, _: int) -> Result:
     rows = _fit_speed.evaluation(size)
     print(_fit_speed.evaluation_table(rows))
+    shapes = _fit_speed.ellipsoids()
+    print(_fit_speed.ellipsoids_table(shapes))
     algebra = _fit_linear.linear(size)
     print(_fit_linear.linear_table(algebra))
-    return {"evaluation": rows, **algebra}
+    sums = _fit_summation.summation()
+    print(_fit_summation.summation_table(sums))
+    return {"evaluation": rows, "ellipsoids": shapes, **algebra, "summation": sums}
 
 
 def collection(size: str, _: int) -> Result:
