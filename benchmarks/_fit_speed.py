@@ -192,7 +192,7 @@ def ellipsoids() -> list[dict[str, Any]]:
 def ellipsoids_table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the checks as text."""
     return "\n".join(
-        f"{row['shape']}, {row['n']} constraints, prior mean {'an ellipsoid' if row['ellipsoid'] else 'zero'}: variance "
+        f"{row['shape']}, {row['n']} constraints, prior {'an ellipsoid' if row['ellipsoid'] else 'zero'}: variance "
         f"within {row['variance_p99']:.2%} (99 of 100), {row['variance_max']:.2%} at most "
         f"({'reached' if row['variance_max'] <= VARIANCE_ASKED else 'not reached'})"
         for row in rows

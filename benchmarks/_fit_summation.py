@@ -113,7 +113,7 @@ def summation_table(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         good = row["grid_error_max"] <= POSITION_ASKED and row["grid_s"] < row["direct_s"]
         lines += [
-            f"{row['n']:6} constraints, {row['nodes']} nodes near the surface: direct with gradient {row['direct_s']:.3f} s; "
+            f"{row['n']:6} constraints, {row['nodes']} nodes near it: direct with gradient {row['direct_s']:.3f} s; "
             f"by FFT, values alone {row['grid_s']:.3f} s, off by {row['grid_error_median']:.3f} voxel, "
             f"{row['grid_error_max']:.2f} at most ({'wins' if good else 'does not win'})",
             f"       kernel that ends at {SUPPORT:g} voxels: {row['entries']:.0%} of the matrix, sparse factors "
