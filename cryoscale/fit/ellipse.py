@@ -90,6 +90,13 @@ class Ellipse:
         """Return the first-order signed distance (m,) in pixels at places (m, 2), negative inside."""
         return _distance(q, self.centre, self.axes, self.angle_radians)
 
+    def feet(self, q: Array) -> Array:
+        """Return the places (m, 2) of the ellipse in the directions, seen from its centre, of places (m, 2)."""
+        along, across = _frame(self.angle_radians)
+        local = q - self.centre
+        g = np.hypot(local @ along / self.axes[0], local @ across / self.axes[1])
+        return np.asarray(self.centre + local / np.maximum(g, 1e-9)[:, None])
+
     def outline(self, count: int = 181) -> Array:
         """Return places (count, 2) along the ellipse; the last is the first."""
         turn = np.linspace(0, 2 * np.pi, count)

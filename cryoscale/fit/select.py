@@ -6,6 +6,10 @@ r"""From raw membrane voxels to control points: prune what is not membrane, then
    deviations); small islands; twigs, where the neighbourhood is a line and not a sheet.
 3. *Ellipsoid*: only where a robust ellipsoid fits all points well, points farther from it than
    max(3 voxels, 3.5 robust standard deviations, 0.12 radius) are dropped.
+   *Ellipses*: where it does not, slice by slice, points far from the ellipse of their slice (paper: section 5.1; see
+   `ellipses`) where the membrane itself lies on that ellipse beneath them: a membrane that leaves its ellipse, as
+   waisted ones do, has nothing else there, and stays. Nor is a slice touched a fifth of whose points are off: bent
+   membranes are no ellipse, though most of their points may lie on one.
 4. *Thinning*: a voxel grid of about one cell per 35 square voxels of membrane, coarser when that gives more than the
    cap. A control point is the mean of its cell's points, moved along the normal to the middle of the points around it,
    so that a cell which holds one face of a thick membrane does not pull the surface there.
@@ -21,6 +25,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from cryoscale.fit.ellipses import near_ellipses
 from cryoscale.fit.ellipsoid import fit_ellipsoid
 
 __all__ = ["Selection", "check_points", "infer_spacing", "select_points", "thin"]
@@ -34,6 +39,10 @@ ISLAND_SHARE = 0.02
 TWIG_RADIUS = 5.0
 MOST_FLAT = 3.0
 """Ratio of axes, or of the ellipsoid's radius to the points' own, beyond which an ellipsoid says nothing."""
+BENEATH = 3.0
+"""Voxels from the foot of a point on its ellipse within which the membrane must lie for the point to be foreign."""
+MOST_OFF = 0.2
+"""Share of a slice's points off its ellipse from which that is no description of the slice."""
 TWIG_NEIGHBOURS = 40
 TWIG_RATIO = 0.06
 """Second over first principal variance below which a neighbourhood is a line."""
@@ -118,7 +127,11 @@ def select_points(points: Array, weights: Array, *, size: float = 1.0) -> Select
         drop("sparse", ~_sparse(points))
         drop("island", ~_islands(points, max(ISLAND_CELL, 3 * size)))
         drop("twig", ~_twigs(points, TWIG_RADIUS * size))
-        drop("ellipsoid", ~_off_ellipsoid(points), least=0.8)
+        off = _off_ellipsoid(points)
+        if off is None:
+            drop("ellipses", ~_off_ellipses(points), least=0.9)
+        else:
+            drop("ellipsoid", ~off, least=0.8)
     return Selection(points, weights, dropped)
 
 
@@ -156,14 +169,29 @@ def _twigs(points: Array, radius: float) -> NDArray[np.bool_]:
     return np.asarray(line[where])
 
 
-def _off_ellipsoid(points: Array) -> NDArray[np.bool_]:
+def _off_ellipsoid(points: Array) -> NDArray[np.bool_] | None:
+    """Mark points far from the ellipsoid of all; None where that does not describe them."""
     ellipsoid, spread = fit_ellipsoid(points)
     distance = np.abs(ellipsoid.distance(points))
     radius = min(ellipsoid.radius, float(np.median(np.linalg.norm(points - points.mean(0), axis=1))))
     flat = ellipsoid.axes.max() > MOST_FLAT * ellipsoid.axes.min() or ellipsoid.radius > MOST_FLAT * radius
     if flat or spread > max(1.5, 0.05 * radius):
-        return np.zeros(len(points), bool)
+        return None
     return np.asarray(distance > max(3.0, 3.5 * spread, 0.12 * radius))
+
+
+def _off_ellipses(points: Array) -> NDArray[np.bool_]:
+    """Mark points far from the ellipse of their slice, outside of what else is membrane there."""
+    near, ellipses = near_ellipses(points)
+    foreign = np.zeros(len(points), bool)
+    index = np.rint(points[:, 0]).astype(np.int64)
+    for z in np.unique(index[~near]):
+        rows = np.flatnonzero(index == z)
+        far, on = rows[~near[rows]], rows[near[rows]]
+        if len(far) <= MOST_OFF * len(rows):
+            feet = ellipses[int(z)].feet(points[far, 1:])
+            foreign[far] = cKDTree(points[on, 1:]).query(feet)[0] <= BENEATH
+    return foreign
 
 
 def _cells(points: Array, cell: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

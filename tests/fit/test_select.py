@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cryoscale.fit.select import check_points, infer_spacing, select_points, thin
+from cryoscale.fit import select
+from cryoscale.fit.select import _off_ellipses, check_points, infer_spacing, select_points, thin
 from tests.fit.shapes import SHAPES, degrade, sphere_points
 
 
@@ -75,3 +76,37 @@ def test_thinning_keeps_to_the_cap_and_to_the_weights() -> None:
     q = sphere_points(60, 20000, seed=0)
     means, weights, cell = thin(q, np.ones(len(q)), cap=400)
     assert 250 < len(means) <= 400 and weights.sum() == len(q) and cell > 6
+
+
+def _waisted(seed: int = 0) -> np.ndarray:
+    """A tube along the beam with waists, elliptical in every slice: no ellipsoid."""
+    rng = np.random.default_rng(seed)
+    z, turn = rng.uniform(-40, 40, 6000), rng.uniform(0, 2 * np.pi, 6000)
+    wide = 1 + 0.35 * np.cos(z / 9)
+    tube = np.stack([z, 14 * wide * np.sin(turn) + 0.2 * z, 20 * wide * np.cos(turn)], 1)
+    return np.asarray(tube + rng.normal(0, 0.4, tube.shape))
+
+
+def test_a_blob_beside_a_membrane_that_is_an_ellipse_in_every_slice_is_dropped_and_listed() -> None:
+    tube = _waisted()
+    rng = np.random.default_rng(1)
+    ball = rng.normal(size=(400, 3))
+    ball *= (6 * rng.random(400) ** (1 / 3) / np.linalg.norm(ball, axis=1))[:, None]
+    cloud = np.concatenate([tube, ball + np.array([0.0, 0.0, 32.0])])
+    kept = select_points(cloud, np.ones(len(cloud)))
+    assert kept.dropped["ellipses"] > 100
+    assert (kept.points[:, 2] > 31.5).sum() < 0.5 * (cloud[:, 2] > 31.5).sum()
+    assert len(kept.points) > len(tube)
+
+
+@pytest.mark.parametrize("name", ["banana", "peanut", "bumpy", "sheet"])
+def test_ellipses_of_slices_take_nothing_from_a_membrane_of_another_shape(name: str) -> None:
+    cloud, clean = degrade(SHAPES[name], seed=110, outliers=0.0)
+    dropped = select_points(cloud, np.ones(len(cloud))).dropped
+    assert dropped.get("ellipses", 0) < 0.01 * len(clean)
+
+
+def test_without_its_safeguard_bananas_would_lose_a_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select, "MOST_OFF", 1.0)
+    cloud, _ = degrade(SHAPES["banana"], seed=110, outliers=0.0)
+    assert _off_ellipses(cloud).mean() > 0.1
