@@ -51,6 +51,9 @@ _BATCH_GROUPS = 256
 _ELEMENT_BYTES = 600
 """Of memory for an element of middle surface, about four voxels of it, while pieces are joined over gaps."""
 
+_PAINTED_BYTES = 40
+"""Of memory for a voxel of a block, where all of them belong to groups."""
+
 Group = tuple[int, Region, int]
 """A group's number, bounding box and voxel count."""
 
@@ -122,8 +125,10 @@ def plan(
     elements = sum(receipt.numbers["elements"] for receipt in split)
     held = 400 * parts + 200 * rows + _ELEMENT_BYTES * elements + (1 << 20)
     numbered = yield [Unit(("separate-number", name, 0), number_unit, (task, len(batches)), held)]
-    painted, paint_bytes = blocks(geometry.shape, edge), _paint_bytes(edge)
-    yield [Unit(("separate-paint", name, k), paint_unit, (task, k, box), paint_bytes) for k, box in enumerate(painted)]
+    yield [
+        Unit(("separate-paint", name, k), paint_unit, (task, k, box), _PAINTED_BYTES * box.size)
+        for k, box in enumerate(blocks(geometry.shape, edge))
+    ]
     count = numbered[0].numbers["count"]
     lost = sum(n for _, _, n in (member for batch in batches for member in batch)) and not count
     return {
@@ -142,7 +147,8 @@ def expected_units(
     edge, batches = whole_chunks(_BLOCK_VOXELS, chunk_voxels), _batches(groups)
     joined = _ELEMENT_BYTES * sum(count for _, _, count in groups) // 3  # 0.1 elements a voxel, 0.35 of the thinnest
     split = [_split_bytes(batch, edge) for batch in batches]
-    return len(batches) + 1 + len(blocks(shape, edge)), max(_paint_bytes(edge), joined, *split)
+    painted = blocks(shape, edge)
+    return len(batches) + 1 + len(painted), max(_PAINTED_BYTES * painted[0].size, joined, *split)
 
 
 def _members(table: dict[str, NDArray[np.int64]]) -> list[Group]:
@@ -168,10 +174,6 @@ def _batches(members: Sequence[Group]) -> list[tuple[Group, ...]]:
 def _split_bytes(batch: tuple[Group, ...], edge: tuple[int, int, int]) -> int:
     read = 5 * max(math.prod(map(min, box.shape, edge)) for _, box, _ in batch)
     return read + max(projected_bytes(count) for _, _, count in batch) + 16 * sum(count for _, _, count in batch)
-
-
-def _paint_bytes(edge: tuple[int, int, int]) -> int:
-    return 40 * edge[0] * edge[1] * edge[2]
 
 
 # ------------------------------------------------------------------------------------------------------------ units

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cryoscale.chunks import Region, whole
 from cryoscale.io.files import load_npz, save_npz
 from cryoscale.io.omezarr import create_image, image_geometry, read_region, write_region
 from cryoscale.merge import merge_regions, merge_regions_in_blocks
-from cryoscale.records import Geometry, Tomogram
+from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.separate.separate import take_apart
 from cryoscale.separate.surfels import Surfels
 from tests.merge.shapes import random_mask, shells
@@ -181,3 +182,69 @@ def test_pieces_of_one_membrane_in_two_groups_are_one_for_any_chunks(
         points = np.argwhere(mask)
         assert table["voxels"].tolist() == [len(points)]
         assert table["box"].tolist() == [[*points.min(axis=0), *(points.max(axis=0) + 1)]]
+
+
+@pytest.mark.parametrize("name", ["crowd", "sheet", "empty"])
+def test_projected_bytes_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Every unit of the real stage, in blocks of its usual size, against its projection."""
+    monkeypatch.undo()
+    shape = (64, 128, 128)
+    z, y, x = np.indices(shape)
+    volumes = {
+        "crowd": lambda: shells(0, shape, count=8),
+        "sheet": lambda: np.abs(z + 0.25 * y + 0.1 * x - 48) < 1.5,
+        "empty": lambda: np.zeros(shape, bool),
+    }
+    mask = volumes[name]()
+    stored = Geometry(shape, (10.0, 10.0, 10.0))
+    create_image(tmp_path / "groups.ome.zarr", stored, np.uint32, (32, 64, 64), labels=True)
+    groups, regions = merge_regions_in_blocks(mask, shape, 10.0)
+    write_region(tmp_path / "groups.ome.zarr", whole(shape), groups.astype(np.uint32))
+    save_npz(tmp_path / "regions.npz", **regions.columns())
+    tomogram = Tomogram("TS_001", "TS_001.mrc", str(tmp_path), stored)
+    run_plan(plan(tomogram, (32, 64, 64), 1))  # compiled outside the measurement
+    peaks = {}
+
+    def measured(unit: Unit) -> Unit:
+        def call(*args: Any) -> Receipt:
+            receipt, peaks[unit.key] = traced_peak(lambda: unit.call(*args))
+            assert peaks[unit.key] <= unit.bytes, unit.key
+            return receipt
+
+        return dataclasses.replace(unit, call=call)
+
+    def watched(steps: Plan) -> Plan:
+        units = next(steps)
+        try:
+            while True:
+                units = steps.send((yield [measured(unit) for unit in units]))
+        except StopIteration as end:
+            return dict(end.value)
+
+    summary, _ = run_plan(watched(plan(tomogram, (32, 64, 64), 1)))
+    assert len(peaks) >= 2
+    assert (summary["count"] > 0) == mask.any()
+
+
+def test_a_block_full_of_groups_takes_what_is_projected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Painting takes most where every voxel is in a group; half the projection would be too little."""
+    monkeypatch.undo()
+    shape = (32, 64, 64)
+    stored = Geometry(shape, (10.0, 10.0, 10.0))
+    create_image(tmp_path / "groups.ome.zarr", stored, np.uint32, shape, labels=True)
+    groups = (np.indices(shape).sum(0) // 40 + 1).astype(np.uint32)
+    write_region(tmp_path / "groups.ome.zarr", whole(shape), groups)
+    _, regions = merge_regions_in_blocks(groups, shape, 1.0, separate_values=True)
+    save_npz(tmp_path / "regions.npz", **regions.columns())
+    nothing = Surfels(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0, np.int64))
+    monkeypatch.setattr(whole_groups, "take_apart", lambda points: (np.ones(len(points), np.int32), nothing))
+    steps = plan(Tomogram("TS_001", "TS_001.mrc", str(tmp_path), stored), shape, 1)
+    units = next(steps)
+    while units[0].key[0] != "separate-paint":
+        units = steps.send([unit.call(*unit.args) for unit in units])
+    units[0].call(*units[0].args)  # compiled and cached outside the measurement
+    receipt, peak = traced_peak(lambda: units[0].call(*units[0].args))
+    assert units[0].bytes / 2 < peak <= units[0].bytes
+    with pytest.raises(StopIteration):
+        steps.send([receipt])
+    assert (read_region(tmp_path / stage.INSTANCES) > 0).all()
