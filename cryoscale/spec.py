@@ -79,8 +79,8 @@ class SegmentSpec:
 
     model: str = ""
     """Weights file (.safetensors with its .json card); empty takes the shipped one."""
-    score_threshold: float = 0.5
-    """Membrane score from which a voxel is membrane, 0 to 1."""
+    score_threshold: float = 0.0
+    """Membrane score from which a voxel is membrane, 0 to 1; 0 takes the network's own (0.5; twohead 0.95)."""
     region_voxels: int = 512
     """Edge in y and x of what the network sees at once, without the halo; more memory, less overlap."""
     batch_slices: int = 4
@@ -245,7 +245,7 @@ class RunSpec:
         _require(1 <= levels <= 6, "ingest.pyramid_levels", levels, "1 to 6")
         _require(chunk[0] % (1 << (levels - 1)) == 0, "ingest.chunk_voxels", chunk, "z divisible by 2^(levels - 1)")
         _require(
-            0 < self.segment.score_threshold < 1, "segment.score_threshold", self.segment.score_threshold, "0 to 1"
+            0 <= self.segment.score_threshold < 1, "segment.score_threshold", self.segment.score_threshold, "0 to 1"
         )
         _require(self.segment.region_voxels >= 64, "segment.region_voxels", self.segment.region_voxels, "at least 64")
         _require(self.segment.batch_slices >= 1, "segment.batch_slices", self.segment.batch_slices, "at least 1")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,7 +92,7 @@ def train_shipped(output: Path, *, volumes: int, length: Length, threads: int, s
         raise UsageError("a seed is reserved for tests", where="--seed", found=seed, allowed=f"below {TEST_SEED}")
     samples = [_simulated(*training_volume(number)) for number in range(seed, seed + volumes)]
     card = {
-        "command": f"cryoscale train --output DIR --model {settings.model} --volumes {volumes} {length} --seed {seed}",
+        "command": _command(settings, length, volumes=[str(volumes)]),
         "data": f"simulated: seeds {seed} to {seed + volumes - 1}, validation {VALIDATION_SEED} on, at SNR "
         + ", ".join(f"{snr:g}" for snr in sorted(set(_VALIDATION_SNRS))),
         "voxel_size_angstrom": [8.0, 16.0],
@@ -164,9 +165,8 @@ def train_own(
         data=own.digest + (more.digest if more else ""),
     )
     out = own.slice_count - kept.slice_count
-    command = f"cryoscale train --output DIR --model {network.name} --data {' '.join(data)} --labels {' '.join(labels)}"
     card: Card = {
-        "command": command + (f" --unlabelled {' '.join(unlabelled)}" if unlabelled else "") + f" {length}",
+        "command": _command(settings, length, data=data, labels=labels, unlabelled=unlabelled),
         "data": f"{kept.slice_count} labelled slices of {', '.join(own.names)}; {out} held out"
         + (f"; {more.slice_count} without labels of {', '.join(more.names)}" if more else ""),
     }
@@ -187,6 +187,14 @@ def _crop(samples: Sequence[Sample], network: Network, wanted: int) -> int:
     if edge < _SMALLEST_CROP:
         raise UsageError("a tomogram is too small to train on", where="--data", found=f"{smallest} voxels wide")
     return edge
+
+
+def _command(settings: TrainSettings, length: Length, **sources: Sequence[str]) -> str:
+    """Return the command that trains so."""
+    words = ["cryoscale", "train", "--output", "DIR", "--model", settings.model]
+    for name, given in (*sources.items(), *((name, [str(value)]) for name, value in settings.options.items())):
+        words += [f"--{name}", *given] if given else []
+    return f"{shlex.join(words)} {length} --seed {settings.seed}"
 
 
 def _simulated(tomogram: NDArray[np.float32], classes: NDArray[np.uint8]) -> Sample:
@@ -241,9 +249,10 @@ def _train(
             device=device,
         )
     if leads:
+        slices = sum(len(sample.slices) for sample in samples)
         row = min(log, key=lambda row: row["validation_loss"]) if settings.patience else log[-1]
         save_model(path, model, card | {"scores": row})
-        draw_losses(log, path.with_suffix(".losses.png"), title=f"{settings.model}, {len(samples)} volumes")
+        draw_losses(log, path.with_suffix(".losses.png"), title=f"{settings.model}: {slices} labelled slices")
     return path
 
 

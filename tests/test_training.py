@@ -88,7 +88,7 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
     options = ["train", "--output", str(tmp_path), "--volumes", "2", "--steps", "1", "--threads", "1", "--width", "2"]
     assert main(options) == 0
     _, card = load_model(tmp_path / "unet25d.safetensors")
-    assert card["command"] == "cryoscale train --output DIR --model unet25d --volumes 2 --steps 1 --seed 0"
+    assert card["command"] == "cryoscale train --output DIR --model unet25d --volumes 2 --width 2 --steps 1 --seed 0"
     assert "dice_membrane_snr0.3" in card["scores"]
     assert main([*options, "--seed", "89999"]) == 2
 

@@ -12,7 +12,11 @@ from matplotlib.figure import Figure
 
 __all__ = ["draw_losses"]
 
-_LOSSES = {"loss": "labelled slices", "loss_unlabelled": "slices without labels", "validation_loss": "held out"}
+_LOSSES = {
+    "loss": "labelled slices",
+    "loss_unlabelled": "slices without labels",
+    "validation_loss": "held out, cross-entropy",
+}
 _SCORES = {"dice_membrane": "Dice", "precision_membrane": "precision", "recall_membrane": "recall"}
 
 
@@ -43,7 +47,7 @@ def draw_losses(log: Sequence[Mapping[str, float]], path: Path, *, title: str) -
             axes.set_xlabel("step")
             axes.spines[["top", "right"]].set_visible(False)
         left.set_title("loss", loc="left")
-        left.set_yscale("log")
+        left.set_ylim(bottom=0)
         right.set_title("membrane, held-out slices", loc="left")
         right.set_ylim(0, 1)
         figure.suptitle(title, x=0.01, ha="left")

@@ -3,7 +3,8 @@
     tomogram  --region + halo-->  U-Net  -->  scores.ome.zarr    uint8, 255 x score of the membrane class
                                               classes.ome.zarr   uint8, 0 background, 1 protein, 2 membrane
 
-A voxel's class is membrane where the membrane's score reaches the threshold, else the better of the other two.
+A voxel's class is membrane where the membrane's score reaches the threshold (the network's own, unless the
+configuration has one), else the better of the other two.
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ def segment_block(
             batch_slices=_batch(spec, gpu),
         )
         scores[part.slices] = np.rint(probability[_MEMBRANE] * 255)
-        classes[part.slices] = classes_of(probability, spec.score_threshold)
+        classes[part.slices] = classes_of(probability, spec.score_threshold or model.threshold)
     files = [*write_region(f"{folder}/{SCORES}", region, scores), *write_region(f"{folder}/{CLASSES}", region, classes)]
     counts = np.bincount(classes.ravel(), minlength=model.classes)
     return Receipt(relative_files(folder, files), {"class_voxels": [int(count) for count in counts]})

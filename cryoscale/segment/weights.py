@@ -173,7 +173,9 @@ def _check_header(path: Path, data: bytes) -> None:
 
 
 def _require_finite(path: Path, state: dict[str, Tensor]) -> None:
-    bad = [name for name, value in state.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
+    # As float64, because torch does not ask every small float whether it is finite.
+    floats = ((name, value.double()) for name, value in state.items() if value.is_floating_point())
+    bad = [name for name, value in floats if not bool(torch.isfinite(value).all())]
     if bad:
         raise _refused(path, "weights that are not finite numbers", ", ".join(bad[:5]))
 

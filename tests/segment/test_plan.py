@@ -14,10 +14,12 @@ from cryoscale.errors import UsageError
 from cryoscale.io.omezarr import create_image, image_geometry, read_region, write_region
 from cryoscale.records import Geometry, Receipt, Tomogram, Unit
 from cryoscale.segment.plan import CLASSES, SCORES, plan
+from cryoscale.segment.twohead import TwoHead
 from cryoscale.segment.unet import UNet
 from cryoscale.segment.weights import save_model
 from cryoscale.segment.windows import for_inference, predict_slab
 from cryoscale.spec import SegmentSpec
+from tests.segment.networks import small
 from tests.segment.test_unet import random_model
 
 INTENSITY = (1.0, 2.0)
@@ -113,3 +115,19 @@ def test_memory_stays_within_the_projection(tmp_path: Path) -> None:
     measured = results.get(timeout=60)
     process.join()
     assert unit.bytes / 3 < measured <= unit.bytes
+
+
+def test_without_a_threshold_the_networks_own_is_taken(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    model = small("twohead")
+    assert isinstance(model, TwoHead)
+    model.label_head[1].weight.data.mul_(8)  # some labels reach 0.9
+    save_model(weights, model, {})
+    volume = np.random.default_rng(0).normal(1.0, 2.0, (2, 32, 32)).astype(np.float32)
+    tomogram = ingested(tmp_path, volume, volume.shape)
+    found = {}
+    for threshold in (0.0, 0.5, 0.95):
+        run(tomogram, SegmentSpec(model=str(weights), score_threshold=threshold), volume.shape)
+        found[threshold] = read_region(tmp_path / CLASSES)
+    np.testing.assert_array_equal(found[0.0], found[0.95])
+    assert 0 < (found[0.95] == 2).sum() < (found[0.5] == 2).sum()

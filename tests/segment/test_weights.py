@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from cryoscale.errors import UsageError
@@ -97,13 +99,17 @@ def test_weight_that_is_not_finite_is_refused(saved: Path, value: float) -> None
         save_model(saved, model, {})
 
 
-@pytest.mark.parametrize("change", ["missing", "extra", "shape", "architecture"])
+@pytest.mark.parametrize(
+    "change", ["missing", "extra", "shape", "architecture", "float64", "float8_e4m3fn", "complex64"]
+)
 def test_weights_of_another_network_are_refused(saved: Path, change: str) -> None:
     state = load(saved.read_bytes())
     if change == "missing":
         del state["head.bias"]
     elif change == "extra":
         state["spy"] = torch.zeros(1)
+    elif hasattr(torch, change):
+        state["head.bias"] = state["head.bias"].to(getattr(torch, change))
     elif change == "shape":
         state["head.bias"] = torch.zeros(4)
     else:
@@ -124,3 +130,89 @@ def test_missing_weights_are_refused(saved: Path) -> None:
     saved.unlink()
     with pytest.raises(UsageError, match="cannot be read"):
         load_model(saved)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("fuzz") / "tiny.safetensors"
+    save_model(path, UNet(width=1, depth=1), {})
+    return path
+
+
+def loads_or_is_refused_by_name(path: Path) -> None:
+    """Nothing but a sound model or a `UsageError` that names the file may come of any bytes."""
+    try:
+        model, _ = load_model(path)
+    except UsageError as error:
+        assert path.stem in str(error)
+    else:
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values())
+        assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_bytes_are_a_model_or_refused(
+    tiny: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    raw = bytearray(tiny.read_bytes())
+    length = int.from_bytes(raw[:8], "little")
+    kind = data.draw(st.sampled_from(["flip", "cut", "noise", "header"]))
+    if kind == "flip":
+        for place in data.draw(st.lists(st.integers(0, len(raw) - 1), min_size=1, max_size=8)):
+            raw[place] = data.draw(st.integers(0, 255))
+    elif kind == "cut":
+        first = data.draw(st.integers(0, len(raw)))
+        del raw[first : first + data.draw(st.integers(0, 200))]
+    elif kind == "noise":
+        raw = bytearray(data.draw(st.binary(max_size=200)))
+    else:
+        header = json.loads(raw[8 : 8 + length])
+        name = data.draw(st.sampled_from(sorted(header)))
+        header[name] = {
+            **header[name],
+            **data.draw(
+                st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "dtype": st.sampled_from(
+                            ["F64", "F16", "BF16", "F8_E4M3", "F8_E8M0", "I64", "BOOL", "F4", "X"]
+                        ),
+                        "shape": st.lists(st.integers(-2, 2**62), max_size=3),
+                        "data_offsets": st.lists(st.integers(-2, 2**40), max_size=3),
+                    },
+                )
+            ),
+        }
+        text = json.dumps(header).encode()
+        raw = bytearray(len(text).to_bytes(8, "little") + text + raw[8 + length :])
+    path = tmp_path_factory.getbasetemp() / "fuzzed.safetensors"
+    path.with_suffix(".json").write_text(tiny.with_suffix(".json").read_text())
+    rewrite(path, bytes(raw))
+    loads_or_is_refused_by_name(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_card_is_understood_or_refused(tiny: Path, data: st.DataObject) -> None:
+    card = json.loads(tiny.with_suffix(".json").read_text())
+    kept = tiny.with_suffix(".json").read_text()
+    field = data.draw(
+        st.sampled_from(["architecture", "sha256", "name", "slices_in", "classes", "width", "depth", "more"])
+    )
+    if field in ("architecture", "sha256", "more"):
+        card[field] = data.draw(JSON)
+    else:
+        card["architecture"][field] = data.draw(JSON | st.integers(1, 10**12) | st.sampled_from(["twohead", "unet3d"]))
+    try:
+        tiny.with_suffix(".json").write_text(json.dumps(card))
+        loads_or_is_refused_by_name(tiny)
+    finally:
+        tiny.with_suffix(".json").write_text(kept)
