@@ -15,7 +15,7 @@ __all__ = ["draw_losses"]
 _LOSSES = {
     "loss": "labelled slices",
     "loss_unlabelled": "slices without labels",
-    "validation_loss": "held out, cross-entropy",
+    "validation_loss": "held out",
 }
 _SCORES = {"dice_membrane": "Dice", "precision_membrane": "precision", "recall_membrane": "recall"}
 

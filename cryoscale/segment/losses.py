@@ -22,7 +22,7 @@ from cryoscale.segment.network import Network
 from cryoscale.segment.normalise import CLIP
 from cryoscale.segment.twohead import TwoHead
 
-__all__ = ["Objective", "class_loss", "ssim"]
+__all__ = ["Objective", "class_loss", "score_loss", "ssim"]
 
 _HUBER_DELTA = 0.1
 _LABEL_SHARE = 0.99
@@ -79,6 +79,23 @@ class Objective(nn.Module):
 
 def _huber(found: Tensor, wanted: Tensor) -> Tensor:
     return nn.functional.huber_loss(found, wanted, delta=_HUBER_DELTA)
+
+
+def score_loss(network: Network, scores: Tensor, classes: Tensor) -> float:
+    """Mean over voxels of what a network is trained towards: cross-entropy, or with two heads Huber of the label.
+
+    Parameters
+    ----------
+    network
+        Says which.
+    scores
+        Of every class, (classes, z, y, x).
+    classes
+        True ones, (z, y, x) int64.
+    """
+    if isinstance(network, TwoHead):
+        return float(_huber(2 * scores[_MEMBRANE] - 1, (classes == _MEMBRANE).float() * 2 - 1))
+    return float(nn.functional.nll_loss(scores.clamp_min(1e-7).log()[None], classes[None]))
 
 
 def class_loss(logits: Tensor, classes: Tensor, dice_weight: float) -> Tensor:

@@ -20,10 +20,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cryoscale.chunks import Region, whole
 from cryoscale.segment.crops import Sample, batch_of
+from cryoscale.segment.losses import score_loss
 from cryoscale.segment.network import Network, fold
 from cryoscale.segment.scores import classes_of, confusion, dice, iou, precision, recall
 from cryoscale.segment.settings import TrainSettings
@@ -112,7 +114,7 @@ def validate(
 ) -> dict[str, float]:
     """Loss, Dice and IoU of each class over samples, and the membrane's Dice over each group of them.
 
-    `slices` evenly spaced ones of each sample's are scored, all where it is None. The loss is the mean cross-entropy.
+    `slices` evenly spaced ones of each sample's are scored, all where it is None. The loss is `losses.score_loss`.
     """
     names = list(groups) or [""] * len(samples)
     ready = for_inference(fold(model), next(model.parameters()).device.type)
@@ -172,7 +174,7 @@ def _progress(state: State, steps: int | None, minutes: float | None) -> float:
 
 
 def _scored(model: Network, sample: Sample, slices: int | None) -> tuple[NDArray[np.int64], float]:
-    """Confusion of a network with evenly spaced slices of a sample's, and their summed cross-entropy."""
+    """Confusion of a network with evenly spaced slices of a sample's, and their summed loss."""
     window, shape = window_of(model), sample.tomogram.shape
     count = min(slices or len(sample.slices), len(sample.slices))
     matrix, loss = np.zeros((model.classes, model.classes), dtype=np.int64), 0.0
@@ -182,6 +184,5 @@ def _scored(model: Network, sample: Sample, slices: int | None) -> tuple[NDArray
         scores = predict_slab(model, block, region, shape, centre=sample.centre, scale=sample.scale, window=window)
         truth = sample.classes[region.slices]
         matrix += confusion(classes_of(scores, model.threshold), truth, model.classes)
-        right = np.take_along_axis(scores, truth[None].astype(np.int64), axis=0)
-        loss -= float(np.log(np.maximum(right, 1e-7)).sum(dtype=np.float64))
+        loss += truth.size * score_loss(model, torch.from_numpy(scores), torch.from_numpy(truth.astype(np.int64)))
     return matrix, loss

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
-from cryoscale.segment.losses import Objective, class_loss, ssim
+from cryoscale.segment.losses import Objective, class_loss, score_loss, ssim
 from cryoscale.segment.twohead import TwoHead
 from tests.segment.networks import small
 
@@ -120,6 +120,20 @@ class _GivesZeroGradients(Objective):
 def test_a_label_decoder_that_is_not_frozen_is_seen(model: TwoHead, broken: type[Objective], what: str) -> None:
     moved = moved_without_labels(model, broken(model, dice_weight=0.5, mixed=False))
     assert any(what in name for name in moved & of_the_label(model))
+
+
+def test_the_loss_of_scores_is_what_is_trained_towards(model: TwoHead) -> None:
+    images, classes = batch()
+    with torch.inference_mode():
+        label, scores = model(images)[1].numpy(), model.scores(images)
+    truth = np.where(classes.numpy() == 2, 1.0, -1.0)
+    found = score_loss(model, scores.movedim(1, 0), classes)
+    assert found == pytest.approx(huber(label[:, 0], truth), rel=1e-5)
+    unet = small("unet2d")
+    with torch.inference_mode():
+        logits, scores = unet(images), unet.scores(images)
+    expected = torch.nn.functional.cross_entropy(logits, classes)
+    assert score_loss(unet, scores.movedim(1, 0), classes) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_network_of_one_head_cannot_learn_from_images_alone() -> None:
