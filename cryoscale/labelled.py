@@ -13,6 +13,7 @@ one by one.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -162,7 +163,7 @@ def _pairs(data: Sequence[str], labels: Sequence[str]) -> Iterator[tuple[str, st
     tomograms, marks = entries(data), entries(labels)
     taken: dict[str, str] = {}
     for mark in marks:
-        fits = [tomogram for tomogram in tomograms if tomogram.id in mark.id]
+        fits = [tomogram for tomogram in tomograms if _names(tomogram.id, mark.id)]
         longest = [t for t in fits if len(t.id) == max(len(other.id) for other in fits)]
         if len(longest) != 1:
             raise UsageError(
@@ -188,6 +189,11 @@ def _pairs(data: Sequence[str], labels: Sequence[str]) -> Iterator[tuple[str, st
             todo="give its labels, or name it under --unlabelled",
         )
     yield from taken.items()
+
+
+def _names(tomogram: str, mark: str) -> bool:
+    """Whether a tomogram's name stands in a label's as a word: TS_1 does not name TS_10."""
+    return re.search(rf"(?<![A-Za-z0-9]){re.escape(tomogram)}(?![A-Za-z0-9])", mark) is not None
 
 
 def _opened(path: str) -> Source:

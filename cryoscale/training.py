@@ -85,8 +85,9 @@ def train_shipped(output: Path, *, volumes: int, length: Length, threads: int, s
     Raises
     ------
     UsageError
-        A seed is reserved for tests.
+        A seed is reserved for tests, or the network does not learn from slices.
     """
+    _network(settings)
     seed = settings.seed
     if seed + volumes > TEST_SEED:
         raise UsageError("a seed is reserved for tests", where="--seed", found=seed, allowed=f"below {TEST_SEED}")
@@ -144,9 +145,7 @@ def train_own(
     UsageError
         If tomograms and labels do not fit each other or the network.
     """
-    network = build_model(settings.model, **settings.options)
-    if network.dims != 2:
-        raise UsageError("this network does not train on labelled slices", where="--model", found=network.name)
+    network = _network(settings)
     if unlabelled and network.name != "twohead":
         raise UsageError(
             "only a network with two heads learns from tomograms without labels",
@@ -187,6 +186,20 @@ def _crop(samples: Sequence[Sample], network: Network, wanted: int) -> int:
     if edge < _SMALLEST_CROP:
         raise UsageError("a tomogram is too small to train on", where="--data", found=f"{smallest} voxels wide")
     return edge
+
+
+def _network(settings: TrainSettings) -> Network:
+    """Return the network to be trained, to ask for its shape.
+
+    Raises
+    ------
+    UsageError
+        If there is no such network or it does not learn from slices.
+    """
+    network = build_model(settings.model, **settings.options)
+    if network.dims != 2:
+        raise UsageError("this network does not train on slices", where="--model", found=network.name)
+    return network
 
 
 def _command(settings: TrainSettings, length: Length, **sources: Sequence[str]) -> str:

@@ -108,6 +108,7 @@ def test_the_digest_tells_data_apart(folder: Path) -> None:
         ("value", "no voxel of the labels is membrane"),
         ("scores", "a label is not a whole number"),
         ("stranger", "these labels belong to no tomogram"),
+        ("longer name", "these labels belong to no tomogram"),
         ("twice", "two label files for one tomogram"),
         ("missing", r"TS_2.mrc: a tomogram has no labels"),
         ("none", "no tomogram found"),
@@ -128,6 +129,8 @@ def test_what_does_not_fit_is_refused_by_name(folder: Path, change: str, words: 
         write_mrc(label, tomogram(), 10.0)
     elif change == "stranger":
         label.rename(folder / "labels/XY.mrc")
+    elif change == "longer name":
+        label.rename(folder / "labels/TS_10.mrc")
     elif change == "twice":
         write_mrc(folder / "labels/TS_1.mrc", marks(), 10.0)
     elif change == "missing":

@@ -65,7 +65,7 @@ def test_own_data_become_a_model_its_card_its_log_and_its_curves(
     ("options", "words"),
     [
         (["--unlabelled", "{}/more"], "only a network with two heads"),
-        (["--model", "unet3d"], "does not train on labelled slices"),
+        (["--model", "unet3d"], "does not train on slices"),
         (["--model", "resnet"], "no network has this name"),
         (["--width", "0"], "cannot be made of these options"),
         (["--mask-labels", "5"], "no voxel of the labels is membrane"),
@@ -91,6 +91,7 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
     assert card["command"] == "cryoscale train --output DIR --model unet25d --volumes 2 --width 2 --steps 1 --seed 0"
     assert "dice_membrane_snr0.3" in card["scores"]
     assert main([*options, "--seed", "89999"]) == 2
+    assert main([*options, "--model", "unet3d"]) == 2
 
 
 def _volume(seed: int) -> tuple[np.ndarray, np.ndarray]:
