@@ -167,7 +167,7 @@ class FitSpec:
     """Gaussian-process implicit surfaces (paper section 5.2, corrected)."""
 
     kernel: str = "auto"
-    """auto (chosen by marginal likelihood), cubic (the paper's) or matern52."""
+    """auto (chosen by cross-validation and marginal likelihood), cubic (the paper's) or matern52."""
     batch_membranes: int = 8
     """Membranes solved together in one unit."""
     minimum_area_nm2: float = 500.0

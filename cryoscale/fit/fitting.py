@@ -1,11 +1,12 @@
 r"""Fit Gaussian-process implicit surfaces to membranes, one or many at a time.
 
-    raw points -> selection -> control points -> normals -> signed pairs -> prior by evidence -> field -> zero set
+    raw points -> selection -> control points -> normals -> signed pairs -> prior by validation -> field -> zero set
 
 The paper (Zhou et al., J. Comput. Sci. 66 (2023) 101904, section 5.2) anchors the field by a centroid and by points
-pushed outward from it. Pairs of signed distances along oriented normals serve every shape, open sheets too, and the
-evidence decides between a zero and an ellipsoidal prior mean. After a first solution every control point's noise is
-widened by its residual as a Student-t likelihood would (4 degrees of freedom), and the field is solved once more.
+pushed outward from it. Pairs of signed distances along oriented normals serve every shape, open sheets too; sides of
+the points held out and the evidence decide between kernels and prior means (`choose`). After a first solution every
+control point's noise is widened by its residual as a Student-t likelihood would (4 degrees of freedom), and the field
+is solved once more.
 Three things make the stated uncertainty true: noise measured from the points' own scatter (`noise`), a posterior that
 is scaled until blocks of points left out are as far off as it says (`calibrate`), and what all points of a
 segmentation have wrong in common (`systematic`).
@@ -64,7 +65,7 @@ def fit_surface(
     weights
         (n,) how much each point counts, for instance its score.
     kernel
-        ``"auto"`` lets the evidence choose; ``"cubic"`` (the paper's) or ``"matern52"`` fixes the function.
+        ``"auto"`` lets the data choose; ``"cubic"`` (the paper's) or ``"matern52"`` fixes the function.
     seed
         Decides every random draw.
     spacing

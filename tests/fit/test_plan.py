@@ -1,0 +1,54 @@
+"""The stage on membranes that are none: every number gets an answer, and the sound ones are not disturbed."""
+
+import numpy as np
+import pytest
+
+from cryoscale.band import band_file
+from cryoscale.chunks import Region
+from cryoscale.fit import plan as stage
+from cryoscale.io.files import save_npz
+from cryoscale.io.omezarr import create_image, write_region
+from cryoscale.records import Geometry, Tomogram
+from cryoscale.spec import FitSpec
+from tests.plans import run_plan
+
+SHAPE = (40, 60, 70)
+GEOMETRY = Geometry(SHAPE, (10.0, 10.0, 10.0))
+SPHERE, NOTHING, ONE, THREE, LINE, SHEET, TWO = 1, 2, 3, 4, 5, 6, 7
+
+
+@pytest.fixture
+def tomogram(tmp_path):
+    labels = np.zeros(SHAPE, np.uint16)
+    grid = np.stack(np.indices(SHAPE), -1)
+    labels[np.abs(np.linalg.norm(grid - [20, 20, 20], axis=-1) - 12) < 1.2] = SPHERE
+    labels[2, 2, 2] = ONE
+    labels[2, 50, [5, 6, 8]] = THREE
+    labels[5, 55, 5:60] = LINE
+    labels[20, 38:58, 42:68] = SHEET
+    labels[[0, 39], [59, 0], [69, 69]] = TWO
+    made = Tomogram("TS_001", "TS_001.mrc", str(tmp_path), GEOMETRY)
+    create_image(tmp_path / "instances.ome.zarr", GEOMETRY, labels.dtype, (16, 32, 32))
+    write_region(tmp_path / "instances.ome.zarr", Region((0, 0, 0), SHAPE), labels)
+    boxes = []
+    for number in range(1, TWO + 1):
+        at = np.argwhere(labels == number) if number != NOTHING else np.zeros((1, 3), int)
+        boxes.append([*at.min(0), *(at.max(0) + 1)])
+    counts = np.bincount(labels.ravel(), minlength=TWO + 1)[1:]
+    save_npz(tmp_path / "regions.npz", box=np.array(boxes), voxels=counts)
+    return made
+
+
+def test_each_gets_a_surface_or_the_reason_why_not(tomogram, tmp_path):
+    planned = stage.plan(
+        tomogram, FitSpec(minimum_open_area_nm2=300.0), instances="instances.ome.zarr", regions="regions.npz"
+    )
+    membranes = {entry["number"]: entry for entry in run_plan(planned)[0]["membranes"]}
+    assert sorted(membranes) == list(range(1, TWO + 1))
+    assert "reason" not in membranes[SPHERE] and membranes[SPHERE]["closed"]
+    assert "reason" not in membranes[SHEET] and not membranes[SHEET]["closed"]
+    says = {NOTHING: "found 0", ONE: "found 1", THREE: "found 3", LINE: "one line", TWO: "found 2"}
+    for number, words in says.items():
+        assert words in membranes[number]["reason"], membranes[number]
+        assert not (tmp_path / band_file(number)).exists()
+    assert (tmp_path / band_file(SPHERE)).is_file() and (tmp_path / band_file(SHEET)).is_file()
