@@ -11,7 +11,7 @@ segment   U-Net: background, protein, membrane                          cryoscal
 merge     union-find: pieces to membranes, across chunks                cryoscale/merge
 connect   or Q-learning: pieces to membranes, slice by slice            cryoscale/connect
 separate  by shape: what touches comes apart, pieces are joined         cryoscale/separate
-locate    protein components and their centres                          cryoscale/merge, measure
+locate    protein components, taken apart by mean shift                 cryoscale/merge, locate
 fit       a Gaussian-process surface per membrane, with uncertainty     cryoscale/fit
 surface   labels of uniform thickness, position's sd, meshes            cryoscale/surface
 measure   areas, volumes, neighbours: tables                            cryoscale/measure

@@ -23,6 +23,7 @@ import cryoscale.connect.plan as connect
 import cryoscale.enhance.plan as enhance
 import cryoscale.fit.plan as fit
 import cryoscale.ingest.plan as ingest
+import cryoscale.locate.plan as locate
 import cryoscale.measure.plan as measure
 import cryoscale.merge.plan as merge
 import cryoscale.report.plan as report
@@ -166,22 +167,29 @@ def _membranes(way: _Way, volume: Volume) -> Generator[Phase, list[Receipt], Non
     merged = yield from _grouped(way, volume)
     proteins: Summary = {}
     if volume["proteins"] and way.wanted("locate"):
-        stage = merge.plan(
-            way.tomogram,
-            spec.merge,
-            spec.ingest.chunk_voxels,
-            source=volume["source"],
-            values=(1,),
-            separate_values=False,
-            stage="locate",
-        )
-        proteins = yield from way.run("locate", stage, dataclasses.asdict(spec.merge))
+        options = dataclasses.asdict(spec.merge), dataclasses.asdict(spec.locate)
+        proteins = yield from way.run("locate", _located(way.tomogram, spec, volume), *options)
     if way.wanted("fit"):
         stage = fit.plan(
             way.tomogram, spec.fit, instances=merged["volume"], regions=merged["regions"], scores=volume["scores"]
         )
         fitted = yield from way.run("fit", stage, dataclasses.asdict(spec.fit))
         yield from _products(way, merged, proteins, fitted)
+
+
+def _located(tomogram: Tomogram, spec: RunSpec, volume: Volume) -> Plan:
+    """Components of protein voxels, taken apart where the radius of a protein is given."""
+    located = yield from merge.plan(
+        tomogram,
+        spec.merge,
+        spec.ingest.chunk_voxels,
+        source=volume["source"],
+        values=(1,),
+        separate_values=False,
+        stage="locate",
+    )
+    apart = (yield from locate.plan(tomogram, spec.locate, located=located)) if spec.locate.radius_nm else {}
+    return {**located, **apart}
 
 
 def group_spec(spec: RunSpec, *, by_shape: bool) -> MergeSpec:

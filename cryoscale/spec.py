@@ -108,6 +108,14 @@ class MergeSpec:
 
 
 @dataclass(frozen=True)
+class LocateSpec:
+    """Proteins."""
+
+    radius_nm: float = 0.0
+    """Radius of the proteins: larger components are taken apart (mean shift). 0: a component is a protein."""
+
+
+@dataclass(frozen=True)
 class SeparateSpec:
     """Which voxels of a group are one membrane, by shape (paper section 4.2, the predicate)."""
 
@@ -220,6 +228,7 @@ class RunSpec:
     merge: MergeSpec = field(default_factory=MergeSpec)
     connect: ConnectSpec = field(default_factory=ConnectSpec)
     separate: SeparateSpec = field(default_factory=SeparateSpec)
+    locate: LocateSpec = field(default_factory=LocateSpec)
     fit: FitSpec = field(default_factory=FitSpec)
     surface: SurfaceSpec = field(default_factory=SurfaceSpec)
     measure: MeasureSpec = field(default_factory=MeasureSpec)
@@ -253,6 +262,7 @@ class RunSpec:
         _require(self.merge.connect in ways, "merge.connect", self.merge.connect, "regions, qlearning")
         _require_connect(self.connect)
         _require(self.separate.join_nm > 0, "separate.join_nm", self.separate.join_nm, "more than 0")
+        _require(self.locate.radius_nm >= 0, "locate.radius_nm", self.locate.radius_nm, "0 or more")
         _require(
             self.fit.kernel in ("auto", "cubic", "matern52"), "fit.kernel", self.fit.kernel, "auto, cubic, matern52"
         )

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "cryoscale"
 LAYER_0 = {"errors", "interrupt", "records", "regions", "foreground", "chunks", "backend", "spec"}
 STAGES = {
-    "ingest", "simulate", "enhance", "segment", "merge", "connect", "separate", "fit", "surface", "measure",
+    "ingest", "simulate", "enhance", "segment", "merge", "connect", "separate", "locate", "fit", "surface", "measure",
     "evaluate", "report",
 }  # fmt: skip
 ABOVE_THE_STAGES = {

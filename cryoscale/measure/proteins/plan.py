@@ -5,7 +5,7 @@ others of the stage. A unit holds one mesh and a few numbers per protein and ran
 
 ==================== =================================================================================
 proteins.csv         one row per protein: centre, radius, membrane, distance, side, normal, neighbour
-protein_density.csv  one row per membrane: how many are on it, per area, mean distance to the nearest
+protein_density.csv  one row per membrane that is nearest to any: how many are on it, per area, their distance
 protein_pairs.csv    one row per membrane and radius: pairs seen, by chance, and how far chance strays
 proteins_*.star      for RELION 5, RELION 4 and Warp (`cryoscale.io.star`)
 ==================== =================================================================================
