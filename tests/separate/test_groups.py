@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from cryoscale.separate import separate_groups, separate_membranes
-from cryoscale.separate.groups import projected_bytes
-from cryoscale.separate.parts import drop_scraps
+from cryoscale.separate.groups import number_parts, part_group, projected_bytes
+from cryoscale.separate.parts import parts_table
+from cryoscale.separate.plan import _ELEMENT_BYTES
 from tests.plans import traced_peak
 from tests.separate.test_separate import Ints, shells
 
@@ -101,7 +102,7 @@ SHAPES = {
 
 def peak_of_one_group(points: Ints) -> int:
     """Bytes at the peak of what a unit does with the voxels of one group."""
-    return traced_peak(lambda: drop_scraps(points, separate_membranes(points), 1))[1]
+    return traced_peak(lambda: part_group(points, 1))[1]
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -115,3 +116,13 @@ def test_the_thinnest_sheet_needs_nearly_what_is_projected() -> None:
     """Half of what is projected for a voxel would be too little."""
     points = SHAPES["one voxel thin"]()
     assert peak_of_one_group(points) > 0.5 * (projected_bytes(len(points)) - projected_bytes(0))
+
+
+def test_joining_over_gaps_needs_less_than_is_projected_for_an_element() -> None:
+    points = SHAPES["shell"]()
+    points = points[np.abs(points[:, 0] - 49) > 10]
+    part, surfels = part_group(points, 1)
+    table = parts_table(points, part, 2, (99, 99, 99))
+    (final, membranes), peak = traced_peak(lambda: number_parts(table, surfels, 1))
+    assert (final.tolist(), len(membranes)) == ([1, 1], 1)
+    assert peak < _ELEMENT_BYTES * len(surfels.patch)
