@@ -36,6 +36,8 @@ FIRST_ORDER = 1e-4
 
 MOST_EXACT = 900
 """Constraints up to which a variance is computed from all of them, with no ellipsoid; see `local` for more."""
+LOCAL_PITCH = 2.75
+"""Edge of the cells for more than that, in voxels."""
 FINELY = 600
 """Constraints up to which the finest cells are worth their time."""
 
@@ -108,7 +110,7 @@ class Patch:
         x, ellipsoid = self.constraints.points, self.hypothesis.ellipsoid
         if ellipsoid is None and len(x) > MOST_EXACT:
             # To try cells would cost as much as the result: every block has a matrix of its own.
-            return interpolated(self.local_variance, q, PITCHES[-2:-1])
+            return interpolated(self.local_variance, q, (LOCAL_PITCH,))
         triangle = self.triangle()
         basis = np.zeros((len(x), 0)) if ellipsoid is None else ellipsoid.trend(x)
 
