@@ -49,6 +49,13 @@ class Region:
         """Index of this box into an array that covers `other`."""
         return tuple(slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, other.start, strict=True))
 
+    def moved(self, by: Sequence[int]) -> Region:
+        """Shift by so many voxels on each axis: a box of a block to its place in the volume, say."""
+        return Region(
+            tuple(a + b for a, b in zip(self.start, by, strict=True)),
+            tuple(a + b for a, b in zip(self.stop, by, strict=True)),
+        )
+
     def intersect(self, other: Region) -> Region | None:
         """Return the common box, or None where there is none."""
         start = tuple(max(a, b) for a, b in zip(self.start, other.start, strict=True))

@@ -31,7 +31,7 @@ from cryoscale.manifest import Entry
 from cryoscale.pipeline import STAGES, tomogram_job
 from cryoscale.records import Tomogram
 from cryoscale.reporting import write_run_report
-from cryoscale.segment.plan import gpu_available, model_path
+from cryoscale.segment.plan import gpu_count, model_path
 from cryoscale.segment.weights import model_hash
 from cryoscale.spec import RunSpec
 
@@ -97,7 +97,7 @@ def run_collection(
     if not all(entry.mask for entry in collection.entries):
         # Weights that cannot be read would fail every tomogram, one by one.
         model_hash(model_path(collection.spec.segment))
-    gpu = gpu_available() if executor.gpu is None else executor.gpu
+    gpu = gpu_count() > 0 if executor.gpu is None else executor.gpu
     with run_lock(collection.output):
         _refuse_mixture(collection)
         _forget_records(collection)

@@ -22,7 +22,7 @@ import cryoscale.report.plan as report
 import cryoscale.segment.plan as segment
 import cryoscale.separate.plan as separate
 import cryoscale.surface.plan as surface
-from cryoscale.chunks import Region, blocks
+from cryoscale.chunks import Region
 from cryoscale.collection import Collection
 from cryoscale.errors import CryoscaleError, TomogramError
 from cryoscale.fit import projected_bytes as fit_bytes
@@ -33,7 +33,6 @@ from cryoscale.pipeline import STAGES, group_spec
 from cryoscale.progress import printable
 from cryoscale.records import Geometry
 from cryoscale.segment.weights import load_model
-from cryoscale.segment.windows import region_to_read, window_of
 from cryoscale.spec import RunSpec
 
 __all__ = ["StageEstimate", "estimate_tomogram", "print_estimate"]
@@ -144,17 +143,9 @@ def _typical_groups(shape: tuple[int, int, int]) -> list[separate.Group]:
 
 
 def _segment_units(geometry: Geometry, itemsize: int, spec: RunSpec) -> tuple[int, int]:
-    model, _ = load_model(segment.model_path(spec.segment))
-    chunk, edge = spec.ingest.chunk_voxels, spec.segment.region_voxels
-    region = (chunk[0], max(edge // chunk[1] * chunk[1], chunk[1]), max(edge // chunk[2] * chunk[2], chunk[2]))
-    parts = blocks(geometry.shape, region)
-    window = window_of(model)
-    batch = spec.segment.batch_slices
-    sizes = [
-        segment.projected_bytes(region_to_read(r, geometry.shape, window).shape, r.shape, itemsize, model, batch)
-        for r in parts
-    ]
-    return len(parts), max(sizes)
+    model, card = load_model(segment.model_path(spec.segment))
+    found = segment.unit_regions(geometry, itemsize, spec.segment, spec.ingest.chunk_voxels, model, card)
+    return len(found), max(size for _, size in found)
 
 
 def print_estimate(collection: Collection, workers: int) -> None:

@@ -140,8 +140,8 @@ def _from_tomogram(way: _Way, *, gpu: bool) -> Generator[Phase, list[Receipt], V
         return {}
     stage = segment.plan(way.tomogram, spec.segment, chunk, source=source, intensity=intensity, gpu=gpu)
     model = model_hash(segment.model_path(spec.segment))
-    # The batch size never changes a result, and so never makes one stale.
-    options = dataclasses.asdict(spec.segment) | {"batch_slices": None, "model": None}
+    # The batch size changes no result, and so makes none stale; a GPU's units are longer, its numbers shorter.
+    options = dataclasses.asdict(spec.segment) | {"batch_slices": None, "model": None, "gpu": gpu}
     yield from way.run("segment", stage, options, model)
     return {"source": segment.CLASSES, "values": (2,), "scores": segment.SCORES, "proteins": True}
 

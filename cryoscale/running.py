@@ -63,8 +63,9 @@ def executor_for(count: int, *, scheduler: str = "", dashboard: bool = False) ->
         yield LoopExecutor()
         return
     from cryoscale.cluster import DaskExecutor
+    from cryoscale.segment.plan import gpu_count
 
-    with DaskExecutor(count, address=scheduler, dashboard=dashboard) as executor:
+    with DaskExecutor(count, address=scheduler, dashboard=dashboard, gpus=gpu_count()) as executor:
         if dashboard and executor.dashboard_link:
             print(f"dashboard: {executor.dashboard_link}", file=sys.stderr)
         yield executor

@@ -75,7 +75,7 @@ class EnhanceSpec:
 
 @dataclass(frozen=True)
 class SegmentSpec:
-    """U-Net inference."""
+    """Inference of the network."""
 
     model: str = ""
     """Weights file (.safetensors with its .json card); empty takes the shipped one."""
@@ -85,6 +85,14 @@ class SegmentSpec:
     """Edge in y and x of what the network sees at once, without the halo; more memory, less overlap."""
     batch_slices: int = 4
     """Slices per forward pass on a GPU (one at a time is fastest on a CPU); never changes the result."""
+    rescale: bool = True
+    """Show the network a tomogram of a voxel size it does not know at the nearest one that it knows."""
+    symmetries: bool = False
+    """Average the scores over the eight flips and quarter turns of each slice, at eight times the cost."""
+    precision: str = "auto"
+    """float32, bfloat16, or auto: bfloat16 on a GPU, float32 on a CPU."""
+    score_type: str = "uint8"
+    """How scores are stored: uint8 (in steps of 1/255) or float16."""
 
 
 @dataclass(frozen=True)
@@ -244,28 +252,26 @@ class RunSpec:
                     _require(0 <= value < math.inf, f"{section.name}.{entry.name}", value, "a finite number, 0 or more")
         clip = self.enhance.clahe_clip_limit
         _require(clip <= 1, "enhance.clahe_clip_limit", clip, "0 to 1")
-        signs = ("", "signed", "unsigned")
-        _require(
-            self.ingest.mode0_bytes in signs, "ingest.mode0_bytes", self.ingest.mode0_bytes, "signed, unsigned or empty"
-        )
+        signs = self.ingest.mode0_bytes
+        _require(signs in ("", "signed", "unsigned"), "ingest.mode0_bytes", signs, "signed, unsigned or empty")
         chunk = self.ingest.chunk_voxels
         _require(min(chunk) >= 8, "ingest.chunk_voxels", chunk, "at least 8 voxels on each axis")
         levels = self.ingest.pyramid_levels
         _require(1 <= levels <= 6, "ingest.pyramid_levels", levels, "1 to 6")
         _require(chunk[0] % (1 << (levels - 1)) == 0, "ingest.chunk_voxels", chunk, "z divisible by 2^(levels - 1)")
-        _require(
-            0 <= self.segment.score_threshold < 1, "segment.score_threshold", self.segment.score_threshold, "0 to 1"
-        )
+        threshold = self.segment.score_threshold
+        _require(0 <= threshold < 1, "segment.score_threshold", threshold, "0 to 1")
         _require(self.segment.region_voxels >= 64, "segment.region_voxels", self.segment.region_voxels, "at least 64")
         _require(self.segment.batch_slices >= 1, "segment.batch_slices", self.segment.batch_slices, "at least 1")
-        ways = ("regions", "qlearning")
-        _require(self.merge.connect in ways, "merge.connect", self.merge.connect, "regions, qlearning")
+        for name, allowed in (("precision", ("auto", "float32", "bfloat16")), ("score_type", ("uint8", "float16"))):
+            _require((v := getattr(self.segment, name)) in allowed, f"segment.{name}", v, ", ".join(allowed))
+        way = self.merge.connect
+        _require(way in ("regions", "qlearning"), "merge.connect", way, "regions, qlearning")
         _require_connect(self.connect)
         _require(self.separate.join_nm > 0, "separate.join_nm", self.separate.join_nm, "more than 0")
         _require(self.locate.radius_nm >= 0, "locate.radius_nm", self.locate.radius_nm, "0 or more")
-        _require(
-            self.fit.kernel in ("auto", "cubic", "matern52"), "fit.kernel", self.fit.kernel, "auto, cubic, matern52"
-        )
+        kernel = self.fit.kernel
+        _require(kernel in ("auto", "cubic", "matern52"), "fit.kernel", kernel, "auto, cubic, matern52")
         _require(self.fit.batch_membranes >= 1, "fit.batch_membranes", self.fit.batch_membranes, "at least 1")
         _require_measure(self.measure)
         thickness, reach = self.surface.thickness_nm, self.fit.reach_nm

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import dask
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, LocalCluster, Nanny, as_completed
 from distributed.scheduler import KilledWorker, NoWorkerError
 
 from cryoscale.engine import UnitResult, run_unit
@@ -43,9 +43,12 @@ class DaskExecutor:
         Scheduler to use instead, ``tcp://127.0.0.1:8786`` or the like.
     dashboard
         Serve the Dask dashboard on loopback (port 8787 or the next free one).
+    gpus
+        GPUs of this machine: so many of the local workers hold one each, and units that need one run only there; a
+        scheduler elsewhere has workers that say themselves whether they hold one (``--resources GPU=1``).
     """
 
-    def __init__(self, workers: int = 2, *, address: str = "", dashboard: bool = False) -> None:
+    def __init__(self, workers: int = 2, *, address: str = "", dashboard: bool = False, gpus: int = 0) -> None:
         # A run with no workers left must end, with the command to resume, and not hang.
         dask.config.set({"distributed.scheduler.no-workers-timeout": "120s", "distributed.comm.retry.count": 2})
         self._cluster: Any = None
@@ -57,13 +60,13 @@ class DaskExecutor:
             # A worker begun half and told to stop leaves its supervisor waiting for ever.
             with shielded(), without_keyboard():
                 _start_resource_tracker()
-                self._cluster = _local_cluster(workers, dashboard=dashboard)
+                self._cluster = _local_cluster(workers, dashboard=dashboard, gpus=gpus)
                 self._client = Client(self._cluster)
         self._completed = as_completed()
         self._units: dict[str, tuple[Any, Unit]] = {}
         resources = [w["resources"] for w in self._client.scheduler_info(n_workers=-1)["workers"].values()]
         self._gpu_workers = any("GPU" in held for held in resources)
-        self.gpu: bool | None = self._gpu_workers if address else None
+        self.gpu: bool | None = self._gpu_workers
 
     @property
     def dashboard_link(self) -> str:
@@ -132,8 +135,21 @@ class DaskExecutor:
         _kill(set(active_children()) - self._others)
 
 
-def _local_cluster(workers: int, *, dashboard: bool) -> LocalCluster:
+class _Nanny(Nanny):  # type: ignore[misc]
+    """Keeper of one local worker; the first `gpus` of them hold, and see, one GPU each."""
+
+    def __init__(self, *args: Any, name: int, gpus: int, **options: Any) -> None:
+        if name < gpus:
+            visible = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
+            options["resources"] = {"GPU": 1}
+            options["env"] = {"CUDA_VISIBLE_DEVICES": visible[name] if name < len(visible) else str(name)}
+        super().__init__(*args, name=name, **options)
+
+
+def _local_cluster(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
     return LocalCluster(
+        worker_class=_Nanny,
+        gpus=gpus,
         n_workers=workers,
         threads_per_worker=1,
         processes=True,

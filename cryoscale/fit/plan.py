@@ -17,7 +17,7 @@ from cryoscale.chunks import Region, blocks
 from cryoscale.fit import Surface, fit_surfaces, projected_bytes, ridge_points
 from cryoscale.fit.ridge import RIDGE_HALO
 from cryoscale.io.files import load_npz, save_npz
-from cryoscale.io.omezarr import read_region
+from cryoscale.io.omezarr import read_region, read_values
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.spec import FitSpec
 
@@ -142,7 +142,7 @@ def _points(instances: str, scores: str, number: int, box: Region, shape: tuple[
         region = core.grow((RIDGE_HALO,) * 3, shape) if scores else core
         mask = read_region(instances, region) == number
         if scores:
-            points = ridge_points(read_region(scores, region) / np.float32(255), mask, threshold=0.0) + region.start
+            points = ridge_points(read_values(scores, region), mask, threshold=0.0) + region.start
             inside = (points[:, 0] >= core.start[0] - 0.5) & (points[:, 0] < core.stop[0] - 0.5)
             found.append(points[inside])
         else:

@@ -31,6 +31,7 @@ __all__ = [
     "level_region",
     "open_level",
     "read_region",
+    "read_values",
     "write_region",
 ]
 
@@ -47,6 +48,7 @@ def create_image(
     *,
     levels: int = 1,
     labels: bool = False,
+    value_scale: float | None = None,
 ) -> None:
     """Create an empty multiscale volume; one that is there already with the same metadata is left alone.
 
@@ -65,6 +67,8 @@ def create_image(
         Number of levels, at least 1.
     labels
         Whether the voxels are numbers of objects; recorded as OME ``image-label`` metadata.
+    value_scale
+        What stored numbers are to be multiplied by; recorded for `read_values`.
 
     Raises
     ------
@@ -76,6 +80,8 @@ def create_image(
         raise ValueError(msg)
     path = Path(path)
     attributes = _attributes(path.name.removesuffix(".ome.zarr"), geometry, levels, labels=labels)
+    if value_scale is not None:
+        attributes["cryoscale"] = {"value_scale": value_scale}
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     for level in range(levels):
         _create_level(path / str(level), geometry, np.dtype(dtype), chunks, level)
@@ -250,6 +256,20 @@ def read_region(path: str | Path, region: Region | None = None, level: int = 0) 
             found=f"{type(error).__name__}: {error}",
             todo="run again: the damaged part is computed anew from its record",
         ) from error
+
+
+def read_values(path: str | Path, region: Region | None = None) -> NDArray[np.float32]:
+    """Read a box of voxels of level 0 as the values they stand for: times the volume's `value_scale`, 1 without one.
+
+    Raises
+    ------
+    TomogramError
+        As `read_region` does.
+    """
+    group = _json(Path(path) / "zarr.json") or {}
+    scale = group.get("attributes", {}).get("cryoscale", {}).get("value_scale", 1.0)
+    values: NDArray[np.float32] = read_region(path, region).astype(np.float32)
+    return values if scale == 1.0 else values * np.float32(scale)
 
 
 def write_region(path: str | Path, region: Region, array: NDArray[Any], level: int = 0) -> list[str]:

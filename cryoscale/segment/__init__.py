@@ -5,7 +5,10 @@
 `network`            what the networks have in common; batch norms folded away
 `unet`, `twohead`    the networks and their exact receptive fields
 `normalise`          intensities in units of the tomogram's noise
-`windows`            the network over a region: chunked equals whole
+`windows`            what to read in order to score a region
+`resample`           another voxel size and back, window by window
+`forward`            a network on a device: precision, batch, symmetries
+`predict`            scores of a region, part by part: chunked equals whole
 `weights`            model files: safetensors and a JSON card, checked
 `crops`, `losses`    what a network learns from, and towards what
 `train`, `state`     training, and going on with it
@@ -18,7 +21,8 @@ Arrays in, arrays out::
     model, card = weights.load_model(weights.default_model_path())
     centre, scale = normalise.centre_and_scale(tomogram)
     region = chunks.whole(tomogram.shape)
-    scores = windows.predict_slab(network.fold(model), tomogram, region, tomogram.shape, centre=centre, scale=scale)
+    ready = forward.for_inference(model)
+    scores = predict.predict_slab(ready, tomogram, region, tomogram.shape, centre=centre, scale=scale)
 """
 
 from cryoscale.segment.models import MODELS, build_model

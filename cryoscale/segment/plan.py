@@ -1,41 +1,50 @@
 """Units of the segment stage: one z-chunk slab of a region of whole chunks, read with a halo, scored, written.
 
-    tomogram  --region + halo-->  U-Net  -->  scores.ome.zarr    uint8, 255 x score of the membrane class
-                                              classes.ome.zarr   uint8, 0 background, 1 protein, 2 membrane
+    tomogram  --region + halo-->  network  -->  scores.ome.zarr    membrane's score, uint8 (times 1/255) or float16
+                                                classes.ome.zarr   uint8, 0 background, 1 protein, 2 membrane
 
 A voxel's class is membrane where the membrane's score reaches the threshold (the network's own, unless the
-configuration has one), else the better of the other two.
+configuration has one), else the better of the other two. Where the tomogram's voxel size is not one that the model
+knows, the network sees it at the nearest one that it does, window by window, and the scores come back in the tomogram's
+voxels; centre and scale are then measured there too, by one unit ahead of the others. A unit for a GPU is several slabs
+long: the next one is read, and the last one written, while the network is at work.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from cryoscale.chunks import Region, blocks
 from cryoscale.errors import UsageError
 from cryoscale.io.files import relative_files
 from cryoscale.io.omezarr import create_image, image_dtype, open_level, read_region, write_region
-from cryoscale.records import Plan, Receipt, Tomogram, Unit
-from cryoscale.segment.network import Network, fold
-from cryoscale.segment.scores import classes_of
+from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
+from cryoscale.segment.forward import Runner, for_inference
+from cryoscale.segment.network import Network
+from cryoscale.segment.normalise import centre_and_scale, sampled_slices
+from cryoscale.segment.predict import GROUP_SLICES, scored_parts, source_region
+from cryoscale.segment.resample import Grid, grid_for
 from cryoscale.segment.weights import Card, default_model_path, load_model
-from cryoscale.segment.windows import Window, for_inference, predict_slab, region_to_read, window_of
+from cryoscale.segment.windows import region_to_read, window_of
 from cryoscale.spec import SegmentSpec
 
 __all__ = [
     "CLASSES",
     "SCORES",
-    "gpu_available",
+    "gpu_count",
     "model_path",
     "plan",
-    "projected_bytes",
     "reads_enhanced",
     "segment_block",
+    "unit_regions",
 ]
 
 SCORES = "scores.ome.zarr"
@@ -43,13 +52,15 @@ CLASSES = "classes.ome.zarr"
 _MEMBRANE = 2
 _LOADED_BYTES = 64 << 20
 """What torch keeps for itself once a network has run: thread pools, primitive caches, the weights."""
-_GROUP_SLICES = 8
-"""Slices scored between two conversions to uint8: float32 scores of a whole slab would take more than all else."""
+_BOX_BYTES = 2 << 30
+"""Boxes scored at once are made smaller until they take no more than this."""
+_SLABS_ON_GPU = 4
+_MEASURED_SLICES = 16
 
 
-def gpu_available() -> bool:
-    """Whether this machine has a GPU that torch can use."""
-    return bool(torch.cuda.is_available())
+def gpu_count() -> int:
+    """GPUs of this machine that torch can use."""
+    return int(torch.cuda.device_count()) if torch.cuda.is_available() else 0
 
 
 def reads_enhanced(spec: SegmentSpec) -> bool:
@@ -62,35 +73,89 @@ def model_path(spec: SegmentSpec) -> str:
     return spec.model or str(default_model_path())
 
 
-def projected_bytes(
-    read: Sequence[int], written: Sequence[int], itemsize: int, model: Network, batch_slices: int
-) -> int:
-    """Peak memory of a unit, in bytes.
+def unit_regions(
+    geometry: Geometry,
+    itemsize: int,
+    spec: SegmentSpec,
+    chunk_voxels: tuple[int, int, int],
+    model: Network,
+    card: Card,
+    *,
+    gpu: bool = False,
+) -> list[tuple[Region, int]]:
+    """Return the region of every unit and the peak memory it takes in bytes.
 
     Parameters
     ----------
-    read, written
-        Voxels read and written, z, y, x.
+    geometry, itemsize
+        Of the tomogram: shape and voxel size, bytes of a voxel.
+    spec
+        Options of the stage.
+    chunk_voxels
+        Chunk of the volumes, z, y, x.
+    model, card
+        The network.
+    gpu
+        Whether the units run on a GPU.
+    """
+    grid, edge = _grid(geometry, spec, card), spec.region_voxels
+    slices = chunk_voxels[0] * (_SLABS_ON_GPU if gpu else 1)
+    while True:
+        edges = [max(edge // chunk * chunk, chunk) for chunk in chunk_voxels[1:]]
+        regions = blocks(geometry.shape, (slices, *edges))
+        slabs = [Region(r.start, (min(r.stop[0], r.start[0] + chunk_voxels[0]), *r.stop[1:])) for r in regions]
+        sizes = [projected_bytes(slab, geometry.shape, itemsize, spec, model, grid, gpu=gpu) for slab in slabs]
+        if model.dims == 2 or max(sizes) <= _BOX_BYTES or edges == list(chunk_voxels[1:]):
+            return list(zip(regions, sizes, strict=True))
+        edge //= 2
+
+
+def projected_bytes(
+    slab: Region,
+    shape: Sequence[int],
+    itemsize: int,
+    spec: SegmentSpec,
+    model: Network,
+    grid: Grid | None,
+    *,
+    gpu: bool = False,
+) -> int:
+    """Peak memory of scoring one slab, in bytes.
+
+    Parameters
+    ----------
+    slab, shape
+        Voxels scored, and the tomogram's shape, z, y, x.
     itemsize
         Bytes of a voxel of the tomogram.
-    model
-        The network.
-    batch_slices
-        Slices per forward pass.
+    spec
+        Options of the stage.
+    model, grid
+        The network, and its voxels where they are not the tomogram's.
+    gpu
+        Whether it runs on a GPU, where the slab before is still written and the next one read.
 
     Notes
     -----
-    Raw voxels and their decompressed chunks; two uint8 products; a group of slices, normalised, and its scores; for
-    each batch the feature maps of the widest moment, which the network states itself.
+    Raw voxels and their decompressed chunks; the two products; a part of some slices, normalised, and its scores in the
+    model's voxels and in the tomogram's; for each batch the feature maps of the widest moment, which the network states
+    itself.
     """
-    multiple = model.multiple[-1]
-    slice_voxels = (read[1] + multiple) * (read[2] + multiple)
-    group = min(_GROUP_SLICES, written[0])
+    window = window_of(model)
+    raw, written = source_region(slab, shape, window, grid).size * itemsize, slab.size
+    depth = slab.shape[0] if window.boxes else min(GROUP_SLICES, slab.shape[0])
+    part = Region(slab.start, (slab.start[0] + depth, *slab.stop[1:]))
+    inner, whole = (grid.inner(part), grid.shape) if grid else (part, shape)
+    read = [n + m for n, m in zip(region_to_read(inner, whole, window).shape, window.multiple, strict=True)]
+    # Sums over taps: what is picked, weighted, added up, there and back.
+    resampled = 4 * (4 * source_region(part, shape, window, grid).size + 4 * model.classes * part.size) if grid else 0
+    at_once = math.prod(read) if window.boxes else read[1] * read[2] * min(_batch(spec, gpu=gpu), depth)
     return (
-        2 * math.prod(read) * itemsize
-        + 2 * math.prod(written)
-        + 4 * slice_voxels * (3 * (group + model.slices_in) + group * model.classes)
-        + 4 * slice_voxels * min(batch_slices, group) * model.live_channels
+        (3 if gpu else 2) * raw
+        + (2 if gpu else 1) * written * (1 + np.dtype(spec.score_type).itemsize)
+        + 4 * math.prod(read) * (3 + model.classes)
+        + resampled
+        + 4 * at_once * model.live_channels
         + _LOADED_BYTES
     )
 
@@ -126,23 +191,27 @@ def plan(
     UsageError
         If the model cannot be loaded.
     """
-    geometry, weights = tomogram.known_geometry, model_path(spec)
-    model, card = load_model(weights)
-    window, itemsize = window_of(model), image_dtype(tomogram.path(source)).itemsize
-    for name in (SCORES, CLASSES):
-        create_image(tomogram.path(name), geometry, np.uint8, chunk_voxels, labels=name == CLASSES)
-    edges = tuple(max(spec.region_voxels // chunk * chunk, chunk) for chunk in chunk_voxels[1:])
+    geometry = tomogram.known_geometry
+    model, card = load_model(model_path(spec))
+    grid, path = _grid(geometry, spec, card), tomogram.path(source)
+    for name, dtype in ((SCORES, spec.score_type), (CLASSES, "uint8")):
+        scale = 1 / 255 if (name, dtype) == (SCORES, "uint8") else None
+        create_image(tomogram.path(name), geometry, dtype, chunk_voxels, labels=name == CLASSES, value_scale=scale)
+    if grid is not None:
+        key, size = ("segment-scale", tomogram.id, 0), _measure_bytes(geometry, grid, chunk_voxels[0])
+        (measured,) = yield [Unit(key, measure_intensity, (str(path), grid), size)]
+        intensity = (float(measured.numbers["centre"]), float(measured.numbers["scale"]))
     receipts = yield [
         Unit(
             ("segment", tomogram.id, index),
             segment_block,
-            (str(tomogram.path(source)), tomogram.folder, region, spec, intensity, card["sha256"], gpu),
-            projected_bytes(
-                region_to_read(region, geometry.shape, window).shape, region.shape, itemsize, model, _batch(spec, gpu)
-            ),
+            (str(path), tomogram.folder, region, spec, intensity, grid, card["sha256"], chunk_voxels[0], gpu),
+            size,
             gpu=gpu,
         )
-        for index, region in enumerate(blocks(geometry.shape, (chunk_voxels[0], *edges)))
+        for index, (region, size) in enumerate(
+            unit_regions(geometry, image_dtype(path).itemsize, spec, chunk_voxels, model, card, gpu=gpu)
+        )
     ]
     counts = np.sum([receipt.numbers["class_voxels"] for receipt in receipts], axis=0)
     return {
@@ -150,8 +219,25 @@ def plan(
         "classes": CLASSES,
         "class_voxels": [int(count) for count in counts],
         "model_sha256": card["sha256"],
-        "warnings": _warnings(card, geometry.voxel_size_angstrom[0]),
+        "warnings": _warnings(card, geometry, grid),
     }
+
+
+def _measure_bytes(geometry: Geometry, grid: Grid, chunk_slices: int) -> int:
+    """Memory of `measure_intensity`: its planes, as they are sorted in float64, and a slab of chunks to read one."""
+    return 40 * _MEASURED_SLICES * math.prod(grid.shape[1:]) + 8 * chunk_slices * math.prod(geometry.shape[1:])
+
+
+def measure_intensity(source: str, grid: Grid) -> Receipt:
+    """Measure the robust centre and scale of a tomogram in the model's voxels, from slices evenly spaced in z."""
+    planes = []
+    for z in sampled_slices(grid.shape[0], _MEASURED_SLICES):
+        wanted = Region((z, 0, 0), (z + 1, *grid.shape[1:]))
+        have = grid.outer(wanted)
+        raw = torch.from_numpy(read_region(source, have).astype(np.float32))
+        planes.append(grid.to_model(raw, have, wanted).numpy())
+    centre, scale = centre_and_scale(np.concatenate(planes))
+    return Receipt((), {"centre": centre, "scale": scale})
 
 
 def segment_block(
@@ -160,38 +246,61 @@ def segment_block(
     region: Region,
     spec: SegmentSpec,
     intensity: tuple[float, float],
+    grid: Grid | None,
     sha256: str,
+    slab_slices: int,
     gpu: bool,
 ) -> Receipt:
-    """Score one block of a tomogram and write its scores and classes."""
-    model, window = _cached(model_path(spec), sha256, "cuda" if gpu else "cpu")
-    shape = open_level(source).shape
-    read = region_to_read(region, shape, window)
-    raw = read_region(source, read)
-    scores, classes = (np.empty(region.shape, np.uint8) for _ in range(2))
-    for part in blocks(region.shape, (_GROUP_SLICES, *region.shape[1:])):
-        inner = _moved(part, region.start)
-        block = raw[region_to_read(inner, shape, window).within(read)]
-        probability = predict_slab(
-            model,
-            block,
-            inner,
-            shape,
-            centre=intensity[0],
-            scale=intensity[1],
-            window=window,
-            batch_slices=_batch(spec, gpu),
-        )
-        scores[part.slices] = np.rint(probability[_MEMBRANE] * 255)
-        classes[part.slices] = classes_of(probability, spec.score_threshold or model.threshold)
-    files = [*write_region(f"{folder}/{SCORES}", region, scores), *write_region(f"{folder}/{CLASSES}", region, classes)]
-    counts = np.bincount(classes.ravel(), minlength=model.classes)
+    """Score one block of a tomogram, slab by slab, and write its scores and classes."""
+    runner = _cached(model_path(spec), sha256, gpu, _bfloat16(spec, gpu=gpu), spec.symmetries, _batch(spec, gpu=gpu))
+    shape, window = open_level(source).shape, window_of(runner.model)
+    slabs = [part.moved(region.start) for part in blocks(region.shape, (slab_slices, *region.shape[1:]))]
+    reads = [source_region(slab, shape, window, grid) for slab in slabs]
+    files: list[str] = []
+    counts = np.zeros(runner.model.classes, dtype=np.int64)
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead, behind = reader.submit(read_region, source, reads[0]), None
+        for index, slab in enumerate(slabs):
+            raw = ahead.result()
+            if index + 1 < len(slabs):
+                ahead = reader.submit(read_region, source, reads[index + 1])
+            scores, classes = np.empty(slab.shape, spec.score_type), np.empty(slab.shape, np.uint8)
+            kept = _reduced(spec.score_threshold or runner.model.threshold, spec.score_type)
+            for part, found in scored_parts(
+                runner, raw, slab, shape, kept, centre=intensity[0], scale=intensity[1], window=window, grid=grid
+            ):
+                scores[part.within(slab)], classes[part.within(slab)] = found
+            counts += np.bincount(classes.ravel(), minlength=len(counts))
+            if behind is not None:
+                files += behind.result()
+            behind = writer.submit(_write, folder, slab, scores, classes)
+        assert behind is not None
+        files += behind.result()
     return Receipt(relative_files(folder, files), {"class_voxels": [int(count) for count in counts]})
 
 
+def _write(folder: str, slab: Region, scores: NDArray[np.generic], classes: NDArray[np.uint8]) -> list[str]:
+    return [*write_region(f"{folder}/{SCORES}", slab, scores), *write_region(f"{folder}/{CLASSES}", slab, classes)]
+
+
+def _reduced(threshold: float, score_type: str) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """Reduce scores (classes, z, y, x) to the membrane's, as it is stored, and the classes."""
+
+    def reduce(scores: Tensor) -> tuple[Tensor, ...]:
+        membrane = scores[_MEMBRANE]
+        stored = membrane.mul(255).round_().to(torch.uint8) if score_type == "uint8" else membrane.half()
+        others = (scores[1] > scores[0]).to(torch.uint8)
+        return stored, torch.where(membrane >= threshold, _MEMBRANE, others)
+
+    return reduce
+
+
 @functools.lru_cache(maxsize=2)
-def _cached(path: str, sha256: str, device: str) -> tuple[Network, Window]:
-    """Load a model once per process, ready to run; `sha256` tells models of one path apart."""
+def _cached(path: str, sha256: str, gpu: bool, bfloat16: bool, symmetries: bool, batch_slices: int) -> Runner:
+    """Load a model once per process, ready to run; `sha256` tells models of one path apart.
+
+    A batch that did not fit into a GPU's memory is thus halved once, not by every unit.
+    """
     model, card = load_model(path)
     if card["sha256"] != sha256:
         raise UsageError(
@@ -201,25 +310,35 @@ def _cached(path: str, sha256: str, device: str) -> tuple[Network, Window]:
             allowed=f"sha256 {sha256}",
             todo="put the first model back, or run again with --overwrite",
         )
-    return for_inference(fold(model), device), window_of(model)
+    return Runner(for_inference(model, "cuda" if gpu else "cpu", bfloat16=bfloat16), batch_slices, symmetries)
 
 
-def _batch(spec: SegmentSpec, gpu: bool) -> int:
+def _batch(spec: SegmentSpec, *, gpu: bool) -> int:
     """Slices per forward pass: one on a CPU, whose caches then hold the feature maps (25 % faster than four)."""
     return spec.batch_slices if gpu else 1
 
 
-def _moved(region: Region, by: Sequence[int]) -> Region:
-    """Shift a region of a block to the block's place in the volume."""
-    return Region(
-        tuple(a + b for a, b in zip(region.start, by, strict=True)),
-        tuple(a + b for a, b in zip(region.stop, by, strict=True)),
-    )
+def _bfloat16(spec: SegmentSpec, *, gpu: bool) -> bool:
+    return spec.precision == "bfloat16" or (spec.precision == "auto" and gpu)
 
 
-def _warnings(card: Card, voxel_size_angstrom: float) -> list[str]:
+def _known(card: Card) -> tuple[float, float]:
+    """Voxel sizes in ångström, least and largest, that a model was trained for; any where its card says nothing."""
+    low, high = card.get("voxel_size_angstrom", (0.0, math.inf))
+    return float(low), float(high)
+
+
+def _grid(geometry: Geometry, spec: SegmentSpec, card: Card) -> Grid | None:
+    if not spec.rescale:
+        return None
+    return grid_for(geometry.shape, geometry.voxel_size_angstrom, _known(card))
+
+
+def _warnings(card: Card, geometry: Geometry, grid: Grid | None) -> list[str]:
     """Say where the tomogram is outside what the model was trained on."""
-    lowest, highest = card.get("voxel_size_angstrom", (0.0, math.inf))
-    if lowest <= voxel_size_angstrom <= highest:
-        return []
-    return [f"voxel size {voxel_size_angstrom:.3g} Å is outside {lowest}-{highest} Å, for which the model was trained"]
+    (low, high), found = _known(card), geometry.voxel_size_angstrom[0]
+    outside = f"voxel size {found:.3g} Å is outside {low}-{high} Å, for which the model was trained"
+    if grid is not None:
+        seen = found * grid.there[0].ratio
+        return [f"{outside}: it was scored at {seen:.3g} Å"]
+    return [] if low <= found <= high else [outside]

@@ -25,12 +25,14 @@ from numpy.typing import NDArray
 
 from cryoscale.chunks import Region, whole
 from cryoscale.segment.crops import Sample, batch_of
+from cryoscale.segment.forward import for_inference
 from cryoscale.segment.losses import score_loss
-from cryoscale.segment.network import Network, fold
+from cryoscale.segment.network import Network
+from cryoscale.segment.predict import predict_slab
 from cryoscale.segment.scores import classes_of, confusion, dice, iou, precision, recall
 from cryoscale.segment.settings import TrainSettings
 from cryoscale.segment.state import Row, State
-from cryoscale.segment.windows import for_inference, predict_slab, region_to_read, window_of
+from cryoscale.segment.windows import region_to_read, window_of
 
 __all__ = ["log_csv", "train", "validate"]
 
@@ -117,7 +119,7 @@ def validate(
     `slices` evenly spaced ones of each sample's are scored, all where it is None. The loss is `losses.score_loss`.
     """
     names = list(groups) or [""] * len(samples)
-    ready = for_inference(fold(model), next(model.parameters()).device.type)
+    ready = for_inference(model, next(model.parameters()).device.type)
     scored = [_scored(ready, sample, slices) for sample in samples]
     if not scored:
         return {}

@@ -115,8 +115,12 @@ class UNet(Network):
 
     @property
     def live_channels(self) -> int:
-        """Skip, its upsampled partner, the two concatenated and a convolution's result; input and logits."""
-        return 6 * self.width + 4 * self.slices_in + 4 * self.classes
+        """Skip, its upsampled partner, the two concatenated and a convolution's result; input and logits.
+
+        A convolution of boxes with fewer than 16 channels is done as a product with all 27 neighbours side by side.
+        """
+        unrolled = 27 * (self.width if self.width < 16 else 1) if self.dims == 3 else 0
+        return 6 * self.width + 4 * self.slices_in + 4 * self.classes + unrolled
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of every class.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from distributed import LocalCluster
 
 from cryoscale.cluster import DaskExecutor
-from cryoscale.engine import LoopExecutor, run_jobs
+from cryoscale.engine import Job, JobPlan, LoopExecutor, Phase, run_jobs
 from cryoscale.errors import PauseError, TomogramError, UsageError
+from cryoscale.records import Unit
 from tests import toyunits
 
 
@@ -106,3 +108,28 @@ def test_no_scheduler_at_the_address_pauses(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("cryoscale.cluster.executor._CONNECT_SECONDS", 1)
     with pytest.raises(PauseError, match="no Dask scheduler answers"):
         DaskExecutor(address="tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_units_that_need_a_gpu_run_one_at_a_time_on_the_worker_that_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+
+    def units() -> JobPlan:
+        made = tuple(
+            Unit(("where", "a", i), toyunits.where, (str(tmp_path), i), 1 << 20, gpu=i % 2 == 0) for i in range(12)
+        )
+        yield Phase("where", str(tmp_path), "f", made)
+        return {}
+
+    with DaskExecutor(2, gpus=gpus) as executor:
+        assert executor.gpu is (gpus > 0)
+        list(run_jobs([Job("a", units())], executor))
+    found = [json.loads((tmp_path / f"where{i}.json").read_text()) for i in range(12)]
+    need = {(one["process"], one["devices"]) for one in found[::2]}
+    assert len({one["process"] for one in found}) == 2
+    if gpus:
+        assert [devices for _, devices in need] == ["5"]
+    else:
+        assert len(need) == 2

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from cryoscale.chunks import blocks, whole
 from cryoscale.errors import UsageError
 from cryoscale.segment import MODELS, build_model
 from cryoscale.segment.network import Network, fold
-from cryoscale.segment.windows import for_inference, predict_slab, region_to_read, window_of
 from tests.segment.networks import SMALL, small
 
 NAMES = sorted(MODELS)
-SLICES = [name for name in NAMES if name != "unet3d"]
 
 
 def test_every_network_has_a_small_one() -> None:
@@ -106,19 +101,6 @@ def test_folding_changes_no_score(name: str) -> None:
         exact, folded = model.double()(x.double()), fold(model)(x.double())
     for one, other in zip(exact, folded, strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-12)
-
-
-@pytest.mark.parametrize("name", SLICES)
-def test_chunked_equals_whole(name: str) -> None:
-    model = for_inference(fold(small(name)))
-    volume = np.random.default_rng(0).normal(1.0, 2.0, (3, 90, 70)).astype(np.float32)
-    window = window_of(model)
-    scored = [
-        predict_slab(model, volume[region_to_read(r, volume.shape, window).slices], r, volume.shape, centre=1, scale=2)
-        for r in itertools.chain([whole(volume.shape)], blocks(volume.shape, (2, 50, 40)))
-    ]
-    for region, found in zip(blocks(volume.shape, (2, 50, 40)), scored[1:], strict=True):
-        np.testing.assert_allclose(found, scored[0][:, *region.slices], atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import cryoscale.segment.plan as plan_module
 from cryoscale.chunks import whole
 from cryoscale.errors import UsageError
-from cryoscale.io.omezarr import create_image, image_geometry, read_region, write_region
+from cryoscale.io.omezarr import create_image, image_geometry, read_region, read_values, write_region
 from cryoscale.records import Geometry, Receipt, Tomogram, Unit
+from cryoscale.segment import build_model
+from cryoscale.segment.forward import for_inference
 from cryoscale.segment.plan import CLASSES, SCORES, plan
+from cryoscale.segment.predict import predict_slab
 from cryoscale.segment.twohead import TwoHead
-from cryoscale.segment.unet import UNet
 from cryoscale.segment.weights import save_model
-from cryoscale.segment.windows import for_inference, predict_slab
 from cryoscale.spec import SegmentSpec
-from tests.segment.networks import small
-from tests.segment.test_unet import random_model
+from tests.plans import run_plan
+from tests.segment.networks import SMALL, small
 
 INTENSITY = (1.0, 2.0)
 
 
-def ingested(folder: Path, volume: np.ndarray, chunk: tuple[int, int, int]) -> Tomogram:
-    geometry = Geometry(volume.shape, (10.0, 10.0, 10.0), (5.0, 0.0, 0.0))
+def ingested(folder: Path, volume: np.ndarray, chunk: tuple[int, int, int], voxel: float = 10.0) -> Tomogram:
+    geometry = Geometry(volume.shape, (voxel,) * 3, (5.0, 0.0, 0.0))
     create_image(folder / "t.ome.zarr", geometry, volume.dtype, chunk)
     write_region(folder / "t.ome.zarr", whole(volume.shape), volume)
     return Tomogram("t", "t.mrc", str(folder), geometry)
@@ -37,18 +40,14 @@ def planned(tomogram: Tomogram, spec: SegmentSpec, chunk: tuple[int, int, int]) 
     return next(steps), steps
 
 
-def run(tomogram: Tomogram, spec: SegmentSpec, chunk: tuple[int, int, int]) -> tuple[dict[str, object], list[Receipt]]:
-    steps = plan(tomogram, spec, chunk, source="t.ome.zarr", intensity=INTENSITY)
-    receipts = [unit.call(*unit.args) for unit in next(steps)]
-    with pytest.raises(StopIteration) as stopped:
-        steps.send(receipts)
-    return stopped.value.value, receipts
+def run(tomogram: Tomogram, spec: SegmentSpec, chunk: tuple[int, int, int]) -> tuple[dict[str, Any], list[Receipt]]:
+    return run_plan(plan(tomogram, spec, chunk, source="t.ome.zarr", intensity=INTENSITY))
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
-    save_model(path, random_model(5, slices_in=3), {"voxel_size_angstrom": [5.0, 8.0]})
+    save_model(path, small("unet25d", 5), {"voxel_size_angstrom": [5.0, 12.0]})
     return path
 
 
@@ -59,7 +58,7 @@ def test_stores_hold_the_scores_of_the_whole(tmp_path: Path, weights: Path, chun
     spec = SegmentSpec(model=str(weights), region_voxels=64, score_threshold=0.3, batch_slices=3)
     summary, receipts = run(tomogram, spec, chunk)
 
-    model: UNet = for_inference(random_model(5, slices_in=3))
+    model = for_inference(small("unet25d", 5))
     expected = predict_slab(model, volume, whole(volume.shape), volume.shape, centre=1.0, scale=2.0)
     scores, classes = read_region(tmp_path / SCORES), read_region(tmp_path / CLASSES)
     np.testing.assert_allclose(scores, expected[2] * 255, atol=0.51)
@@ -75,16 +74,84 @@ def test_stores_hold_the_scores_of_the_whole(tmp_path: Path, weights: Path, chun
     assert all((tmp_path / name).is_file() for name in files)
 
 
+@pytest.mark.parametrize("name", sorted(SMALL))
+@pytest.mark.parametrize("known", [[5.0, 12.0], [14.0, 16.0]])
+def test_every_network_runs_in_the_engine(tmp_path: Path, name: str, known: list[float]) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, small(name), {"voxel_size_angstrom": known})
+    volume = np.random.default_rng(0).normal(1.0, 2.0, (6, 40, 34)).astype(np.int16)
+    for number, chunk in enumerate([(8, 40, 40), (4, 24, 40)]):
+        tomogram = ingested(tmp_path / str(number), volume, chunk)
+        run(tomogram, SegmentSpec(model=str(path), region_voxels=64, score_type="float16"), chunk)
+    whole_, cut = (read_region(tmp_path / number / SCORES) for number in "01")
+    assert whole_.dtype == np.float16
+    np.testing.assert_allclose(whole_.astype(float), cut.astype(float), atol=5e-4)
+    assert np.ptp(whole_) > 0
+
+
+def test_the_networks_voxels_have_their_own_centre_and_scale(tmp_path: Path, weights: Path) -> None:
+    """White noise averaged onto voxels twice as large has a smaller deviation: the network sees it as one again."""
+    volume = np.random.default_rng(0).normal(7.0, 3.0, (16, 48, 48)).astype(np.float32)
+    tomogram = ingested(tmp_path, volume, (16, 48, 48), voxel=2.5)
+    steps = plan(tomogram, SegmentSpec(model=str(weights)), (16, 48, 48), source="t.ome.zarr", intensity=(7.0, 3.0))
+    (unit,) = next(steps)
+    measured = unit.call(*unit.args).numbers
+    assert measured["centre"] == pytest.approx(7.0, abs=0.1)
+    assert measured["scale"] == pytest.approx(3.0 * (2 / 3 / 2) ** 1.5, rel=0.1)
+    (block,) = steps.send([Receipt((), measured)])
+    assert block.args[4] == (measured["centre"], measured["scale"])
+
+
+def test_scores_are_stored_as_asked_with_their_scale(tmp_path: Path, weights: Path) -> None:
+    values = {}
+    for kind in ("uint8", "float16"):
+        tomogram = ingested(tmp_path / kind, np.random.default_rng(0).normal(size=(4, 32, 32)), (4, 32, 32))
+        run(tomogram, SegmentSpec(model=str(weights), score_type=kind), (4, 32, 32))
+        assert read_region(tmp_path / kind / SCORES).dtype == kind
+        values[kind] = read_values(tmp_path / kind / SCORES)
+        assert values[kind].dtype == np.float32
+    assert 0.5 < values["uint8"].max() <= 1
+    np.testing.assert_allclose(values["uint8"], values["float16"], atol=0.003)
+
+
+def test_symmetries_are_an_option(tmp_path: Path, weights: Path) -> None:
+    volume = np.random.default_rng(0).normal(1.0, 2.0, (3, 32, 48)).astype(np.float32)
+    tomogram = ingested(tmp_path, volume, (4, 32, 48))
+    run(tomogram, SegmentSpec(model=str(weights), symmetries=True), (4, 32, 48))
+    model = for_inference(small("unet25d", 5))
+    expected = predict_slab(model, volume, whole(volume.shape), volume.shape, centre=1.0, scale=2.0, symmetries=True)
+    np.testing.assert_allclose(read_region(tmp_path / SCORES), expected[2] * 255, atol=0.51)
+
+
+def test_long_units_write_what_short_ones_do(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit for a GPU, run on the CPU: several slabs, read ahead and written behind, bfloat16, a larger batch."""
+    volume = np.random.default_rng(0).normal(1.0, 2.0, (22, 32, 40)).astype(np.float32)
+    monkeypatch.setattr(plan_module, "for_inference", lambda model, device, **how: for_inference(model, **how))
+    found = {}
+    for gpu in (False, True):
+        tomogram, spec = ingested(tmp_path / str(gpu), volume, (4, 32, 40)), SegmentSpec(model=str(weights))
+        units = next(plan(tomogram, spec, (4, 32, 40), source="t.ome.zarr", intensity=INTENSITY, gpu=gpu))
+        assert [unit.gpu for unit in units] == [gpu] * (2 if gpu else 6)
+        receipts = [unit.call(*unit.args) for unit in units]
+        files = [name for receipt in receipts for name in receipt.files]
+        assert len(set(files)) == len(files) == 12
+        found[gpu] = read_values(tmp_path / str(gpu) / SCORES)
+    assert 0 < np.abs(found[True] - found[False]).mean() < 0.02
+
+
 def test_voxel_size_outside_the_cards_range_is_said(tmp_path: Path, weights: Path) -> None:
-    tomogram = ingested(tmp_path, np.ones((4, 16, 16), np.float32), (4, 16, 16))
+    tomogram = ingested(tmp_path, np.random.default_rng(0).normal(size=(4, 16, 16)), (4, 16, 16), voxel=20.0)
+    outside = "voxel size 20 Å is outside 5.0-12.0 Å, for which the model was trained"
+    summary, _ = run(tomogram, SegmentSpec(model=str(weights), rescale=False), (4, 16, 16))
+    assert summary["warnings"] == [outside]
     summary, _ = run(tomogram, SegmentSpec(model=str(weights)), (4, 16, 16))
-    assert summary["warnings"] == ["voxel size 10 Å is outside 5.0-8.0 Å, for which the model was trained"]
+    assert summary["warnings"] == [f"{outside}: it was scored at 12 Å"]
 
 
 def test_model_that_changes_during_a_run_is_refused(tmp_path: Path, weights: Path) -> None:
     tomogram = ingested(tmp_path, np.ones((4, 16, 16), np.float32), (4, 16, 16))
     unit = planned(tomogram, SegmentSpec(model=str(weights)), (4, 16, 16))[0][0]
-    save_model(weights, random_model(6, slices_in=3), {})
+    save_model(weights, small("unet25d", 6), {})
     with pytest.raises(UsageError, match="changed while the run was going on"):
         unit.call(*unit.args)
 
@@ -102,17 +169,30 @@ def _peak_of(unit: Unit, results: multiprocessing.Queue) -> None:  # type: ignor
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to measure memory")
-def test_memory_stays_within_the_projection(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "options", "shape", "known"),
+    [
+        ("unet25d", {"width": 16, "depth": 3}, (16, 256, 256), [8.0, 12.0]),
+        ("unet25d", {"width": 16, "depth": 3}, (16, 256, 256), [16.0, 16.0]),
+        ("unet3d", {"width": 8, "depth": 2}, (16, 96, 96), [8.0, 12.0]),
+    ],
+)
+def test_memory_stays_within_the_projection(
+    tmp_path: Path, name: str, options: dict[str, int], shape: tuple[int, int, int], known: list[float]
+) -> None:
     weights = tmp_path / "wide.safetensors"
-    save_model(weights, UNet(slices_in=5, width=16, depth=3), {})
-    volume = np.random.default_rng(0).normal(1.0, 2.0, (16, 256, 256)).astype(np.float32)
+    save_model(weights, build_model(name, **options), {"voxel_size_angstrom": known})
+    volume = np.random.default_rng(0).normal(1.0, 2.0, shape).astype(np.float32)
     tomogram = ingested(tmp_path, volume, (16, 128, 128))
-    unit = planned(tomogram, SegmentSpec(model=str(weights)), (16, 128, 128))[0][0]
+    steps = plan(tomogram, SegmentSpec(model=str(weights)), (16, 128, 128), source="t.ome.zarr", intensity=INTENSITY)
+    unit = next(steps)[0]
+    if unit.key[0] == "segment-scale":
+        unit = steps.send([unit.call(*unit.args)])[0]
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=_peak_of, args=(unit, results))
     process.start()
-    measured = results.get(timeout=60)
+    measured = results.get(timeout=120)
     process.join()
     assert unit.bytes / 3 < measured <= unit.bytes
 
