@@ -82,12 +82,16 @@ def train(
     Raises
     ------
     ValueError
-        If the volumes are unusable or not exactly one of `steps` and `minutes` is given.
+        If the volumes are unusable, not exactly one of `steps` and `minutes` is given, or there is patience and nothing
+        to validate with.
     UsageError
         If the checkpoint is damaged or belongs to other settings.
     """
     if (steps is None) == (minutes is None) or not samples:
         msg = f"give volumes ({len(samples)}) and exactly one of {steps=} and {minutes=}"
+        raise ValueError(msg)
+    if settings.patience and not validation:
+        msg = f"{settings.patience=} needs volumes for validation"
         raise ValueError(msg)
     state = State(settings, device)
     if checkpoint is not None and checkpoint.exists():

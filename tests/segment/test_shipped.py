@@ -16,7 +16,7 @@ def test_the_shipped_model_loads_and_is_small() -> None:
     model, card = load_model(path)
     assert path.stat().st_size <= 4 << 20
     assert model.classes == 3
-    assert card["command"].startswith("cryoscale train --output DIR --volumes ")
+    assert card["command"].startswith("cryoscale train --output DIR ")
     assert {"input", "normalisation", "voxel_size_angstrom", "data", "scores"} <= set(card)
     assert path.with_suffix(".log.csv").read_text().startswith("step,")
 

@@ -139,6 +139,8 @@ def test_length_is_steps_or_minutes(samples: list[Sample]) -> None:
             train(samples, validation=[], settings=UNET, **length)
     with pytest.raises(ValueError, match="give volumes"):
         train([], validation=[], settings=UNET, steps=1)
+    with pytest.raises(ValueError, match="needs volumes for validation"):
+        train(samples, validation=[], settings=TWOHEAD, steps=1)
     _, log = train(samples, validation=[], settings=UNET, minutes=1e-4)
     assert log[-1]["step"] >= 1
 
