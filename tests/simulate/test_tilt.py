@@ -62,3 +62,21 @@ def test_read_only_input_and_bad_arguments():
         project(volume[0], 0, 8)
     with pytest.raises(ValueError, match="projections must be"):
         back_project(np.zeros((2, 5, 8), np.float32), [0], (4, 5, 6))
+
+
+@pytest.mark.parametrize("tilt", [-60.0, -20.0, 0.0, 35.0])
+def test_a_projection_is_the_central_slice_of_the_spectrum(tilt):
+    """Sums over voxels against the exact spectrum on the slanted line, up to a quarter of a cycle per voxel."""
+    volume = np.zeros((30, 1, 34), np.float32)
+    volume[8:20, :, 9:24] = np.random.default_rng(0).uniform(0.5, 1.5, (12, 1, 15))
+    volume = ndimage.gaussian_filter(volume, (1.2, 0, 1.2))
+    width = 64
+    found = np.fft.fft(np.fft.ifftshift(project(volume, [tilt], width)[0, 0]))
+    frequency = np.fft.fftfreq(width)
+    z, x = np.indices((30, 34)) - np.array([14.5, 16.5])[:, None, None]
+    place = x * np.cos(np.radians(tilt)) + z * np.sin(np.radians(tilt)) - 0.5
+    exact = (volume[:, 0] * np.exp(-2j * np.pi * frequency[:, None, None] * place)).sum(axis=(1, 2))
+    near = np.abs(frequency) <= 0.25
+    assert np.abs(found - exact)[near].max() < 0.01 * np.abs(exact).max()
+    turned = (volume[:, 0] * np.exp(-2j * np.pi * frequency[:, None, None] * (place - 1.0))).sum(axis=(1, 2))
+    assert np.abs(found - turned)[near].max() > 0.1 * np.abs(exact).max()
