@@ -124,7 +124,9 @@ def _job(collection: Collection, entry: Entry, gpu: bool) -> Job:
     Path(tomogram.folder).mkdir(parents=True, exist_ok=True)
     # It says "complete" and must not while the tomogram is under way.
     tomogram.path("summary.json").unlink(missing_ok=True)
-    return Job(entry.id, tomogram_job(tomogram, entry, collection.spec, until=collection.until, gpu=gpu))
+    return Job(
+        entry.id, tomogram_job(tomogram, entry, entry.spec_over(collection.spec), until=collection.until, gpu=gpu)
+    )
 
 
 # ------------------------------------------------------------------------------------- what was asked for, and changes
@@ -169,12 +171,11 @@ def _refuse_mixture(collection: Collection) -> None:
         for name, value in options.items()
         if old.get(stage, {}).get(name) != value and stage not in redone and _has_records(collection, stage)
     ]
-    inputs = {entry["id"]: (entry["source"], entry["mask"]) for entry in before["tomograms"]}
-    changed += [
-        f"inputs of {entry.id} {inputs[entry.id]} -> {(entry.source, entry.mask)}"
-        for entry in collection.entries
-        if inputs.get(entry.id, (entry.source, entry.mask)) != (entry.source, entry.mask)
-    ]
+    inputs = {entry["id"]: entry for entry in before["tomograms"]}
+    for entry in collection.entries:
+        known = inputs.get(entry.id)
+        if known is not None:
+            changed += _changes_of_tomogram(collection, entry, known)
     if version != __version__:
         changed.append(f"cryoscale {version} -> {__version__}")
     if changed:
@@ -186,9 +187,30 @@ def _refuse_mixture(collection: Collection) -> None:
         )
 
 
+def _changes_of_tomogram(collection: Collection, entry: Entry, known: dict[str, Any]) -> list[str]:
+    """Name what of one tomogram's inputs and own options differs from an earlier run's."""
+    was, now = (known["source"], known["mask"]), (entry.source, entry.mask)
+    changed = [f"inputs of {entry.id} {was} -> {now}"] if was != now else []
+    redone = STAGES[STAGES.index(collection.first) :] if collection.first else ()
+    old = dict(known.get("options", ()))
+    new = json.loads(json.dumps(dict(entry.options)))
+    for name in sorted(old.keys() | new.keys()):
+        if (
+            old.get(name) != new.get(name)
+            and (stage := name.split(".")[0]) not in redone
+            and _used(collection, entry, stage)
+        ):
+            changed.append(f"{entry.id} {name} {old.get(name)!r} -> {new.get(name)!r}")
+    return changed
+
+
 def _has_records(collection: Collection, stage: str) -> bool:
     """Whether any tomogram has a finished unit of a stage; where none has, no option of it was used yet."""
-    names = {path.name for entry in collection.entries for path in (collection.folder(entry) / "records").glob("*")}
+    return any(_used(collection, entry, stage) for entry in collection.entries)
+
+
+def _used(collection: Collection, entry: Entry, stage: str) -> bool:
+    names = (path.name for path in (collection.folder(entry) / "records").glob("*"))
     # Looking into an input uses no option that could be changed by its failing.
     return any(name.split("-")[0] == stage and not name.endswith("-open") for name in names)
 

@@ -1,8 +1,9 @@
 """From what the user names to a list of tomograms with unique, safe ids.
 
-A source is a file, a folder, a glob or a .txt list of paths. Folders are searched without following links to
-folders; the same file is taken once, whatever its names. An id is derived from the file's name, holds only
-``A-Z a-z 0-9 . _ -``, and is unique also on file systems that ignore case (reliability.md F7-F9).
+A source is a file, a folder, a glob, a .txt list of paths or a manifest (manifestfile.py). Folders are searched without
+following links to folders; the same file is taken once, whatever its names; only a manifest may list it twice, with
+other options. An id is derived from the file's name, holds only ``A-Z a-z 0-9 . _ -``, and is unique also on file
+systems that ignore case (reliability.md F7-F9).
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryoscale.errors import UsageError
+from cryoscale.io.tables import csv_lines
+from cryoscale.manifestfile import MANIFEST_SUFFIXES, Options, options_over, read_manifest
+from cryoscale.spec import RunSpec
 
-__all__ = ["SUFFIXES", "Entry", "entries"]
+__all__ = ["SUFFIXES", "Entry", "entries", "manifest_lines"]
 
 SUFFIXES = (
     ".mrc", ".rec", ".map", ".st", ".mrc.gz", ".rec.gz", ".map.gz", ".mrc.bz2", ".rec.bz2", ".map.bz2", ".tif", ".tiff",
@@ -27,6 +31,9 @@ SUFFIXES = (
 """Endings of what a folder is searched for, any case."""
 
 _ID_LENGTH = 100
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_TAKEN = {"run.json", "run.lock", "failures.csv", "membranes.csv", "report.html", "journal.jsonl", "seal.json"}
+"""Files of the output folder, which no tomogram's folder may be named like."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,12 @@ class Entry:
     """Absolute path of the tomogram, or of the mask where there is nothing else."""
     mask: str = ""
     """Absolute path of another tool's mask or scores; empty where the network makes them."""
+    options: Options = ()
+    """Options of this tomogram alone, over those of the run."""
+
+    def spec_over(self, spec: RunSpec) -> RunSpec:
+        """Return the run's options with this tomogram's own; raises as `cryoscale.manifestfile.options_over`."""
+        return options_over(spec, self.options) if self.options else spec
 
     def identity(self) -> list[object]:
         """Return what tells these inputs from others: paths, sizes and times of change."""
@@ -55,43 +68,101 @@ def _stat(path: Path) -> tuple[int, int]:
     return info.st_size, info.st_mtime_ns
 
 
-def entries(sources: Sequence[str], masks: str = "") -> list[Entry]:
+def entries(
+    sources: Sequence[str], masks: str = "", *, roots: Sequence[str | Path] = (), folder_ids: bool = False
+) -> list[Entry]:
     """Find the tomograms that `sources` name, each with its mask.
 
     Parameters
     ----------
     sources
-        Files, folders, globs or .txt lists.
+        Files, folders, globs, .txt lists or manifests.
     masks
         Pattern of the masks' paths with ``{stem}`` (the tomogram's file name without its ending), ``{id}`` and
-        ``{folder}`` (the tomogram's); ``{path}`` alone says that the sources are the masks. Empty: no masks.
+        ``{folder}`` (the tomogram's); ``{path}`` alone says that the sources are the masks. Empty: no masks. A row of
+        a manifest that names its own is left alone.
+    roots
+        Folders that the inputs of a manifest may lie in, beside its own.
+    folder_ids
+        Derive ids from the path below the folder that is common to all, not from the file's name alone.
 
     Raises
     ------
     UsageError
-        A source does not exist, none holds a tomogram, two would get one id, or a mask is missing.
+        A source does not exist, none holds a tomogram, two would get one id, a mask is missing, or a manifest has a
+        fault.
     """
-    paths = list(_once(_expand(sources)))
-    if not paths:
+    found: dict[str, Entry] = {}
+    for entry in (*_listed(sources, masks, roots), *_found(sources, masks, folder_ids=folder_ids)):
+        folded = unicodedata.normalize("NFC", entry.id).casefold()
+        if folded in found or folded in _TAKEN:
+            raise UsageError(
+                "two tomograms would have one id" if folded in found else "the run has a file of this name",
+                where=f"{found[folded].source} and {entry.source}" if folded in found else entry.source,
+                found=entry.id,
+                todo="give ids in a manifest, derive them from the folders with `cryoscale manifest --folder-ids`, "
+                "or rename the file",
+            )
+        found[folded] = entry
+    if not found:
         raise UsageError(
             "no tomogram found",
             where=", ".join(sources),
             allowed="files ending in " + " ".join(SUFFIXES),
             todo="check the path",
         )
-    found: dict[str, Entry] = {}
-    for path in paths:
-        name = _id(_stem(path))
-        folded = unicodedata.normalize("NFC", name).casefold()
-        if folded in found:
-            raise UsageError(
-                "two tomograms would have one id",
-                where=f"{found[folded].source} and {path}",
-                found=name,
-                todo="rename one of the files, or run them into two output folders",
-            )
-        found[folded] = Entry(name, str(path), _mask(masks, path, name))
     return list(found.values())
+
+
+def manifest_lines(found: Sequence[Entry]) -> Iterator[str]:
+    """Yield the lines of a CSV manifest of some tomograms, paths relative to the working folder where below it.
+
+    Raises
+    ------
+    UsageError
+        A path is not UTF-8.
+    """
+    masks = any(entry.mask for entry in found)
+    columns = ("path", "id", "apix", *(["masks"] if masks else []))
+    rows = []
+    for entry in found:
+        apix = dict(entry.options).get("ingest.apix")
+        rows.append((_relative(entry.source), entry.id, apix, *([_relative(entry.mask)] if masks else [])))
+    return csv_lines(columns, rows)
+
+
+def _relative(name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("a name that is not UTF-8 fits no manifest", where=repr(name), todo="rename it") from error
+    here = str(Path.cwd()) + "/"
+    return name.removeprefix(here)
+
+
+def _is_manifest(source: str) -> bool:
+    return source.lower().endswith(MANIFEST_SUFFIXES) and Path(source).is_file()
+
+
+def _listed(sources: Sequence[str], masks: str, roots: Sequence[str | Path]) -> Iterator[Entry]:
+    """Tomograms that manifests list."""
+    for source in filter(_is_manifest, sources):
+        for row in read_manifest(source, roots):
+            name = row.id or _id(_stem(row.path))
+            if not _SAFE_ID.fullmatch(name) or len(name) > _ID_LENGTH:
+                allowed = f"letters, digits, . _ -, the first a letter or digit, up to {_ID_LENGTH}"
+                raise UsageError("not an id", where=row.where, found=repr(name), allowed=allowed)
+            yield Entry(name, str(row.path), _mask(row.masks or masks, row.path, name), row.options)
+
+
+def _found(sources: Sequence[str], masks: str, *, folder_ids: bool) -> Iterator[Entry]:
+    """Tomograms that are found in files, folders, globs and lists."""
+    paths = list(_once(_expand([source for source in sources if not _is_manifest(source)])))
+    common = os.path.commonpath([path.parent for path in paths]) if folder_ids and paths else ""
+    for path in paths:
+        folders = path.parent.relative_to(common).parts if folder_ids else ()
+        name = "_".join(_id(part) for part in (*folders, _stem(path)))[:_ID_LENGTH]
+        yield Entry(name, str(path), _mask(masks, path, name))
 
 
 def _expand(sources: Sequence[str]) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""The verbs about runs: ``cryoscale run`` and ``status``."""
+"""The verbs about runs: ``cryoscale manifest``, ``run`` and ``status``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ __all__ = ["add_run_verbs", "executor_for"]
 
 def add_run_verbs(verbs: Any) -> None:
     """Add the verbs to the command line's."""
+    manifest = verbs.add_parser("manifest", help="list tomograms as CSV, to add ids, voxel sizes and options to")
+    _source_arguments(manifest)
+    manifest.add_argument("--folder-ids", action="store_true", help="ids from the folders too, not the name alone")
+    manifest.set_defaults(run=_manifest)
     _run_parser(verbs.add_parser("run", help="tomograms (or masks) to membranes, meshes, tables and a report"))
     status = verbs.add_parser("status", help="how far a run is, from its records")
     status.add_argument("folder", type=Path, metavar="DIR")
@@ -28,7 +32,7 @@ def add_run_verbs(verbs: Any) -> None:
 
 
 def _run_parser(run: argparse.ArgumentParser) -> None:
-    run.add_argument("sources", nargs="+", metavar="SOURCE", help="file, folder, glob or .txt list")
+    _source_arguments(run)
     run.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of all products")
     add_reading_options(run)
     add_separate_labels(run)
@@ -37,10 +41,6 @@ def _run_parser(run: argparse.ArgumentParser) -> None:
         "--from", dest="first", choices=STAGES, metavar="STAGE", help="do this stage and the later ones again"
     )
     run.add_argument("--until", default="report", choices=STAGES, metavar="STAGE", help="stop after this stage")
-    run.add_argument(
-        "--masks", nargs="?", const="{path}", default="", metavar="PATTERN",
-        help="other tools' masks or scores, e.g. 'masks/{stem}_seg.mrc'; without PATTERN the sources are masks",
-    )  # fmt: skip
     run.add_argument(
         "--workers",
         type=workers,
@@ -53,6 +53,20 @@ def _run_parser(run: argparse.ArgumentParser) -> None:
     run.add_argument("--dry-run", action="store_true", help="say what would run, and what it would take")
     run.add_argument("--overwrite", action="store_true", help="do again what is complete")
     run.set_defaults(run=_run)
+
+
+def _source_arguments(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="file, folder, glob, .txt list, or manifest (.csv, .toml)"
+    )
+    verb.add_argument(
+        "--masks", nargs="?", const="{path}", default="", metavar="PATTERN",
+        help="other tools' masks or scores, e.g. 'masks/{stem}_seg.mrc'; without PATTERN the sources are masks",
+    )  # fmt: skip
+    verb.add_argument(
+        "--data-root", dest="roots", action="append", default=[], metavar="DIR",
+        help="folder that a manifest's inputs may lie in, beside the manifest's own; may be said again",
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -71,6 +85,14 @@ def executor_for(count: int, *, scheduler: str = "", dashboard: bool = False) ->
         yield executor
 
 
+def _manifest(options: argparse.Namespace) -> int:
+    from cryoscale.manifest import entries, manifest_lines
+
+    found = entries(options.sources, options.masks, roots=options.roots, folder_ids=options.folder_ids)
+    sys.stdout.writelines(manifest_lines(found))
+    return 0
+
+
 def _run(options: argparse.Namespace) -> int:
     from cryoscale.collection import Collection, run_collection
     from cryoscale.estimate import print_estimate
@@ -82,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     if (options.mask_labels or options.separate_labels) and not options.masks:
         raise UsageError("--mask-labels and --separate-labels are about masks", where="run", todo="give --masks too")
     collection = Collection(
-        entries(options.sources, options.masks),
+        entries(options.sources, options.masks, roots=options.roots),
         options.output,
         spec_of(options),
         options.first or "",

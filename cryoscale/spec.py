@@ -34,6 +34,8 @@ __all__ = [
     "from_toml",
     "spec_from",
     "to_toml",
+    "typed",
+    "unknown_name",
 ]
 
 
@@ -363,7 +365,7 @@ def spec_from(data: dict[str, Any], where: str = "run.json") -> RunSpec:
     known = {entry.name: entry.default_factory for entry in dataclasses.fields(RunSpec)}
     for name, values in data.items():
         if name not in known:
-            raise _unknown(where, name, list(known))
+            raise unknown_name(where, name, list(known))
         if not isinstance(values, dict):
             raise UsageError("a section is expected", where=f"{where}: {name}", found=values, allowed=f"[{name}]")
         stages[name] = _stage_from(where, name, typing.cast(type, known[name]), values)
@@ -375,18 +377,19 @@ def _stage_from(where: str, section: str, cls: type, values: dict[str, Any]) -> 
     resolved = {}
     for name, value in values.items():
         if name not in types:
-            raise _unknown(where, f"{section}.{name}", [f"{section}.{known}" for known in types])
-        resolved[name] = _typed(f"{where}: {section}.{name}", value, types[name])
+            raise unknown_name(where, f"{section}.{name}", [f"{section}.{known}" for known in types])
+        resolved[name] = typed(f"{where}: {section}.{name}", value, types[name])
     return cls(**resolved)
 
 
-def _typed(where: str, value: Any, wanted: Any) -> Any:
+def typed(where: str, value: Any, wanted: Any) -> Any:
+    """Return a plain value as a field of type `wanted` takes it; raise UsageError where it does not."""
     if typing.get_origin(wanted) is tuple:
         items = typing.get_args(wanted)
         length = None if items[-1] is Ellipsis else len(items)
         if not isinstance(value, list) or (length is not None and len(value) != length):
             raise UsageError("wrong type", where=where, found=value, allowed=f"a list of {length or 'any number of'}")
-        return tuple(_typed(where, item, items[0]) for item in value)
+        return tuple(typed(where, item, items[0]) for item in value)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not wanted:
@@ -394,7 +397,8 @@ def _typed(where: str, value: Any, wanted: Any) -> Any:
     return value
 
 
-def _unknown(where: str, name: str, known: list[str]) -> UsageError:
+def unknown_name(where: str, name: str, known: list[str]) -> UsageError:
+    """Return the error about a name that is not known, with the nearest that is."""
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"one of: {', '.join(known)}"
     return UsageError("unknown name", where=f"{where}: {name}", todo=hint)

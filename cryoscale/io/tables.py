@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from cryoscale.errors import TomogramError
 from cryoscale.io.files import atomic_write
 
-__all__ = ["read_csv", "write_csv"]
+__all__ = ["csv_lines", "numbered_rows", "read_csv", "write_csv"]
 
 _FORMULA = frozenset("=+-@\t\r")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -44,20 +44,25 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
     ValueError
         If a name occurs twice or a row has another length than `columns`.
     """
-    if len(set(columns)) != len(columns):
-        msg = f"column names must differ: {', '.join(columns)}"
-        raise ValueError(msg)
     with (
         atomic_write(path) as temporary,
         # A path that is not UTF-8 must not stop the table that reports it.
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
     ):
-        stream.write(_line([_guard(name) for name in columns]))
-        for number, row in enumerate(rows):
-            if len(row) != len(columns):
-                msg = f"row {number} has {len(row)} cells, the table {len(columns)} columns"
-                raise ValueError(msg)
-            stream.write(_line([_cell(value) for value in row]))
+        stream.writelines(csv_lines(columns, rows))
+
+
+def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Iterator[str]:
+    """Yield the lines that `write_csv` writes; raises as it does."""
+    if len(set(columns)) != len(columns):
+        msg = f"column names must differ: {', '.join(columns)}"
+        raise ValueError(msg)
+    yield _line([_guard(name) for name in columns])
+    for number, row in enumerate(rows):
+        if len(row) != len(columns):
+            msg = f"row {number} has {len(row)} cells, the table {len(columns)} columns"
+            raise ValueError(msg)
+        yield _line([_cell(value) for value in row])
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -89,26 +94,33 @@ def _guard(text: str) -> str:
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """Read what `write_csv` wrote, each row a dict of text.
+    """Read what `write_csv` or a person wrote, each row a dict of text; a byte order mark and empty lines are left out.
 
     Raises
     ------
     TomogramError
         If the file is not a table: no header, a name twice, rows of other lengths, not UTF-8.
     """
+    return [row for _, row in numbered_rows(path)]
+
+
+def numbered_rows(path: str | Path) -> list[tuple[int, dict[str, str]]]:
+    """Read as `read_csv` does, each row with the number of its (last) line in the file."""
     try:
-        with Path(path).open(encoding="utf-8", newline="") as stream:
-            rows = [[_unguard(cell) for cell in row] for row in csv.reader(stream, strict=True)]
+        with Path(path).open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            rows = [(reader.line_num, [_unguard(cell) for cell in row]) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise TomogramError("not a CSV table", where=str(path), found=error) from error
-    if not rows or len(set(rows[0])) != len(rows[0]):
-        raise TomogramError("not a CSV table", where=str(path), found=rows[:1], allowed="a header of different names")
-    for number, row in enumerate(rows[1:], 2):
-        if len(row) != len(rows[0]):
+    header = rows[0][1] if rows else []
+    if not header or len(set(header)) != len(header):
+        raise TomogramError("not a CSV table", where=str(path), found=header, allowed="a header of different names")
+    for number, row in rows[1:]:
+        if len(row) != len(header):
             raise TomogramError(
-                "not a CSV table", where=f"{path} row {number}", found=len(row), allowed=f"{len(rows[0])} cells"
+                "not a CSV table", where=f"{path}, line {number}", found=len(row), allowed=f"{len(header)} cells"
             )
-    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+    return [(number, dict(zip(header, row, strict=True))) for number, row in rows[1:]]
 
 
 def _unguard(text: str) -> str:
