@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from cryoscale import __version__
-from cryoscale.engine import Executor, Job, Observer, Outcome, run_jobs
+from cryoscale.driver import run_jobs
+from cryoscale.engine import Executor, Job, Observer, Outcome
 from cryoscale.errors import CryoscaleError, UsageError
 from cryoscale.io.files import write_text
 from cryoscale.io.tables import read_csv, write_csv

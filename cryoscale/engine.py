@@ -1,20 +1,15 @@
-"""Runs units of work, with done-records and retries, through one driver for the plain loop and for Dask.
+"""Runs one unit of work, with its done-record and retries, and says what an executor is.
 
-A job is a generator that yields phases and receives their receipts (records.py). The driver keeps a window of jobs
-in flight, submits the units of their current phases to an executor, and feeds the receipts back::
-
-    jobs ──phase──> driver ──unit──> executor (loop or Dask) ──receipt──> driver ──receipts──> job
-
-Each unit runs inside `run_unit`, wherever that is: it is skipped where a valid done-record exists, tried again after
-a transient fault, and recorded once its files are on disk. A unit that fails ends its own job; a fault of the
-machine (`PauseError`) ends the run. The executor that knows Dask is cluster/executor.py.
+A unit runs inside `run_unit`, wherever that is: it is skipped where a valid done-record exists, tried again after a
+transient fault, and recorded once its files are on disk. The plain loop is here, the executor that knows Dask in
+cluster/executor.py, what feeds them in driver.py.
 """
 
 from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,19 +17,22 @@ from typing import Any, Protocol
 from threadpoolctl import threadpool_limits
 
 from cryoscale.errors import CryoscaleError, PauseError, TomogramError, TransientError
-from cryoscale.interrupt import check
 from cryoscale.io.files import crc32c, fsync_file, fsync_folder, write_text
 from cryoscale.records import DoneRecord, Receipt, Unit
 
 __all__ = [
     "Executor",
     "Job",
+    "JobPlan",
     "LoopExecutor",
     "Observer",
     "Outcome",
     "Phase",
     "StageTime",
-    "run_jobs",
+    "UnitResult",
+    "as_failure",
+    "read_record",
+    "record_path",
     "run_unit",
 ]
 
@@ -118,14 +116,17 @@ class Executor(Protocol):
     gpu: bool | None
     """Whether there are GPU workers; None where units run on this machine, which then knows."""
 
-    def submit(self, unit: Unit, folder: str, fingerprint: str) -> None:
-        """Take a unit."""
+    def slots(self, *, gpu: bool) -> int:
+        """Return how many units can be worked on at once now: on GPU workers, or on any."""
+
+    def submit(self, unit: Unit, folder: str, fingerprint: str, *, order: int = 0) -> None:
+        """Take a unit; of those that wait, the one of the lowest `order` goes first."""
 
     def completed(self) -> tuple[tuple[str, str, int], UnitResult | BaseException]:
         """Wait for any unit to end and return its key and result."""
 
-    def drop(self, job: str) -> None:
-        """Forget the units of a job that failed."""
+    def drop(self, job: str) -> list[Unit]:
+        """Forget the units of a job that failed, and return them."""
 
 
 # ---------------------------------------------------------------------------------------------- one unit, anywhere
@@ -173,7 +174,14 @@ def run_unit(unit: Unit, folder: str, fingerprint: str) -> UnitResult:
         record = DoneRecord(unit.key, fingerprint, files, receipt.numbers, seconds, _peak_bytes())
         write_text(path, record.to_json())
     except OSError as error:
-        raise _classified(unit, error) from error
+        raise as_failure(error, f"{unit.key[1]}, {unit.key[0]} unit {unit.key[2]}") from error
+    except MemoryError as error:
+        raise TomogramError(
+            "not enough memory",
+            where=f"{unit.key[1]}, {unit.key[0]} unit {unit.key[2]}",
+            found=str(error) or None,
+            todo=f"it needs about {unit.bytes / 2**20:.0f} MiB: give workers more memory, or use smaller chunks",
+        ) from error
     return UnitResult(record, skipped=False)
 
 
@@ -189,15 +197,14 @@ def _with_retries(unit: Unit) -> Receipt:
     raise AssertionError
 
 
-def _classified(unit: Unit, error: OSError) -> CryoscaleError:
-    where = f"{unit.key[1]}, {unit.key[0]} unit {unit.key[2]}: {error.filename or ''}"
+def as_failure(error: OSError, where: str) -> CryoscaleError:
+    """Return a fault of files or network as the failure of those who have to act on it."""
+    where = f"{where}: {error.filename or ''}"
+    text = error.strerror or str(error)
     if error.errno in _ENVIRONMENT:
-        return PauseError(
-            error.strerror or str(error),
-            where=where,
-            todo="free space or mend the file system, then run the same command again",
-        )
-    return TomogramError(error.strerror or str(error), where=where, found=f"errno {error.errno}")
+        return PauseError(text, where=where, todo="free space or mend the file system, then run the same command again")
+    kind = TransientError if error.errno in _TRANSIENT else TomogramError
+    return kind(text, where=where, found=f"errno {error.errno}")
 
 
 def _settled(folder: str, name: str) -> tuple[str, int, int]:
@@ -229,7 +236,11 @@ class LoopExecutor:
         self.gpu: bool | None = None
         self._queue: list[tuple[Unit, str, str]] = []
 
-    def submit(self, unit: Unit, folder: str, fingerprint: str) -> None:
+    def slots(self, *, gpu: bool) -> int:
+        """Return 1: one unit at a time, whatever it needs."""
+        return 0 if gpu else 1
+
+    def submit(self, unit: Unit, folder: str, fingerprint: str, *, order: int = 0) -> None:  # noqa: ARG002
         """Take a unit."""
         self._queue.append((unit, folder, fingerprint))
 
@@ -241,118 +252,8 @@ class LoopExecutor:
         except Exception as error:
             return unit.key, error
 
-    def drop(self, job: str) -> None:
-        """Forget the units of a job that failed."""
+    def drop(self, job: str) -> list[Unit]:
+        """Forget the units of a job that failed, and return them."""
+        dropped = [entry[0] for entry in self._queue if entry[0].key[1] == job]
         self._queue = [entry for entry in self._queue if entry[0].key[1] != job]
-
-
-# ------------------------------------------------------------------------------------------------------- the driver
-
-
-class _Running:
-    """A job in flight: its current phase and the receipts that came back."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.outcome = Outcome(job.id)
-        self.phase: Phase | None = None
-        self.receipts: dict[tuple[str, str, int], Receipt] = {}
-        self.started = 0.0
-
-    def advance(self) -> Phase | None:
-        """Feed the receipts of the finished phase to the job; return its next phase, None at its end."""
-        try:
-            if self.phase is None:
-                self.phase = next(self.job.plan)
-            else:
-                done = [self.receipts[unit.key] for unit in self.phase.units]
-                self.phase = self.job.plan.send(done)
-        except StopIteration as stop:
-            self.outcome.summary = stop.value
-            return None
-        self.receipts, self.started = {}, time.monotonic()
-        return self.phase
-
-    def note(self, key: tuple[str, str, int], result: UnitResult) -> None:
-        """Count a finished unit."""
-        assert self.phase is not None
-        self.receipts[key] = Receipt(tuple(name for name, _, _ in result.record.files), result.record.numbers)
-        cost = self.outcome.times.setdefault(self.phase.stage, StageTime())
-        cost.units += 1
-        cost.skipped += result.skipped
-        cost.unit_seconds += result.record.seconds
-        cost.peak_bytes = max(cost.peak_bytes, result.record.peak_bytes)
-        if len(self.receipts) == len(self.phase.units):
-            cost.wall_seconds += time.monotonic() - self.started
-
-
-def run_jobs(
-    jobs: Iterable[Job], executor: Executor, observer: Observer | None = None, *, window: int = 4
-) -> Iterator[Outcome]:
-    """Run jobs, at most `window` at a time, earlier ones first; yield each one's outcome as it ends.
-
-    Parameters
-    ----------
-    jobs
-        Consumed lazily: a collection of any size holds `window` jobs in memory.
-    executor
-        `LoopExecutor`, or `cryoscale.cluster.DaskExecutor`.
-    observer
-        Told of progress.
-    window
-        Jobs in flight.
-
-    Raises
-    ------
-    PauseError
-        The machine cannot go on; what is complete stays complete.
-    """
-    observer = observer or Observer()
-    waiting, running = iter(jobs), dict[str, _Running]()
-    while True:
-        while len(running) < window and (job := next(waiting, None)) is not None:
-            state = _Running(job)
-            running[job.id] = state
-            if _step(state, executor, observer):
-                observer.job_done(running.pop(job.id).outcome)
-                yield state.outcome
-        if not running:
-            return
-        key, result = executor.completed()
-        state = running[key[1]]
-        if isinstance(result, PauseError):
-            raise result
-        if isinstance(result, UnitResult):
-            state.note(key, result)
-            assert state.phase is not None
-            observer.unit_done(state.job.id, state.phase.stage, result)
-            ended = len(state.receipts) == len(state.phase.units) and _step(state, executor, observer)
-        else:
-            executor.drop(state.job.id)
-            _fail(state, result, key[0])
-            ended = True
-        if ended:
-            observer.job_done(running.pop(state.job.id).outcome)
-            yield state.outcome
-
-
-def _step(state: _Running, executor: Executor, observer: Observer) -> bool:
-    """Move a job to its next phase that has units; return whether it ended."""
-    try:
-        while (phase := state.advance()) is not None:
-            observer.phase_started(state.job.id, phase.stage, len(phase.units))
-            for unit in phase.units:
-                executor.submit(unit, phase.folder, phase.fingerprint)
-            if phase.units:
-                return False
-    except PauseError:
-        raise
-    except Exception as error:
-        _fail(state, error, state.phase.stage if state.phase else "plan")
-    return True
-
-
-def _fail(state: _Running, error: BaseException, stage: str) -> None:
-    check()
-    state.job.plan.close()
-    state.outcome.error, state.outcome.stage = error, stage
+        return dropped

@@ -3,15 +3,16 @@
 Every failure that a user can cause or meet is a `CryoscaleError`: it says what is wrong, where, the value found,
 the values allowed and what to do. Its class says who must act (reliability.md (a)):
 
-=================== ============================================== ===================
+=================== ============================================== ============================================
 class               meaning                                        the run
-=================== ============================================== ===================
-`TransientError`    a disk or network hiccup                       tries the unit again
-`TomogramError`     this tomogram cannot be processed              goes on without it
+=================== ============================================== ============================================
+`TransientError`    a disk or network hiccup                       tries the unit again, the tomogram at the end
+`TomogramError`     this tomogram cannot be processed              goes on without it, exit 3
 `PauseError`        disk full, no workers: every unit would fail   pauses, exit 4
 `UsageError`        options or inputs contradict each other        stops, exit 2
 `LockedError`       another run holds the output folder            stops, exit 5
-=================== ============================================== ===================
+any other           a fault of ours                                goes on, stops at the third in a row, exit 70
+=================== ============================================== ============================================
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "TomogramError",
     "TransientError",
     "UsageError",
+    "failure_class",
 ]
 
 
@@ -93,3 +95,13 @@ class LockedError(CryoscaleError):
     """Another run holds the output folder."""
 
     exit_code = 5
+
+
+def failure_class(error: BaseException) -> str:
+    """Return who has to act on the failure of a tomogram: TRANSIENT, TOMOGRAM, ENVIRONMENT or FATAL."""
+    if isinstance(error, TransientError):
+        return "TRANSIENT"
+    if isinstance(error, PauseError):
+        return "ENVIRONMENT"
+    # Options that do not fit one tomogram may be its own, and fit the others.
+    return "TOMOGRAM" if isinstance(error, CryoscaleError) else "FATAL"

@@ -18,12 +18,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DoneRecord", "Geometry", "Plan", "Receipt", "Tomogram", "Unit", "fingerprint"]
+__all__ = ["DoneRecord", "Geometry", "Plan", "Receipt", "Tomogram", "Unit", "fingerprint", "sealed", "unsealed"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class DoneRecord:
 
     def to_json(self) -> str:
         """Return the text of the record's file."""
-        return json.dumps(
+        return sealed(
             {
                 "key": list(self.key),
                 "fingerprint": self.fingerprint,
@@ -144,14 +145,13 @@ class DoneRecord:
                 "numbers": self.numbers,
                 "seconds": self.seconds,
                 "peak_bytes": self.peak_bytes,
-            },
-            separators=(",", ":"),
+            }
         )
 
     @staticmethod
     def from_json(text: str) -> DoneRecord:
         """Parse a record; any damage raises ValueError, KeyError or TypeError."""
-        data = json.loads(text)
+        data = unsealed(text)
         stage, tomogram, index = data["key"]
         files = tuple((str(name), int(length), int(crc)) for name, length, crc in data["files"])
         return DoneRecord(
@@ -168,3 +168,28 @@ def fingerprint(*parts: object) -> str:
     """Return a sha256 over the canonical JSON of `parts`: equal parts, equal text, on any machine."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sealed(data: dict[str, Any]) -> str:
+    """Return one line of JSON that ends with the checksum of what is before it.
+
+    Examples
+    --------
+    >>> unsealed(sealed({"a": 1}))
+    {'a': 1}
+    """
+    text = json.dumps(data, separators=(",", ":"))
+    return text[:-1] + ("," if data else "") + f'"crc32":{zlib.crc32(text.encode())}}}'
+
+
+def unsealed(text: str) -> dict[str, Any]:
+    """Read what `sealed` wrote; any damage raises ValueError."""
+    body, comma, tail = text.rpartition(',"crc32":')
+    if not comma or tail.strip() != f"{zlib.crc32((body + '}').encode())}}}":
+        msg = "the checksum does not fit"
+        raise ValueError(msg)
+    data = json.loads(body + "}")
+    if not isinstance(data, dict):
+        msg = "not a record"
+        raise ValueError(msg)
+    return data

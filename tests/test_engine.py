@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import secrets
 from pathlib import Path
 
 import pytest
 
-from cryoscale.engine import Job, LoopExecutor, Phase, record_path, run_jobs, run_unit
-from cryoscale.errors import PauseError, TomogramError
+from cryoscale.driver import run_jobs
+from cryoscale.engine import Job, LoopExecutor, Phase, record_path, run_unit
+from cryoscale.errors import PauseError, TomogramError, TransientError
 from cryoscale.records import Unit
 from tests import toyunits
 
@@ -38,7 +40,7 @@ def test_a_finished_job_runs_nothing_again(tmp_path: Path) -> None:
     assert outcome.times["square"].skipped == 4
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "record", "record gone"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "record", "record gone", "record flipped"])
 def test_only_the_damaged_unit_is_computed_again(tmp_path: Path, damage: str) -> None:
     run(toyunits.job(tmp_path, "a"))
     product, record = tmp_path / "square2.txt", record_path(str(tmp_path), ("square", "a", 2))
@@ -51,12 +53,86 @@ def test_only_the_damaged_unit_is_computed_again(tmp_path: Path, damage: str) ->
             product.unlink()
         case "record":
             record.write_text(record.read_text()[:-9])
+        case "record flipped":
+            record.write_text(record.read_text().replace('"square":4', '"square":5'))
         case _:
             record.unlink()
     before = toyunits.executions(tmp_path)
     run(toyunits.job(tmp_path, "a"))
     assert toyunits.executions(tmp_path) == before + 1
     assert product.read_text() == "4"
+
+
+def test_earlier_jobs_come_first(tmp_path: Path) -> None:
+    """One worker ends a job before it begins the next; jobs beyond it are not even planned."""
+    begun: list[str] = []
+
+    def jobs():
+        for n in range(6):
+            begun.append(f"t{n}")
+            yield toyunits.job(tmp_path / str(n), f"t{n}", 3)
+
+    for n, outcome in enumerate(run_jobs(jobs(), LoopExecutor())):
+        assert outcome.id == f"t{n}"
+        assert begun == [f"t{k}" for k in range(n + 1)]
+
+
+class Workers(LoopExecutor):
+    """The loop, as if it had workers; remembers what it held whenever it was asked for a result."""
+
+    def __init__(self, cpu: int, gpu: int = 0) -> None:
+        super().__init__()
+        self.workers, self.held = {False: cpu, True: gpu}, []
+
+    def slots(self, *, gpu: bool) -> int:
+        return self.workers[gpu]
+
+    def completed(self):
+        self.held.append([entry[0] for entry in self._queue])
+        return super().completed()
+
+
+def test_an_executor_never_holds_more_than_a_few_units_per_worker(tmp_path: Path) -> None:
+    workers = Workers(20)
+    (outcome,) = run_jobs([toyunits.job(tmp_path, "t", 100, call=toyunits.nothing)], workers)
+    assert outcome.summary is not None
+    assert max(map(len, workers.held)) == 80
+
+
+@pytest.mark.parametrize(("count", "window", "expected"), [(1, 0, 1), (4, 0, 3), (20, 0, 13), (20, 2, 2)])
+def test_as_many_jobs_start_as_workers_need(tmp_path: Path, count: int, window: int, expected: int) -> None:
+    workers = Workers(count)
+    next(run_jobs((toyunits.job(tmp_path / str(n), f"t{n}", 3) for n in range(40)), workers, window=window))
+    assert len({unit.key[1] for unit in workers.held[0]}) == expected
+
+
+def test_units_that_wait_for_a_gpu_do_not_keep_the_other_workers_idle(tmp_path: Path) -> None:
+    def job(n: int) -> Job:
+        folder = str(tmp_path / secrets.token_hex(4))
+
+        def plan():
+            for stage, gpu in (("read", False), ("net", True)):
+                units = (Unit((stage, f"t{n}", i), toyunits.nothing, (folder, i), 0, gpu) for i in range(5))
+                yield Phase(stage, folder, "f", tuple(units))
+            return {}
+
+        return Job(f"t{n}", plan())
+
+    asked = []
+    for gpus in (1, 0):
+        workers = Workers(2, gpu=gpus)
+        assert len(list(run_jobs((job(n) for n in range(3)), workers))) == 3
+        asked.append([any(not unit.gpu for unit in held) for held in workers.held].index(False))
+    # Until the 15 units of the last tomogram's first phase are done; were all workers alike, they would wait for it.
+    assert asked[0] == 15 > asked[1]
+
+
+def test_a_failed_job_makes_room(tmp_path: Path) -> None:
+    workers = Workers(2)
+    bad = [toyunits.job(tmp_path / f"b{n}", f"b{n}", 50, call=toyunits.refuse) for n in range(5)]
+    outcomes = list(run_jobs([*bad, toyunits.job(tmp_path / "a", "a")], workers))
+    assert [outcome.error is None for outcome in outcomes] == [False] * 5 + [True]
+    assert workers._queue == []
 
 
 def test_another_fingerprint_computes_all_again(tmp_path: Path) -> None:
@@ -75,6 +151,23 @@ def test_one_bad_job_fails_alone(tmp_path: Path) -> None:
     assert isinstance(outcomes["b"].error, TomogramError)
     assert outcomes["b"].stage == "square"
     assert outcomes["a"].summary == outcomes["c"].summary == {"total": 14}
+
+
+@pytest.mark.parametrize(("code", "kind"), [(errno.EIO, TransientError), (errno.EACCES, TomogramError)])
+def test_a_fault_of_files_in_a_plan_is_classified(tmp_path: Path, code: int, kind: type[Exception]) -> None:
+    def plan(number: int):
+        yield Phase("none", str(tmp_path), "f", ())
+        raise OSError(number, "no luck", "somewhere")
+
+    assert isinstance(run(Job("bad", plan(code)))["bad"].error, kind)
+    with pytest.raises(PauseError, match="no luck"):
+        run(Job("full", plan(errno.ENOSPC)))
+
+
+def test_too_little_memory_fails_the_tomogram(tmp_path: Path) -> None:
+    outcome = run(toyunits.job(tmp_path, "a", call=toyunits.too_large))["a"]
+    assert isinstance(outcome.error, TomogramError)
+    assert "1 MiB" in str(outcome.error)
 
 
 def test_a_plan_that_raises_fails_its_own_job(tmp_path: Path) -> None:
@@ -100,7 +193,7 @@ def test_transient_faults_are_tried_again(tmp_path: Path, times: int, no_waiting
 
 def test_a_fault_that_stays_fails_the_tomogram(tmp_path: Path, no_waiting: None) -> None:
     unit = Unit(("s", "a", 0), toyunits.stumble, (str(tmp_path), 99), 0)
-    with pytest.raises(TomogramError, match="Input/output error"):
+    with pytest.raises(TransientError, match="Input/output error"):
         run_unit(unit, str(tmp_path), "f")
     assert toyunits.executions(tmp_path) == 4
 

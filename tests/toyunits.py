@@ -35,6 +35,15 @@ def square(folder: str, index: int) -> Receipt:
     return Receipt((f"square{index}.txt",), {"square": index * index})
 
 
+def nothing(folder: str, index: int) -> Receipt:
+    """Leave only a record behind."""
+    return Receipt((), {"square": index * index})
+
+
+def too_large(folder: str, index: int) -> Receipt:
+    raise MemoryError
+
+
 def total(folder: str, numbers: tuple[int, ...]) -> Receipt:
     note_execution(folder, "total")
     write_text(Path(folder) / "total.txt", str(sum(numbers)))

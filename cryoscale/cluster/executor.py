@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Collection
 from multiprocessing import active_children, resource_tracker
 from multiprocessing.process import BaseProcess
@@ -30,6 +31,7 @@ __all__ = ["DaskExecutor"]
 _CONNECT_SECONDS = 20
 _WORKERS_SECONDS = 120
 _CLOSE_SECONDS = 10
+_COUNT_SECONDS = 5.0
 
 
 class DaskExecutor:
@@ -64,8 +66,9 @@ class DaskExecutor:
                 self._client = Client(self._cluster)
         self._completed = as_completed()
         self._units: dict[str, tuple[Any, Unit]] = {}
-        resources = [w["resources"] for w in self._client.scheduler_info(n_workers=-1)["workers"].values()]
-        self._gpu_workers = any("GPU" in held for held in resources)
+        self._counted = -_COUNT_SECONDS
+        self._slots = {False: 1, True: 0}
+        self._gpu_workers = self.slots(gpu=True) > 0
         self.gpu: bool | None = self._gpu_workers
 
     @property
@@ -76,12 +79,31 @@ class DaskExecutor:
             return str(self._client.dashboard_link) if port else ""
         return f"http://127.0.0.1:{port}/status" if port else ""
 
-    def submit(self, unit: Unit, folder: str, fingerprint: str) -> None:
+    def slots(self, *, gpu: bool) -> int:
+        """Return the threads of all workers, or their GPUs, as of a few seconds ago."""
+        now = time.monotonic()
+        if now - self._counted >= _COUNT_SECONDS:
+            self._counted = now
+            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+            threads = sum(worker["nthreads"] for worker in workers)
+            # With all workers lost, what they held is on its way to others or fails.
+            self._slots = {False: max(threads, 1), True: int(sum(w["resources"].get("GPU", 0) for w in workers))}
+        return self._slots[gpu]
+
+    def submit(self, unit: Unit, folder: str, fingerprint: str, *, order: int = 0) -> None:
         """Take a unit; its tuple key makes the dashboard group units by stage."""
         resources = {"GPU": 1} if unit.gpu and self._gpu_workers else None
         with shielded():
             future = self._client.submit(
-                run_unit, unit, folder, fingerprint, key=unit.key, pure=False, resources=resources, retries=0
+                run_unit,
+                unit,
+                folder,
+                fingerprint,
+                key=unit.key,
+                pure=False,
+                resources=resources,
+                retries=0,
+                priority=-order,
             )
             self._units[future.key] = (future, unit)
             self._completed.add(future)
@@ -98,12 +120,15 @@ class DaskExecutor:
                 return unit.key, future.result()
             return unit.key, _dask_failure(unit, future)
 
-    def drop(self, job: str) -> None:
-        """Cancel the units of a job that failed."""
+    def drop(self, job: str) -> list[Unit]:
+        """Cancel the units of a job that failed, and return them."""
+        dropped = []
         for key, (future, unit) in list(self._units.items()):
             if unit.key[1] == job:
                 del self._units[key]
                 future.cancel()
+                dropped.append(unit)
+        return dropped
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,8 @@ import pytest
 from distributed import LocalCluster
 
 from cryoscale.cluster import DaskExecutor
-from cryoscale.engine import Job, JobPlan, LoopExecutor, Phase, run_jobs
+from cryoscale.driver import run_jobs
+from cryoscale.engine import Job, JobPlan, LoopExecutor, Phase
 from cryoscale.errors import PauseError, TomogramError, UsageError
 from cryoscale.records import Unit
 from tests import toyunits
