@@ -2,41 +2,56 @@
 
 ::
 
-    OUTPUT/run.json                what was asked for: options, sources, versions
+    OUTPUT/run.json                what was asked for: options, inputs, versions (runrecord.py)
+    OUTPUT/journal.jsonl           what happened, a line each (journal.py)
     OUTPUT/failures.csv            one row per tomogram that failed, and why
     OUTPUT/membranes.csv           one row per membrane of the collection
     OUTPUT/report.html             the page
-    OUTPUT/<id>/...                products of one tomogram, and records/ of its finished units
+    OUTPUT/<id>/...                products of one tomogram, and records/ of its finished units (completion.py)
 """
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import json
-import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryoscale import __version__
+from cryoscale.completion import (
+    FailedBeforeError,
+    earlier_failure,
+    forget,
+    kept_outcome,
+    mark_of,
+    note_failure,
+    read_failure,
+    seal_tomogram,
+)
 from cryoscale.driver import run_jobs
 from cryoscale.engine import Executor, Job, Observer, Outcome
-from cryoscale.errors import CryoscaleError, UsageError
-from cryoscale.io.files import write_text
+from cryoscale.errors import TransientError, failure_class
+from cryoscale.io.files import crc32c
+from cryoscale.io.inputs import InputError
 from cryoscale.io.tables import read_csv, write_csv
+from cryoscale.journal import Journal
 from cryoscale.lock import run_lock
 from cryoscale.manifest import Entry
 from cryoscale.pipeline import STAGES, tomogram_job
-from cryoscale.records import Tomogram
+from cryoscale.records import Tomogram, unsealed
 from cryoscale.reporting import write_run_report
+from cryoscale.runrecord import code_of_stages, read_run, refuse_mixture, run_record, seal_run, write_run
 from cryoscale.segment.plan import gpu_count, model_path
 from cryoscale.segment.weights import model_hash
 from cryoscale.spec import RunSpec
 
-__all__ = ["Collection", "Result", "run_collection"]
+__all__ = ["Collection", "Result", "run_collection", "weights_of"]
+
+_FAILURE_COLUMNS = ("id", "class", "stage", "error", "message", "path")
+_STILL_WRITTEN = {"changed", "truncated", "empty", "short-header", "constant", "archive-damaged"}
+"""Codes of what a file may be refused for while it is still being written."""
+_FAULTS_IN_A_ROW = 3
+"""A fault of ours that ends so many tomograms one after the other would end them all."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +67,8 @@ class Collection:
     """The last stage."""
     overwrite: bool = False
     """Do everything again."""
+    retry_failed: bool = False
+    """Try the tomograms again that failed before, though nothing about them has changed."""
     command: str = ""
     """How the run was started, for the record."""
 
@@ -75,15 +92,30 @@ class Result:
     @property
     def exit_code(self) -> int:
         """0 where all went well, 3 where tomograms failed, 70 where one failed by a fault of ours."""
-        if any(not isinstance(outcome.error, CryoscaleError) for outcome in self.failures):
-            return 70
-        return 3 if self.failures else 0
+        classes = {failure_class(outcome.error) for outcome in self.failures if outcome.error is not None}
+        return 70 if "FATAL" in classes else 3 if classes else 0
+
+
+def weights_of(collection: Collection) -> str:
+    """Return the hash of the weights, empty where the network is not needed.
+
+    Raises
+    ------
+    UsageError
+        They cannot be used: they would fail every tomogram, one by one.
+    """
+    if all(entry.mask for entry in collection.entries):
+        return ""
+    return model_hash(model_path(collection.spec.segment))
 
 
 def run_collection(
-    collection: Collection, executor: Executor, observer: Observer | None = None, *, window: int = 4
+    collection: Collection, executor: Executor, observer: Observer | None = None, *, window: int = 0
 ) -> Result:
     """Run every tomogram through the stages and write the tables and the page.
+
+    A tomogram that is complete, or failed before and would fail again, is left alone. One that failed by a hiccup of
+    disk or network, or because its file was still being written, is tried once more after the others.
 
     Raises
     ------
@@ -95,176 +127,182 @@ def run_collection(
     PauseError
         The machine cannot go on; the same command resumes.
     """
-    if not all(entry.mask for entry in collection.entries):
-        # Weights that cannot be read would fail every tomogram, one by one.
-        model_hash(model_path(collection.spec.segment))
-    gpu = gpu_count() > 0 if executor.gpu is None else executor.gpu
+    model = weights_of(collection)
+    for entry in collection.entries:
+        entry.spec_over(collection.spec)
     with run_lock(collection.output):
-        _refuse_mixture(collection)
-        _forget_records(collection)
-        _sweep_partial(collection)
-        write_text(collection.output / "run.json", json.dumps(_run_record(collection), indent=1))
-        result = Result()
-        for outcome in run_jobs(
-            (_job(collection, entry, gpu) for entry in collection.entries), executor, observer, window=window
-        ):
-            result.outcomes.append(outcome)
-            _write_summary(collection, outcome)
-        order = {entry.id: n for n, entry in enumerate(collection.entries)}
-        result.outcomes.sort(key=lambda outcome: order[outcome.id])
-        _write_failures(collection, result)
-        if STAGES.index(collection.until) >= STAGES.index("measure"):
-            _gather_membranes(collection)
+        refuse_mixture(collection, model)
+        record = run_record(collection, model)
+        with Journal(collection.output, observer or Observer()) as journal:
+            work = _Work(collection, model, journal, gpu=gpu_count() > 0 if executor.gpu is None else executor.gpu)
+            if work.something_to_do() or not _is_sealed(collection.output):
+                write_run(collection.output, record)
+                journal.started(len(collection.entries), work.kept)
+                work.run(executor, window)
+                _write_tables(collection, record)
+        result = work.result()
         if collection.until == "report":
-            result.report = write_run_report(collection.output)
+            result.report = collection.output / "report.html"
         return result
 
 
-def _job(collection: Collection, entry: Entry, gpu: bool) -> Job:
-    tomogram = Tomogram(entry.id, entry.source, str(collection.folder(entry)))
-    Path(tomogram.folder).mkdir(parents=True, exist_ok=True)
-    # It says "complete" and must not while the tomogram is under way.
-    tomogram.path("summary.json").unlink(missing_ok=True)
-    return Job(
-        entry.id, tomogram_job(tomogram, entry, entry.spec_over(collection.spec), until=collection.until, gpu=gpu)
-    )
+class _Work:
+    """The tomograms of one run: which are left alone, how the others ended."""
+
+    def __init__(self, collection: Collection, model: str, journal: Journal, *, gpu: bool) -> None:
+        self._collection, self._model, self._journal, self._gpu = collection, model, journal, gpu
+        self._outcomes: dict[str, Outcome] = {}
+        self._marks = {entry.id: self._mark(entry) for entry in collection.entries}
+        if not (collection.overwrite or collection.first):
+            for entry in collection.entries:
+                self._leave_alone(entry)
+        self.kept = len(self._outcomes)
+        self._failed = {name: _failure_row(record) for name, record in self._failed_before()}
+
+    def _failed_before(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the failures in the folder that this run does not touch."""
+        for name, outcome in self._outcomes.items():
+            if isinstance(outcome.error, FailedBeforeError):
+                yield name, outcome.error.record
+        ours = {entry.id for entry in self._collection.entries}
+        for entry in (read_run(self._collection.output) or {"tomograms": []})["tomograms"]:
+            record = read_failure(self._collection.output / entry["id"]) if entry["id"] not in ours else None
+            if record is not None:
+                yield entry["id"], record
+
+    def _mark(self, entry: Entry) -> str:
+        return mark_of(entry, self._collection.spec, self._collection.until, code_of_stages(), self._model)
+
+    def _leave_alone(self, entry: Entry) -> None:
+        folder, mark = self._collection.folder(entry), self._marks[entry.id]
+        outcome = kept_outcome(folder, entry.id, mark)
+        if outcome is None and not self._collection.retry_failed:
+            outcome = earlier_failure(folder, entry.id, mark)
+        if outcome is not None:
+            self._outcomes[entry.id] = outcome
+
+    def something_to_do(self) -> bool:
+        return self.kept < len(self._collection.entries)
+
+    def run(self, executor: Executor, window: int) -> None:
+        """Run what is not left alone, and once more what may have failed by chance."""
+        _write_failures(self._collection.output, self._failed)
+        waiting = [entry for entry in self._collection.entries if entry.id not in self._outcomes]
+        if self._run(waiting, executor, window):
+            again = [entry for entry in waiting if self._may_pass(entry)]
+            self._run(again, executor, window)
+
+    def _run(self, waiting: Sequence[Entry], executor: Executor, window: int) -> bool:
+        """Run some tomograms; return whether it came to their end."""
+        by_id, in_a_row = {entry.id: entry for entry in waiting}, 0
+        jobs = (self._job(entry) for entry in waiting)
+        for outcome in run_jobs(jobs, executor, self._journal, window=window):
+            self._note(by_id[outcome.id], outcome)
+            ours = outcome.error is not None and failure_class(outcome.error) == "FATAL"
+            in_a_row = in_a_row + 1 if ours else 0
+            if in_a_row == _FAULTS_IN_A_ROW:
+                return False
+        return True
+
+    def _job(self, entry: Entry) -> Job:
+        collection, folder = self._collection, self._collection.folder(entry)
+        folder.mkdir(parents=True, exist_ok=True)
+        _forget_records(collection, entry)
+        _sweep_partial(folder)
+        forget(folder)
+        tomogram = Tomogram(entry.id, entry.source, str(folder))
+        spec = entry.spec_over(collection.spec)
+        return Job(entry.id, tomogram_job(tomogram, entry, spec, until=collection.until, gpu=self._gpu))
+
+    def _note(self, entry: Entry, outcome: Outcome) -> None:
+        folder, mark = self._collection.folder(entry), self._marks[entry.id]
+        self._outcomes[entry.id] = outcome
+        if outcome.error is None:
+            seal_tomogram(folder, outcome, mark)
+            self._failed.pop(entry.id, None)
+        else:
+            record = note_failure(folder, outcome, mark, entry.source)
+            self._failed[entry.id] = _failure_row(record)
+        _write_failures(self._collection.output, self._failed)
+        # The names of all files would grow with the collection.
+        outcome.files, outcome.units = set(), {}
+
+    def _may_pass(self, entry: Entry) -> bool:
+        """Whether a second try may end better: it was a hiccup, or the input has changed since."""
+        outcome = self._outcomes.get(entry.id)
+        if outcome is None or isinstance(outcome.error, TransientError):
+            return outcome is not None
+        if not isinstance(outcome.error, InputError) or outcome.error.code not in _STILL_WRITTEN:
+            return False
+        before = self._marks[entry.id]
+        self._marks[entry.id] = self._mark(entry)
+        return self._marks[entry.id] != before
+
+    def result(self) -> Result:
+        """Return how every tomogram ended, in the collection's order."""
+        order = {entry.id: n for n, entry in enumerate(self._collection.entries)}
+        return Result(sorted(self._outcomes.values(), key=lambda outcome: order[outcome.id]))
 
 
-# ------------------------------------------------------------------------------------- what was asked for, and changes
+# ------------------------------------------------------------------------------------------------------------- folders
 
 
-def _run_record(collection: Collection) -> dict[str, Any]:
-    return {
-        "cryoscale": __version__,
-        "command": collection.command,
-        "started_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {"node": platform.node(), "python": platform.python_version(), "system": platform.platform()},
-        "until": collection.until,
-        "spec": dataclasses.asdict(collection.spec),
-        "tomograms": [*_others(collection), *(dataclasses.asdict(entry) for entry in collection.entries)],
-    }
-
-
-def _others(collection: Collection) -> list[dict[str, str]]:
-    """Return the tomograms that earlier runs put into this folder and this run does not touch."""
-    try:
-        before = json.loads((collection.output / "run.json").read_text(encoding="utf-8"))["tomograms"]
-    except (OSError, ValueError, KeyError):
-        return []
-    ours = {entry.id for entry in collection.entries}
-    return [entry for entry in before if entry["id"] not in ours]
-
-
-def _refuse_mixture(collection: Collection) -> None:
-    """Refuse to go on with options that differ from those that the folder's products were made with."""
-    if collection.overwrite:
-        return
-    try:
-        before = json.loads((collection.output / "run.json").read_text(encoding="utf-8"))
-        old, version = before["spec"], before["cryoscale"]
-    except (OSError, ValueError, KeyError):
-        return
-    new = json.loads(json.dumps(dataclasses.asdict(collection.spec)))
-    redone = STAGES[STAGES.index(collection.first) :] if collection.first else ()
-    changed = [
-        f"{stage}.{name} {old.get(stage, {}).get(name)!r} -> {value!r}"
-        for stage, options in new.items()
-        for name, value in options.items()
-        if old.get(stage, {}).get(name) != value and stage not in redone and _has_records(collection, stage)
-    ]
-    inputs = {entry["id"]: entry for entry in before["tomograms"]}
-    for entry in collection.entries:
-        known = inputs.get(entry.id)
-        if known is not None:
-            changed += _changes_of_tomogram(collection, entry, known)
-    if version != __version__:
-        changed.append(f"cryoscale {version} -> {__version__}")
-    if changed:
-        raise UsageError(
-            "the output folder holds a run with other options",
-            where=str(collection.output),
-            found="; ".join(changed),
-            todo="use another --output, --overwrite to do all again, or --from the first changed STAGE",
-        )
-
-
-def _changes_of_tomogram(collection: Collection, entry: Entry, known: dict[str, Any]) -> list[str]:
-    """Name what of one tomogram's inputs and own options differs from an earlier run's."""
-    was, now = (known["source"], known["mask"]), (entry.source, entry.mask)
-    changed = [f"inputs of {entry.id} {was} -> {now}"] if was != now else []
-    redone = STAGES[STAGES.index(collection.first) :] if collection.first else ()
-    old = dict(known.get("options", ()))
-    new = json.loads(json.dumps(dict(entry.options)))
-    for name in sorted(old.keys() | new.keys()):
-        if (
-            old.get(name) != new.get(name)
-            and (stage := name.split(".")[0]) not in redone
-            and _used(collection, entry, stage)
-        ):
-            changed.append(f"{entry.id} {name} {old.get(name)!r} -> {new.get(name)!r}")
-    return changed
-
-
-def _has_records(collection: Collection, stage: str) -> bool:
-    """Whether any tomogram has a finished unit of a stage; where none has, no option of it was used yet."""
-    return any(_used(collection, entry, stage) for entry in collection.entries)
-
-
-def _used(collection: Collection, entry: Entry, stage: str) -> bool:
-    names = (path.name for path in (collection.folder(entry) / "records").glob("*"))
-    # Looking into an input uses no option that could be changed by its failing.
-    return any(name.split("-")[0] == stage and not name.endswith("-open") for name in names)
-
-
-def _forget_records(collection: Collection) -> None:
+def _forget_records(collection: Collection, entry: Entry) -> None:
     """Drop the done-records of what is to be done again."""
     stages = STAGES if collection.overwrite else STAGES[STAGES.index(collection.first) :] if collection.first else ()
-    for entry in collection.entries:
+    if stages:
         for folder in (collection.folder(entry) / "records").glob("*"):
             if folder.name.split("-")[0] in stages:
                 shutil.rmtree(folder)
 
 
-def _sweep_partial(collection: Collection) -> None:
+def _sweep_partial(folder: Path) -> None:
     """Remove what a killed run left half written; the lock says that nobody is writing now."""
-    for entry in collection.entries:
-        folder = collection.folder(entry)
-        for path in (*folder.rglob(".*.partial*"), *folder.glob("*.ome.zarr/**/*.partial")):
-            path.unlink(missing_ok=True)
+    for path in (*folder.rglob(".*.partial*"), *folder.glob("*.ome.zarr/**/*.partial")):
+        path.unlink(missing_ok=True)
+
+
+def _is_sealed(output: Path) -> bool:
+    """Whether the run's own files are those that its last end left."""
+    try:
+        seal = unsealed((output / "seal.json").read_text(encoding="utf-8"))
+        return all(crc32c(output / name) == (length, crc) for name, length, crc in seal["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 # ------------------------------------------------------------------------------------------------------------- results
 
 
-def _write_summary(collection: Collection, outcome: Outcome) -> None:
-    if outcome.summary is not None:
-        times = {stage: dataclasses.asdict(cost) for stage, cost in outcome.times.items()}
-        text = json.dumps({"id": outcome.id, "times": times, **outcome.summary}, indent=1)
-        write_text(collection.output / outcome.id / "summary.json", text)
+def _failure_row(record: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(record[name]) for name in _FAILURE_COLUMNS)
 
 
-def _write_failures(collection: Collection, result: Result) -> None:
-    rows = [
-        (outcome.id, outcome.stage, type(outcome.error).__name__, str(outcome.error)) for outcome in result.failures
-    ]
-    path = collection.output / "failures.csv"
-    others = {entry["id"] for entry in _others(collection)}
-    if path.is_file():
-        rows += [tuple(row.values()) for row in read_csv(path) if row["id"] in others]  # type: ignore[misc]
-    if rows:
-        write_csv(path, ("id", "stage", "error", "message"), rows)
+def _write_failures(output: Path, failed: dict[str, tuple[str, ...]]) -> None:
+    path = output / "failures.csv"
+    if failed:
+        write_csv(path, _FAILURE_COLUMNS, failed.values())
     else:
         path.unlink(missing_ok=True)
 
 
-def _gather_membranes(collection: Collection) -> None:
+def _write_tables(collection: Collection, record: dict[str, Any]) -> None:
+    """Write what is made from all tomograms of the folder."""
+    if STAGES.index(collection.until) >= STAGES.index("measure"):
+        _gather_membranes(collection.output, [entry["id"] for entry in record["tomograms"]])
+    if collection.until == "report":
+        write_run_report(collection.output)
+    seal_run(collection.output, record)
+
+
+def _gather_membranes(output: Path, names: Sequence[str]) -> None:
     """Put the tables of all complete tomograms in the folder one below the other."""
     rows: list[tuple[str, ...]] = []
     columns: tuple[str, ...] = ()
-    for name in [entry["id"] for entry in _others(collection)] + [entry.id for entry in collection.entries]:
-        path = collection.output / name / "membranes.csv"
+    for name in names:
+        path = output / name / "membranes.csv"
         if path.is_file() and (path.parent / "summary.json").is_file():
             table = read_csv(path)
             columns = tuple(table[0]) if table else columns
             rows += [(name, *row.values()) for row in table]
-    write_csv(collection.output / "membranes.csv", ("tomogram", *columns), rows)
+    write_csv(output / "membranes.csv", ("tomogram", *columns), rows)

@@ -18,6 +18,7 @@ from cryoscale.io.mrc import write_mrc
 from cryoscale.io.tables import write_csv
 from cryoscale.manifest import entries
 from cryoscale.reporting import write_run_report
+from cryoscale.runrecord import reseal
 from cryoscale.scoring import Scores, score_run, scores_text
 from cryoscale.simulate import MEMBRANE_THICKNESS_NM, image_phantom, make_phantom
 from cryoscale.spec import RunSpec
@@ -128,6 +129,7 @@ def _is_there(inputs: Path, seed: int, snr: float, shape: tuple[int, int, int]) 
 def _show(collection: Collection, result: Result, scores: dict[str, Scores]) -> None:
     write_text(collection.output / "scores.json", json.dumps(scores, indent=1))
     result.report = write_run_report(collection.output, scores=scores)
+    reseal(collection.output)
     for name, values in scores.items():
         print(f"{name} against the truth:\n{scores_text(values)}")  # noqa: T201
     print_summary(result)

@@ -57,6 +57,8 @@ class _Running:
         """Count a finished unit; return whether the phase is done with it."""
         assert self.phase is not None
         self.receipts[key] = Receipt(tuple(name for name, _, _ in result.record.files), result.record.numbers)
+        self.outcome.units.setdefault(key[0], []).append(key[2])
+        self.outcome.files.update(name for name, _, _ in result.record.files)
         cost = self.outcome.times.setdefault(self.phase.stage, StageTime())
         cost.units += 1
         cost.skipped += result.skipped

@@ -87,6 +87,10 @@ class Outcome:
     stage: str = ""
     """The stage that failed."""
     times: dict[str, StageTime] = field(default_factory=dict)
+    units: dict[str, list[int]] = field(default_factory=dict)
+    """Indices of the units that are complete, by the first part of their keys."""
+    files: set[str] = field(default_factory=set)
+    """What those units wrote, relative to the tomogram's folder."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ class CryoscaleError(Exception):
     """
 
     exit_code = 70
+    failure = "TOMOGRAM"
+    """Who has to act where it ended a tomogram; options that do not fit one may fit the others."""
 
     def __init__(self, what: str, *, where: str = "", found: object = None, allowed: str = "", todo: str = "") -> None:
         self.what, self.where, self.found, self.allowed, self.todo = what, where, found, allowed, todo
@@ -71,6 +73,7 @@ class TransientError(CryoscaleError):
     """A fault that a second try may not meet: retried with back-off."""
 
     exit_code = 4
+    failure = "TRANSIENT"
 
 
 class TomogramError(CryoscaleError):
@@ -83,6 +86,7 @@ class PauseError(CryoscaleError):
     """The machine cannot go on (disk full, no worker): the run pauses, and the same command resumes it."""
 
     exit_code = 4
+    failure = "ENVIRONMENT"
 
 
 class UsageError(CryoscaleError):
@@ -99,9 +103,4 @@ class LockedError(CryoscaleError):
 
 def failure_class(error: BaseException) -> str:
     """Return who has to act on the failure of a tomogram: TRANSIENT, TOMOGRAM, ENVIRONMENT or FATAL."""
-    if isinstance(error, TransientError):
-        return "TRANSIENT"
-    if isinstance(error, PauseError):
-        return "ENVIRONMENT"
-    # Options that do not fit one tomogram may be its own, and fit the others.
-    return "TOMOGRAM" if isinstance(error, CryoscaleError) else "FATAL"
+    return error.failure if isinstance(error, CryoscaleError) else "FATAL"

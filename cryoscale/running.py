@@ -1,9 +1,10 @@
-"""The verbs about runs: ``cryoscale manifest``, ``run`` and ``status``."""
+"""The verbs about runs: ``cryoscale manifest``, ``run``, ``verify`` and ``status``."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from cryoscale.arguments import add_reading_options, add_separate_labels, spec_o
 from cryoscale.engine import Executor, LoopExecutor
 from cryoscale.errors import UsageError
 from cryoscale.pipeline import STAGES
-from cryoscale.progress import Bars
+from cryoscale.progress import Bars, printable
+from cryoscale.spec import RunSpec
 
 __all__ = ["add_run_verbs", "executor_for"]
 
@@ -26,6 +28,11 @@ def add_run_verbs(verbs: Any) -> None:
     manifest.add_argument("--folder-ids", action="store_true", help="ids from the folders too, not the name alone")
     manifest.set_defaults(run=_manifest)
     _run_parser(verbs.add_parser("run", help="tomograms (or masks) to membranes, meshes, tables and a report"))
+    verify = verbs.add_parser("verify", help="check every file of a run, and make damaged ones again")
+    verify.add_argument("folder", type=Path, metavar="DIR")
+    verify.add_argument("--check-only", action="store_true", help="say what is damaged and leave it; exit code 3")
+    _worker_arguments(verify)
+    verify.set_defaults(run=_verify)
     status = verbs.add_parser("status", help="how far a run is, from its records")
     status.add_argument("folder", type=Path, metavar="DIR")
     status.set_defaults(run=_status)
@@ -41,18 +48,30 @@ def _run_parser(run: argparse.ArgumentParser) -> None:
         "--from", dest="first", choices=STAGES, metavar="STAGE", help="do this stage and the later ones again"
     )
     run.add_argument("--until", default="report", choices=STAGES, metavar="STAGE", help="stop after this stage")
+    _worker_arguments(run)
+    run.add_argument("--dry-run", action="store_true", help="say what would run, and what it would take")
+    run.add_argument("--overwrite", action="store_true", help="do again what is complete")
+    run.add_argument("--retry-failed", action="store_true", help="try again what failed, though nothing has changed")
     run.add_argument(
+        "--new-run", action="store_true", help="with other options or code: into DIR-2, DIR-3, ... beside the first run"
+    )
+    run.add_argument(
+        "--wait-stable", type=float, metavar="SECONDS",
+        help="take a file only after it stayed the same for so long: a microscope is still writing",
+    )  # fmt: skip
+    run.set_defaults(run=_run)
+
+
+def _worker_arguments(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
         "--workers",
         type=workers,
         default=0,
         metavar="N",
         help="processes (default: the cores); 1 runs in a plain loop",
     )
-    run.add_argument("--scheduler", default="", metavar="ADDRESS", help="use this Dask scheduler")
-    run.add_argument("--dashboard", action="store_true", help="serve the Dask dashboard on this machine's loopback")
-    run.add_argument("--dry-run", action="store_true", help="say what would run, and what it would take")
-    run.add_argument("--overwrite", action="store_true", help="do again what is complete")
-    run.set_defaults(run=_run)
+    verb.add_argument("--scheduler", default="", metavar="ADDRESS", help="use this Dask scheduler")
+    verb.add_argument("--dashboard", action="store_true", help="serve the Dask dashboard on this machine's loopback")
 
 
 def _source_arguments(verb: argparse.ArgumentParser) -> None:
@@ -85,6 +104,13 @@ def executor_for(count: int, *, scheduler: str = "", dashboard: bool = False) ->
         yield executor
 
 
+def _spec_of(options: argparse.Namespace) -> RunSpec:
+    spec = spec_of(options)
+    if options.wait_stable is None:
+        return spec
+    return dataclasses.replace(spec, ingest=dataclasses.replace(spec.ingest, wait_stable_seconds=options.wait_stable))
+
+
 def _manifest(options: argparse.Namespace) -> int:
     from cryoscale.manifest import entries, manifest_lines
 
@@ -94,9 +120,10 @@ def _manifest(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from cryoscale.collection import Collection, run_collection
+    from cryoscale.collection import Collection, run_collection, weights_of
     from cryoscale.estimate import print_estimate
     from cryoscale.manifest import entries
+    from cryoscale.runrecord import apart
     from cryoscale.summary import print_summary
 
     if options.first and STAGES.index(options.first) > STAGES.index(options.until):
@@ -106,12 +133,16 @@ def _run(options: argparse.Namespace) -> int:
     collection = Collection(
         entries(options.sources, options.masks, roots=options.roots),
         options.output,
-        spec_of(options),
+        _spec_of(options),
         options.first or "",
         options.until,
         options.overwrite,
+        options.retry_failed,
         "cryoscale " + " ".join(sys.argv[1:]),
     )
+    if options.new_run:
+        collection = apart(collection, weights_of(collection))
+        print(f"this run goes into {collection.output}", file=sys.stderr)
     if options.dry_run:
         print_estimate(collection, options.workers or os.cpu_count() or 1)
         return 0
@@ -126,3 +157,29 @@ def _status(options: argparse.Namespace) -> int:
 
     print_status(options.folder)
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from cryoscale.verify import collection_of, find_damage, repair
+
+    collection = collection_of(options.folder)
+    found = find_damage(collection)
+    for damage in found:
+        print(printable(f"{damage.tomogram or 'run'}: {damage.file} {damage.what}"))
+    if not found:
+        print(f"{options.folder}: every file is as it was written")
+        return 0
+    if options.check_only:
+        print(f"{len(found)} files are not as they were written")
+        return 3
+    with executor_for(options.workers, scheduler=options.scheduler, dashboard=options.dashboard) as executor:
+        result, changed = repair(collection, found, executor, Bars())
+    for name in changed:
+        print(f"{name}: cannot be mended, its input has changed since; run it again")
+    damaged = {damage.tomogram for damage in found}
+    failed = [outcome for outcome in result.failures if outcome.id in damaged]
+    for outcome in failed:
+        print(printable(f"{outcome.id}: FAILED in {outcome.stage}: {outcome.error}"))
+    units = sum(cost.units - cost.skipped for outcome in result.outcomes for cost in outcome.times.values())
+    print(f"{len(found)} files were not as they were written; {units} units run again")
+    return 3 if failed or changed else 0

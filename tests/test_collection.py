@@ -167,19 +167,6 @@ def test_a_finished_run_does_nothing_again(mask: Path, reference: tuple[Path, Re
     assert products(reference[0]) == before
 
 
-def test_a_damaged_product_is_made_again(mask: Path, reference: tuple[Path, Result], tmp_path: Path) -> None:
-    run(mask, tmp_path)
-    before = products(tmp_path)
-    chunks = (tmp_path / "spheres" / "membranes.ome.zarr" / "0" / "c").rglob("*")
-    chunk = next(path for path in chunks if path.is_file())
-    chunk.write_bytes(chunk.read_bytes()[:-3])
-    (tmp_path / "spheres" / "meshes" / "membrane_0001.ply").unlink()
-    result = run(mask, tmp_path)
-    assert products(tmp_path) == before
-    run_again = sum(cost.units - cost.skipped for cost in result.outcomes[0].times.values())
-    assert 2 <= run_again <= 4
-
-
 def test_other_options_are_refused_until_said(mask: Path, tmp_path: Path) -> None:
     run(mask, tmp_path, until="fit")
     other = dataclasses.replace(SPEC, fit=FitSpec(reach_nm=3.0))

@@ -9,6 +9,7 @@ where they belong.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+from zarr.storage import MemoryStore
 
 from cryoscale.chunks import Region, blocks, whole
 from cryoscale.errors import TomogramError
@@ -93,13 +95,10 @@ def create_image(
 def _create_level(path: Path, geometry: Geometry, dtype: np.dtype[Any], chunks: Sequence[int], level: int) -> None:
     shape = tuple(-(-n >> level) if level == 0 else -(-n // (1 << level)) for n in geometry.shape)
     chunk = (max(1, chunks[0] >> level), int(chunks[1]), int(chunks[2]))
-    if (path / "zarr.json").is_file():
-        found = zarr.open_array(str(path), mode="r", zarr_format=3)
-        if found.shape == shape and found.chunks == chunk and found.dtype == dtype:
-            return
     with_items = dtype.itemsize > 1
+    store: dict[str, Any] = {}
     zarr.create_array(
-        store=str(path),
+        store=MemoryStore(store),
         shape=shape,
         chunks=chunk,
         dtype=dtype,
@@ -107,8 +106,15 @@ def _create_level(path: Path, geometry: Geometry, dtype: np.dtype[Any], chunks: 
         compressors=(BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize), Crc32cCodec()),
         fill_value=0,
         dimension_names=("z", "y", "x"),
-        overwrite=True,
     )
+    text = store["zarr.json"].to_bytes().decode()
+    found = _json(path / "zarr.json")
+    if found == json.loads(text):
+        return
+    if found is not None:
+        # Chunks of another array would be read as this one's; where only the description is lost they are its own.
+        shutil.rmtree(path)
+    write_text(path / "zarr.json", text)
 
 
 def _attributes(name: str, geometry: Geometry, levels: int, *, labels: bool) -> dict[str, Any]:
