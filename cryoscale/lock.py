@@ -15,7 +15,7 @@ import psutil
 from cryoscale.errors import LockedError, UsageError
 from cryoscale.interrupt import shielded
 
-__all__ = ["run_lock"]
+__all__ = ["is_held", "run_lock"]
 
 
 @contextlib.contextmanager
@@ -45,9 +45,19 @@ def run_lock(folder: str | Path) -> Iterator[None]:
                 path.unlink(missing_ok=True)
 
 
+def is_held(folder: str | Path) -> bool:
+    """Whether a run holds `folder`; one on another host is taken to be alive."""
+    path = Path(folder) / "run.lock"
+    return path.exists() and not _is_dead(_holder(path), _me())
+
+
+def _me() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
 def _take(path: Path) -> dict[str, Any]:
     """Write the lock file, or raise; return what it says."""
-    holder = {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+    holder = _me()
     for _ in range(2):
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)

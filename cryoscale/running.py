@@ -35,6 +35,12 @@ def add_run_verbs(verbs: Any) -> None:
     verify.set_defaults(run=_verify)
     status = verbs.add_parser("status", help="how far a run is, from its records")
     status.add_argument("folder", type=Path, metavar="DIR")
+    status.add_argument("--json", action="store_true", help="print JSON, one line")
+    status.add_argument("--all", action="store_true", help="list every tomogram, however many there are")
+    status.add_argument(
+        "--watch", nargs="?", type=_seconds, const=5.0, default=0.0, metavar="SECONDS",
+        help="print it again, every 5 seconds or as said, until the run ends",
+    )  # fmt: skip
     status.set_defaults(run=_status)
 
 
@@ -153,10 +159,21 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from cryoscale.summary import print_status
+    from cryoscale.status import print_status
 
-    print_status(options.folder)
+    print_status(options.folder, as_json=options.json, everything=options.all, watch_seconds=options.watch)
     return 0
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 86400:
+        msg = f"a number of seconds, 0.1 to 86400, not {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -1,22 +1,16 @@
-"""What a run says at its end, and what its records say at any time."""
+"""What a run says at its end."""
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
-from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryoscale.errors import UsageError
-from cryoscale.pipeline import STAGES
 from cryoscale.progress import printable
 
 if TYPE_CHECKING:
     from cryoscale.collection import Result
 
-__all__ = ["print_status", "print_summary", "warnings_of"]
+__all__ = ["print_summary", "warnings_of"]
 
 
 def print_summary(result: Result) -> None:
@@ -52,49 +46,3 @@ def _membranes(summary: dict[str, Any]) -> str:
     dropped = found["without_surface"]
     shown = f"{found['membranes'] - dropped} membranes, {found['closed']} closed; "
     return shown + (f"{dropped} regions without a surface, see membranes.csv; " if dropped else "")
-
-
-def print_status(folder: Path) -> None:
-    """Print how many units of each stage are complete, per tomogram, from the records alone.
-
-    Raises
-    ------
-    UsageError
-        There is no run in `folder`.
-    """
-    try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError("no run here", where=str(folder), found=error, todo="name the --output of a run") from error
-    failed = _failed(folder)
-    lines = [f"{folder}: cryoscale {run['cryoscale']}, started {run['started_utc']}, {len(run['tomograms'])} tomograms"]
-    for entry in run["tomograms"]:
-        name = entry["id"]
-        counts = _records(folder / name)
-        shown = ", ".join(f"{stage} {counts[stage]}" for stage in STAGES if counts[stage])
-        state = _state(folder / name, failed.get(name, ""), run["until"])
-        lines.append(f"  {name}: {state}; finished units: {shown or 'none'}")
-    sys.stdout.write(printable("\n".join(lines)) + "\n")
-
-
-def _records(folder: Path) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for record in (folder / "records").glob("*/*.json"):
-        counts[record.parent.name.split("-")[0]] += 1
-    return counts
-
-
-def _state(folder: Path, failure: str, until: str) -> str:
-    if failure:
-        return f"FAILED: {failure}"
-    if not (folder / "summary.json").is_file():
-        return "under way"
-    return "complete" if until == STAGES[-1] else f"complete up to {until}"
-
-
-def _failed(folder: Path) -> dict[str, str]:
-    try:
-        with (folder / "failures.csv").open(encoding="utf-8", newline="") as stream:
-            return {row["id"]: row["message"] for row in csv.DictReader(stream)}
-    except OSError:
-        return {}
