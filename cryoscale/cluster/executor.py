@@ -64,7 +64,8 @@ class DaskExecutor:
                 _start_resource_tracker()
                 self._cluster = _local_cluster(workers, dashboard=dashboard, gpus=gpus)
                 self._client = Client(self._cluster)
-        self._completed = as_completed()
+        # Results are fetched as units end, many under way: asking for each in turn would wait for each in turn.
+        self._completed = as_completed(with_results=True, raise_errors=False)
         self._units: dict[str, tuple[Any, Unit]] = {}
         self._counted = -_COUNT_SECONDS
         self._slots = {False: 1, True: 0}
@@ -78,6 +79,11 @@ class DaskExecutor:
         if self._cluster is None:
             return str(self._client.dashboard_link) if port else ""
         return f"http://127.0.0.1:{port}/status" if port else ""
+
+    @property
+    def scheduler(self) -> Any:
+        """The scheduler itself, where it is in this process; None where it is elsewhere."""
+        return self._cluster.scheduler if self._cluster is not None else None
 
     def slots(self, *, gpu: bool) -> int:
         """Return the threads of all workers, or their GPUs, as of a few seconds ago."""
@@ -111,13 +117,13 @@ class DaskExecutor:
     def completed(self) -> tuple[tuple[str, str, int], UnitResult | BaseException]:
         """Wait for any unit to end and return its key and result; the cluster then forgets it."""
         while True:
-            future = next(self._completed)
+            future, result = next(self._completed)
             if future.key in self._units:
                 break
         with shielded():
             _, unit = self._units.pop(future.key)
-            if future.status == "finished":
-                return unit.key, future.result()
+            if future.status == "finished" and isinstance(result, UnitResult):
+                return unit.key, result
             return unit.key, _dask_failure(unit, future)
 
     def drop(self, job: str) -> list[Unit]:
