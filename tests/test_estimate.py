@@ -28,9 +28,9 @@ class Noting(LoopExecutor):
         super().__init__()
         self.units: dict[str, list[Unit]] = defaultdict(list)
 
-    def submit(self, unit: Unit, folder: str, fingerprint: str) -> None:
+    def submit(self, unit: Unit, folder: str, fingerprint: str, *, order: int = 0) -> None:
         self.units[unit.key[0].split("-")[0]].append(unit)
-        super().submit(unit, folder, fingerprint)
+        super().submit(unit, folder, fingerprint, order=order)
 
 
 def run_units(tmp_path: Path, spec: RunSpec, until: str) -> dict[str, list[Unit]]:
