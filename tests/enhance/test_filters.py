@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cryoscale.chunks import Region, whole
-from cryoscale.engine import Job, LoopExecutor, Phase, run_jobs
+from cryoscale.driver import run_jobs
+from cryoscale.engine import Job, LoopExecutor, Phase
 from cryoscale.enhance import enhance_slice
 from cryoscale.enhance.plan import ENHANCED, plan
 from cryoscale.io.omezarr import create_image, read_region, write_region
