@@ -1,8 +1,8 @@
-"""What a run would take, before anything starts: units, memory per unit, disk, time.
+"""What a run would take, before anything starts: units, memory per unit, disk, files, GPU-hours, time.
 
 Units and memory come from the stages' own rules; the number and size of membranes is not known yet, so what depends on
-them is projected for a tomogram of which 3 % is membrane, in pairs of vesicles that touch. Times are rates measured on
-one core of a 2.6 GHz server processor (benchmarks/results), divided by the workers; another machine has other rates.
+them is projected for a tomogram of which 3 % is membrane, in pairs of vesicles that touch. Time, disk and files come
+from a small trial on this machine (rates.py).
 """
 
 from __future__ import annotations
@@ -31,24 +31,19 @@ from cryoscale.io.voxelsize import resolve_voxel_size
 from cryoscale.manifest import Entry
 from cryoscale.pipeline import STAGES, group_spec
 from cryoscale.progress import printable
+from cryoscale.rates import FIXED_STAGES, TYPICAL, Rates, measured_rates
 from cryoscale.records import Geometry
+from cryoscale.segment.plan import gpu_available
 from cryoscale.segment.weights import load_model
 from cryoscale.spec import RunSpec
 
-__all__ = ["StageEstimate", "estimate_tomogram", "print_estimate"]
+__all__ = ["StageEstimate", "Total", "estimate_tomogram", "print_estimate", "totals_of"]
 
 _MEMBRANE_SHARE = 0.03
 _MEMBRANE_VOXELS = 60_000
 """Voxels of a typical vesicle of 40 nm radius at 10 Å: the size that fits are projected for."""
-_SECONDS_PER_MEGAVOXEL = {
-    "ingest": 0.1, "enhance": 3.0, "segment": 1.5, "merge": 0.1, "connect": 2.0, "separate": 0.7, "locate": 0.05,
-    "fit": 0.5, "surface": 0.1, "measure": 0.03, "report": 0.15,
-}  # fmt: skip
-_DISK_BYTES_PER_VOXEL = {
-    "ingest": 1.1, "enhance": 3.6, "segment": 0.25, "merge": 0.05, "connect": 0.1, "separate": 0.1, "locate": 0.02,
-    "fit": 0.7, "surface": 3.0, "measure": 0.0, "report": 0.02,
-}  # fmt: skip
-"""Of the voxel's own size for ingest, in bytes for the others."""
+_FILES_BESIDE = 16
+"""Of a tomogram, that no unit writes: descriptions of stores, summary, seal."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +55,19 @@ class StageEstimate:
     unit_bytes: int
     """Peak memory of the largest unit beyond the interpreter."""
     disk_bytes: int
+    files: int
+    """Products and records."""
     core_seconds: float
 
 
 def estimate_tomogram(
-    geometry: Geometry, itemsizes: Sequence[int], spec: RunSpec, stages: tuple[str, ...], *, masked: bool = False
+    geometry: Geometry,
+    itemsizes: Sequence[int],
+    spec: RunSpec,
+    stages: tuple[str, ...],
+    *,
+    masked: bool = False,
+    rates: Rates = TYPICAL,
 ) -> list[StageEstimate]:
     """Estimate the stages of one tomogram.
 
@@ -80,17 +83,22 @@ def estimate_tomogram(
         Those that will run.
     masked
         Whether the last file is a mask.
+    rates
+        What the stages cost.
     """
     voxels = math.prod(geometry.shape)
+    chunks = math.prod(-(-n // c) for n, c in zip(geometry.shape, spec.ingest.chunk_voxels, strict=True))
     found = []
     for stage in stages:
         if stage in ("merge", "connect", "separate", "locate"):
             units, unit_bytes = _grouping_units(stage, geometry, itemsizes[-1] if masked else 1, spec, masked)
         else:
             units, unit_bytes = _units(stage, geometry, itemsizes, spec)
-        disk = voxels * _DISK_BYTES_PER_VOXEL[stage] * (sum(itemsizes) if stage == "ingest" else 1)
-        seconds = voxels / 1e6 * _SECONDS_PER_MEGAVOXEL[stage]
-        found.append(StageEstimate(stage, units, unit_bytes, int(disk), seconds))
+        rate = rates.stages.get(stage, TYPICAL.stages[stage])
+        seconds = rate.seconds * (1 if stage in FIXED_STAGES else voxels / 1e6)
+        files = units + round(rate.files * chunks)
+        disk = voxels * rate.disk_bytes * (sum(itemsizes) if stage == "ingest" else 1)
+        found.append(StageEstimate(stage, units, unit_bytes, round(disk), files, seconds))
     return found
 
 
@@ -148,53 +156,95 @@ def _segment_units(geometry: Geometry, itemsize: int, spec: RunSpec) -> tuple[in
     return len(found), max(size for _, size in found)
 
 
-def print_estimate(collection: Collection, workers: int) -> None:
-    """Print what the run would do, per tomogram and in all, and what is wrong with inputs that can be seen now."""
+def print_estimate(collection: Collection, workers: int, *, calibrate: bool = True) -> None:
+    """Print what the run would do, per tomogram and in all, and what is wrong with inputs that can be seen now.
+
+    Parameters
+    ----------
+    collection
+    workers
+        Processes that share the work.
+    calibrate
+        Measure on this machine what the stages cost, rather than to take what is typical.
+    """
     lines: list[str] = []
-    totals: dict[str, list[float]] = {}
+    opened: list[tuple[Entry, Geometry, list[int]]] = []
     for entry in collection.entries:
+        if _is_done(entry, collection):
+            lines.append(f"{entry.id}: complete, would be kept")
+            continue
         try:
-            if _is_done(entry, collection):
-                lines.append(f"{entry.id}: complete, would be checked and kept")
-                continue
-            geometry, itemsizes = _opened(entry, collection)
-            stages = _stages(entry, collection)
-            found = estimate_tomogram(geometry, itemsizes, collection.spec, stages, masked=bool(entry.mask))
+            opened.append((entry, *_opened(entry, collection)))
         except CryoscaleError as error:
             lines.append(f"{entry.id}: would FAIL: {error}")
             continue
+        geometry = opened[-1][1]
         shape = " x ".join(str(n) for n in geometry.shape)
         lines.append(f"{entry.id}: {shape} voxels of {geometry.voxel_size_angstrom[0]:g} Å")
-        for part in found:
-            row = totals.setdefault(part.stage, [0, 0, 0, 0])
-            row[0] += part.units
-            row[1] = max(row[1], part.unit_bytes)
-            row[2] += part.disk_bytes
-            row[3] += part.core_seconds
-    lines += _table(totals, workers)
+    if opened:
+        rates = measured_rates(collection, opened[0][1].voxel_size_angstrom[0]) if calibrate else TYPICAL
+        totals = totals_of(collection, opened, rates)
+        lines += [*_table(totals, workers), f"rates are {rates.origin}"]
     sys.stdout.write(printable("\n".join(lines)) + "\n")
 
 
-def _table(totals: dict[str, list[float]], workers: int) -> list[str]:
-    lines = [f"{'stage':<9} {'units':>7} {'MiB/unit':>9} {'disk MiB':>9} {'time s':>8}"]
-    for stage, (units, unit_bytes, disk, seconds) in totals.items():
+@dataclass
+class Total:
+    """What one stage would take for all tomograms."""
+
+    units: int = 0
+    unit_bytes: int = 0
+    disk_bytes: int = 0
+    files: int = 0
+    core_seconds: float = 0.0
+
+
+def totals_of(
+    collection: Collection, opened: Sequence[tuple[Entry, Geometry, list[int]]], rates: Rates
+) -> dict[str, Total]:
+    """Add up the stages of tomograms whose geometry and bytes per voxel are known."""
+    totals: dict[str, Total] = {}
+    for entry, geometry, itemsizes in opened:
+        spec, stages = entry.spec_over(collection.spec), _stages(entry, collection)
+        for part in estimate_tomogram(geometry, itemsizes, spec, stages, masked=bool(entry.mask), rates=rates):
+            row = totals.setdefault(part.stage, Total())
+            row.units += part.units
+            row.unit_bytes = max(row.unit_bytes, part.unit_bytes)
+            row.disk_bytes += part.disk_bytes
+            row.files += part.files
+            row.core_seconds += part.core_seconds
+        totals[_stages(entry, collection)[0]].files += _FILES_BESIDE
+    return totals
+
+
+def _table(totals: dict[str, Total], workers: int) -> list[str]:
+    lines = [f"{'stage':<9} {'units':>7} {'MiB/unit':>9} {'disk MiB':>9} {'files':>8} {'core s':>9}"]
+    for stage, row in totals.items():
         lines.append(
-            f"{stage:<9} {units:>7.0f} {unit_bytes / 2**20:>9.0f} {disk / 2**20:>9.0f} {seconds / workers:>8.0f}"
+            f"{stage:<9} {row.units:>7} {row.unit_bytes / 2**20:>9.0f} {row.disk_bytes / 2**20:>9.0f} {row.files:>8}"
+            f" {row.core_seconds:>9.0f}"
         )
-    largest = max((row[1] for row in totals.values()), default=0)
-    disk, seconds = (sum(row[k] for row in totals.values()) for k in (2, 3))
+    units, disk, files = (
+        sum(getattr(row, name) for row in totals.values()) for name in ("units", "disk_bytes", "files")
+    )
+    network = totals["segment"].core_seconds if "segment" in totals else 0.0
+    gpu = network if network and gpu_available() else 0.0
+    cores = sum(row.core_seconds for row in totals.values()) - gpu
+    largest = max(row.unit_bytes for row in totals.values())
     lines.append(
-        f"in all: {disk / 2**30:.2f} GiB of disk, about {seconds / workers / 60:.1f} min with {workers} workers, "
-        f"up to {workers * (largest + (400 << 20)) / 2**30:.1f} GiB of memory"
+        f"in all: {units} units, {gpu / 3600:.2f} GPU-hours and {cores / 3600:.2f} core-hours, "
+        f"about {(cores + gpu) / workers / 60:.1f} min with {workers} workers; {disk / 2**30:.2f} GiB of disk in "
+        f"{files} files; up to {workers * (largest + (400 << 20)) / 2**30:.1f} GiB of memory"
     )
     return lines
 
 
 def _stages(entry: Entry, collection: Collection) -> tuple[str, ...]:
-    left_out = set() if collection.spec.enhance.enabled else {"enhance"}
-    learned = collection.spec.merge.connect == "qlearning"
+    spec = entry.spec_over(collection.spec)
+    left_out = set() if spec.enhance.enabled else {"enhance"}
+    learned = spec.merge.connect == "qlearning"
     left_out |= {"merge", "separate"} if learned else {"connect"}
-    if not collection.spec.separate.enabled or (entry.mask and collection.spec.merge.separate_labels):
+    if not spec.separate.enabled or (entry.mask and spec.merge.separate_labels):
         left_out.add("separate")
     if entry.mask:
         left_out |= {"enhance", "segment", "locate"}
@@ -210,7 +260,7 @@ def _is_done(entry: Entry, collection: Collection) -> bool:
 
 def _opened(entry: Entry, collection: Collection) -> tuple[Geometry, list[int]]:
     """Look into a tomogram and its mask: what can be told now should not be told in an hour."""
-    options = collection.spec.ingest
+    options = entry.spec_over(collection.spec).ingest
     sources = [
         peek_source(name, mode0_bytes=options.mode0_bytes, ignore_extended_header=options.ignore_extended_header)
         for name in dict.fromkeys(filter(None, (entry.source, entry.mask)))

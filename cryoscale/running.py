@@ -56,6 +56,9 @@ def _run_parser(run: argparse.ArgumentParser) -> None:
     run.add_argument("--until", default="report", choices=STAGES, metavar="STAGE", help="stop after this stage")
     _worker_arguments(run)
     run.add_argument("--dry-run", action="store_true", help="say what would run, and what it would take")
+    run.add_argument(
+        "--typical-rates", action="store_true", help="dry run: take typical rates, not those of a trial on this machine"
+    )
     run.add_argument("--overwrite", action="store_true", help="do again what is complete")
     run.add_argument("--retry-failed", action="store_true", help="try again what failed, though nothing has changed")
     run.add_argument(
@@ -150,7 +153,7 @@ def _run(options: argparse.Namespace) -> int:
         collection = apart(collection, weights_of(collection))
         print(f"this run goes into {collection.output}", file=sys.stderr)
     if options.dry_run:
-        print_estimate(collection, options.workers or os.cpu_count() or 1)
+        print_estimate(collection, options.workers or os.cpu_count() or 1, calibrate=not options.typical_rates)
         return 0
     with executor_for(options.workers, scheduler=options.scheduler, dashboard=options.dashboard) as executor:
         result = run_collection(collection, executor, Bars())

@@ -67,8 +67,8 @@ def run_record(collection: Collection, model: str) -> dict[str, Any]:
 def code_of_stages() -> dict[str, str]:
     """Return a hash of each stage's code, and of what all stages share."""
     root = Path(__file__).parent
-    # Protein components are located by merge.
-    parts = {stage: (stage,) for stage in STAGES if stage != "locate"} | {"shared": _SHARED}
+    # A stage without a folder of its own is run by the code of others.
+    parts = {stage: (stage,) for stage in STAGES if (root / stage).is_dir()} | {"shared": _SHARED}
     found = {}
     for name, places in parts.items():
         digest = hashlib.sha256()

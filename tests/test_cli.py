@@ -45,10 +45,11 @@ def test_run_then_status_then_evaluate(mask: Path, tmp_path: Path, capsys: pytes
 
 
 def test_dry_run_starts_nothing(mask: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments(mask, tmp_path / "out", "--dry-run")) == 0
+    assert main(arguments(mask, tmp_path / "out", "--dry-run", "--typical-rates")) == 0
     shown = capsys.readouterr().out
     assert "48 x 72 x 80 voxels of 10 Å" in shown
     assert "in all:" in shown
+    assert "0.00 GPU-hours" in shown
     assert not (tmp_path / "out").exists()
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from cryoscale.collection import Collection, run_collection
 from cryoscale.engine import LoopExecutor
-from cryoscale.estimate import StageEstimate, estimate_tomogram
+from cryoscale.estimate import StageEstimate, estimate_tomogram, totals_of
 from cryoscale.manifest import entries
+from cryoscale.rates import measured_rates
 from cryoscale.records import Geometry, Unit
 from cryoscale.spec import ConnectSpec, IngestSpec, MergeSpec, RunSpec, SeparateSpec
 from tests.phantoms import SHAPE, write_spheres
@@ -91,3 +92,30 @@ def test_a_wider_distance_and_more_voxels_take_more() -> None:
         assert told(stage).units < told(stage, large).units
     groups, blocks = 100, 4 * 4 * 4  # 200 vesicles of 60,000 voxels are 3 %; blocks are 2 x 2 x 2 chunks
     assert told("separate", large).units == groups + 1 + blocks
+
+
+def test_rates_are_measured_once_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial's own tomogram takes what its rates say; files are counted as the run leaves them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = write_spheres(tmp_path / "spheres.mrc")
+    spec = RunSpec(ingest=SMALL)
+    job = Collection(entries([str(source)], "{path}"), tmp_path / "out", spec, until="merge")
+    rates = measured_rates(job, 10.0)
+    assert set(rates.stages) == {"ingest", "merge"}
+    # The trial's tomogram has 2 x 2 x 2 chunks of a level of its own, and its share of two smaller levels.
+    assert rates.stages["ingest"].files >= 1
+    monkeypatch.setattr("cryoscale.rates._measure", None)
+    assert measured_rates(job, 10.0) == rates, "kept"
+    monkeypatch.undo()
+    told = totals_of(job, [(job.entries[0], GEOMETRY, [1])], rates)
+    assert told["merge"].core_seconds == pytest.approx(rates.stages["merge"].seconds * 48 * 72 * 80 / 1e6)
+    assert run_collection(job, LoopExecutor()).exit_code == 0
+    files = sum(path.is_file() for path in (tmp_path / "out" / "spheres").rglob("*"))
+    assert files / 1.5 <= sum(row.files for row in told.values()) <= files * 1.5
+
+
+def test_pictures_and_tables_cost_the_same_for_any_size() -> None:
+    large = Geometry((480, 720, 800), (10.0, 10.0, 10.0))
+    for stage, grows in (("report", False), ("measure", False), ("fit", True)):
+        small_one, large_one = (estimate_tomogram(g, (4,), RunSpec(), (stage,))[0] for g in (GEOMETRY, large))
+        assert (large_one.core_seconds > small_one.core_seconds) == grows

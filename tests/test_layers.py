@@ -23,7 +23,7 @@ SHARED_KERNELS = {"band", "unionfind"}
 SCHEDULER = {"dask", "distributed"}
 KERNEL_LIBRARIES = {"numpy", "scipy", "skimage", "numba"}
 NEVER_IN_KERNELS = {"zarr", "mrcfile", "tifffile", "logging", "time", "datetime", "tqdm", "psutil"} | SCHEDULER
-HOW_COLLECTIONS_RUN = {"completion", "driver", "journal", "manifestfile", "runrecord", "status", "verify"}
+HOW_COLLECTIONS_RUN = {"completion", "driver", "journal", "manifestfile", "rates", "runrecord", "status", "verify"}
 ABOVE_THE_STAGES |= HOW_COLLECTIONS_RUN
 
 FILES = sorted(ROOT.rglob("*.py"))
