@@ -222,6 +222,7 @@ def ingest_slab(
             todo="wait until it is complete and run again",
         )
     raw = source.read(region.start, region.stop)
+    source.require_same()
     numbers: dict[str, Any] = {}
     if raw.dtype == np.int8 and not mask:
         numbers["bands"] = byte_bands(raw)

@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 from cryoscale.chunks import Region
 from cryoscale.io import omezarr
 from cryoscale.io.compressed import compression_of, head, unpack
-from cryoscale.io.inputs import Identity, InputError, Notes, identity_of, open_regular, printable
+from cryoscale.io.inputs import (
+    Identity,
+    InputError,
+    Notes,
+    identity_of,
+    open_regular,
+    printable,
+    require_unchanged,
+)
 from cryoscale.io.mrc import read_box
 from cryoscale.io.mrcfields import HEADER_BYTES, declared_bytes
 from cryoscale.io.mrcheader import MrcHeader, interpret, read_header
@@ -65,6 +73,21 @@ class Source:
         if isinstance(self.inner, TiffStack):
             return read_stack(self.inner, start, stop)
         return omezarr.read_region(self.inner, Region(tuple(start), tuple(stop)))
+
+    def require_same(self) -> None:
+        """Refuse an input that is no longer the one that was opened: what was read from it may be half of each.
+
+        Raises
+        ------
+        InputError
+            ``changed``; or it cannot be opened any more.
+        """
+        looked_at = _metadata(Path(self.inner)) if isinstance(self.inner, str) else self.path
+        require_unchanged(self.identity, identity_of(looked_at or self.path), self.path)
+
+
+def _metadata(folder: Path) -> Path | None:
+    return next((folder / name for name in ("zarr.json", ".zattrs") if (folder / name).is_file()), None)
 
 
 def is_packed(path: str | Path) -> bool:
@@ -158,7 +181,7 @@ def _is_folder(path: str | Path) -> bool:
 
 def _open_omezarr(path: str | Path) -> Source:
     folder = Path(path)
-    metadata = next((folder / name for name in ("zarr.json", ".zattrs") if (folder / name).is_file()), None)
+    metadata = _metadata(folder)
     if metadata is None:
         raise InputError(
             "not-a-file",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cryoscale.ingest.values import clean_slices, combine, halve
 from cryoscale.io.inputs import AskError, InputError
 from cryoscale.io.mrc import write_mrc
 from cryoscale.io.omezarr import create_image, image_geometry, read_region, write_region
+from cryoscale.io.source import Source
 from cryoscale.records import Geometry, Tomogram
 from cryoscale.spec import IngestSpec
 from tests.io.corpus import APIX, BODY, mrc
@@ -116,6 +118,34 @@ def test_input_that_changes_between_units_is_refused(tmp_path):
         units[0].call(*units[0].args)
     assert caught.value.code == "changed"
     stage.close()
+
+
+@pytest.mark.parametrize("kind", ["mrc", "omezarr"])
+def test_input_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, kind):
+    """What was read of it may be half old, half new; without the second look nothing would tell."""
+    array = volume()
+    if kind == "mrc":
+        path = touched = tmp_path / "a.mrc"
+        write_mrc(path, array, APIX)
+    else:
+        path, touched = tmp_path / "a.ome.zarr", tmp_path / "a.ome.zarr" / "zarr.json"
+        create_image(path, Geometry(array.shape, (APIX,) * 3), array.dtype, (8, 16, 16))
+        write_region(path, Region((0, 0, 0), array.shape), array)
+    read = Source.read
+
+    def read_and_touch(source, start, stop):
+        found = read(source, start, stop)
+        os.utime(touched, ns=(1, 1))
+        return found
+
+    monkeypatch.setattr(Source, "read", read_and_touch)
+    with pytest.raises(InputError) as caught:
+        run(plan(tomogram(tmp_path, path), SMALL))
+    assert caught.value.code == "changed"
+    monkeypatch.setattr(Source, "require_same", lambda source: None)
+    os.utime(touched)
+    one_slab = IngestSpec(chunk_voxels=(32, 16, 16), pyramid_levels=1)
+    run(plan(tomogram(tmp_path / "out", path), one_slab))
 
 
 def values(kind):
