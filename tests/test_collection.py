@@ -40,7 +40,7 @@ def run(source: Path | list[Path], output: Path, spec: RunSpec = SPEC, **options
 
 def products(output: Path) -> dict[str, str]:
     """Hash of every product, but for records, timings and what tells when it was made."""
-    skip = {"run.json", "summary.json", "report.html", "run.lock"}
+    skip = {"run.json", "summary.json", "report.html", "run.lock", "journal.jsonl", "seal.json"}
     return {
         path.relative_to(output).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(output.rglob("*"))
