@@ -33,7 +33,7 @@ from cryoscale.pipeline import STAGES, group_spec
 from cryoscale.progress import printable
 from cryoscale.rates import FIXED_STAGES, TYPICAL, Rates, measured_rates
 from cryoscale.records import Geometry
-from cryoscale.segment.plan import gpu_available
+from cryoscale.segment.plan import gpu_count
 from cryoscale.segment.weights import load_model
 from cryoscale.spec import RunSpec
 
@@ -228,7 +228,7 @@ def _table(totals: dict[str, Total], workers: int) -> list[str]:
         sum(getattr(row, name) for row in totals.values()) for name in ("units", "disk_bytes", "files")
     )
     network = totals["segment"].core_seconds if "segment" in totals else 0.0
-    gpu = network if network and gpu_available() else 0.0
+    gpu = network if network and gpu_count() else 0.0
     cores = sum(row.core_seconds for row in totals.values()) - gpu
     largest = max(row.unit_bytes for row in totals.values())
     lines.append(
