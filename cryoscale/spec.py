@@ -20,23 +20,9 @@ from typing import Any
 from cryoscale.errors import UsageError
 
 __all__ = [
-    "ConnectSpec",
-    "EnhanceSpec",
-    "FitSpec",
-    "IngestSpec",
-    "MeasureSpec",
-    "MergeSpec",
-    "ReportSpec",
-    "RunSpec",
-    "SegmentSpec",
-    "SeparateSpec",
-    "SurfaceSpec",
-    "from_toml",
-    "spec_from",
-    "to_toml",
-    "typed",
-    "unknown_name",
-]
+    "ConnectSpec", "EnhanceSpec", "FitSpec", "IngestSpec", "MeasureSpec", "MergeSpec", "ReportSpec", "RunSpec",
+    "SegmentSpec", "SeparateSpec", "SurfaceSpec", "from_toml", "spec_from", "to_toml", "typed", "unknown_name",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
