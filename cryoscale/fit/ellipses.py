@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cryoscale.fit.ellipse import LEAST_CARRIED, LEAST_FREE, Bounds, Ellipse, fit_ellipse, occupied
 
-__all__ = ["fit_ellipses_by_slice", "goes_round", "near_ellipse", "near_ellipses"]
+__all__ = ["fit_ellipses_by_slice", "goes_round", "near_ellipse", "near_ellipses", "slice_numbers"]
 
 Array = NDArray[np.float64]
 FULL_COVERAGE = 0.75
@@ -78,11 +78,13 @@ def _carried(
     sound = [other for other in done if done[other].is_ring]
     told = sound or list(done)
     source = min(told, key=lambda other: (abs(other - z), -done[other].coverage))
-    if seen >= FULL_COVERAGE:
+    near = fit_ellipse(points, start=done[source], bounds=bounds.grown(abs(source - z)), noise_pixels=noise_pixels)
+    # Only a slice that speaks for itself may leave the bounds, and it is asked only where they hold it.
+    if seen >= FULL_COVERAGE and (near.at_bounds or not near.describes):
         alone = _alone(points, done[source], noise_pixels)
         if alone is not None and alone.describes:
             return alone
-    return fit_ellipse(points, start=done[source], bounds=bounds.grown(abs(source - z)), noise_pixels=noise_pixels)
+    return near
 
 
 def _alone(points: Array, start: Ellipse | None, noise_pixels: float) -> Ellipse | None:
@@ -112,23 +114,25 @@ def near_ellipse(points: Array, ellipse: Ellipse, *, limit_pixels: float = LIMIT
 
 
 def near_ellipses(
-    points: Array, *, limit_pixels: float = LIMIT_PIXELS, bounds: Bounds | None = None
+    points: Array, *, limit_pixels: float = LIMIT_PIXELS, bounds: Bounds | None = None, thickness: int = 1
 ) -> tuple[NDArray[np.bool_], dict[int, Ellipse]]:
     """Select the voxels of one membrane that lie near the ellipses of their slices (paper: section 5.1).
 
     Parameters
     ----------
     points
-        (n, 3), z, y, x in voxels; a slice is what rounds to one z.
+        (n, 3), z, y, x in voxels.
     limit_pixels
         Farthest from the ellipse; 3.5 times the spread of the slice where that is more.
     bounds
         As in `fit_ellipses_by_slice`.
+    thickness
+        Voxels in z that make up a slice; a slice is what rounds to one multiple of it.
 
     Returns
     -------
     tuple
-        (n,) whether each voxel is validated, and the ellipses.
+        (n,) whether each voxel is validated, and the ellipses by the number of their slice (`slice_numbers`).
 
     Raises
     ------
@@ -139,7 +143,7 @@ def near_ellipses(
     if array.ndim != 2 or array.shape[1] != 3 or not np.isfinite(array).all():
         msg = f"points must be finite and of shape (n, 3), z, y, x; found shape {array.shape}"
         raise ValueError(msg)
-    index = np.rint(array[:, 0]).astype(np.int64)
+    index = slice_numbers(array, thickness)
     rows = {int(z): np.flatnonzero(index == z) for z in np.unique(index)}
     ellipses = fit_ellipses_by_slice({z: array[row, 1:] for z, row in rows.items()}, bounds=bounds)
     keep = np.ones(len(array), np.bool_)
@@ -147,3 +151,8 @@ def near_ellipses(
         for z, ellipse in ellipses.items():
             keep[rows[z]] = near_ellipse(array[rows[z], 1:], ellipse, limit_pixels=limit_pixels)
     return keep, ellipses
+
+
+def slice_numbers(points: Array, thickness: int = 1) -> NDArray[np.int64]:
+    """Return which slice of `thickness` voxels each place (n, 3), z, y, x, is in."""
+    return np.rint(points[:, 0] / thickness).astype(np.int64)

@@ -25,7 +25,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from cryoscale.fit.ellipses import near_ellipses
+from cryoscale.fit.ellipses import near_ellipses, slice_numbers
 from cryoscale.fit.ellipsoid import fit_ellipsoid
 
 __all__ = ["Selection", "check_points", "infer_spacing", "select_points", "thin"]
@@ -43,6 +43,8 @@ BENEATH = 3.0
 """Voxels from the foot of a point on its ellipse within which the membrane must lie for the point to be foreign."""
 MOST_OFF = 0.2
 """Share of a slice's points off its ellipse from which that is no description of the slice."""
+SLICE = 3
+"""Voxels in z that are one slice where ellipses tell what is foreign."""
 TWIG_NEIGHBOURS = 40
 TWIG_RATIO = 0.06
 """Second over first principal variance below which a neighbourhood is a line."""
@@ -182,9 +184,9 @@ def _off_ellipsoid(points: Array) -> NDArray[np.bool_] | None:
 
 def _off_ellipses(points: Array) -> NDArray[np.bool_]:
     """Mark points far from the ellipse of their slice, outside of what else is membrane there."""
-    near, ellipses = near_ellipses(points)
+    near, ellipses = near_ellipses(points, thickness=SLICE)
     foreign = np.zeros(len(points), bool)
-    index = np.rint(points[:, 0]).astype(np.int64)
+    index = slice_numbers(points, SLICE)
     for z in np.unique(index[~near]):
         rows = np.flatnonzero(index == z)
         far, on = rows[~near[rows]], rows[near[rows]]
