@@ -197,7 +197,7 @@ def _solve(
 
     guess = np.clip(guess, low + 1e-3 * half, high - 1e-3 * half)
     found = least_squares(
-        residuals, guess, jac=jacobian, bounds=(low, high), x_scale=_scale(points), max_nfev=50, xtol=1e-6, ftol=1e-7
+        residuals, guess, jac=jacobian, bounds=(low, high), x_scale=_scale(points), max_nfev=50, xtol=1e-4, ftol=1e-5
     )
     return found.x, float(found.cost)
 
