@@ -88,9 +88,12 @@ def job(folder: Path, name: str, count: int = 4, call=square, fingerprint: str =
     return Job(name, plan())
 
 
-def where(folder: str, index: int) -> Receipt:
-    """Say which process ran this unit, and which GPUs it sees."""
-    time.sleep(0.05)
+def where(folder: str, index: int, together: int) -> Receipt:
+    """Say which process ran this unit, and which GPUs it sees; wait until `together` units have begun."""
+    (Path(folder) / f"began{index}").touch()
+    end = time.monotonic() + 60.0
+    while len(list(Path(folder).glob("began*"))) < together and time.monotonic() < end:
+        time.sleep(0.02)
     numbers = {"process": os.getpid(), "devices": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
     write_text(Path(folder) / f"where{index}.json", json.dumps(numbers))
     return Receipt((f"where{index}.json",), {})
