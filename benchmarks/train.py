@@ -65,7 +65,8 @@ def volumes(size: Size, first: int, count: int) -> list[Sample]:
     made = []
     for seed in range(first, first + count):
         phantom = make_phantom(size.shape, seed=seed, preset="training")
-        made.append(sample_of(image_phantom(phantom.density, seed=seed, snr=SNR), phantom.classes))
+        tomogram = image_phantom(phantom.density, seed=seed, snr=SNR, tilt_step_degrees=3.0)
+        made.append(sample_of(tomogram, phantom.classes))
     return made
 
 

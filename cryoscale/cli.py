@@ -84,9 +84,16 @@ def _demo_parser(demo: argparse.ArgumentParser) -> None:
 def _simulate_parser(simulate: argparse.ArgumentParser) -> None:
     simulate.add_argument("--output", type=Path, required=True, metavar="DIR")
     simulate.add_argument("--seed", type=int, default=0)
-    simulate.add_argument("--snr", type=float, default=0.3, help="signal to noise variance in the reconstruction")
+    simulate.add_argument("--preset", default="", metavar="NAME", help="demo, shrec2021, cell, heldout, real")
+    simulate.add_argument("--labels", default="", metavar="FILE", help="take the membranes of a label volume (real)")
+    simulate.add_argument(
+        "--mask-labels", type=integers, default=(), metavar="N,N", help="membrane (default: all but 0)"
+    )
+    simulate.add_argument("--snr", type=float, help="signal to noise variance in the reconstruction")
+    simulate.add_argument("--tilt-range", type=float, metavar="DEGREES", help="tilts from minus to plus this")
+    simulate.add_argument("--tilt-step", type=float, metavar="DEGREES")
     simulate.add_argument("--shape", type=shape, default=(200, 400, 400), metavar="Z,Y,X")
-    simulate.add_argument("--apix", type=float, default=10.0, metavar="Å")
+    simulate.add_argument("--apix", type=float, metavar="Å", help="voxel size (this and the above: the preset's own)")
     simulate.set_defaults(run=_simulate)
 
 
@@ -137,7 +144,18 @@ def _demo(options: argparse.Namespace) -> int:
 def _simulate(options: argparse.Namespace) -> int:
     from cryoscale.demo import write_simulation
 
-    path = write_simulation(options.output, seed=options.seed, snr=options.snr, shape=options.shape, apix=options.apix)
+    path = write_simulation(
+        options.output,
+        seed=options.seed,
+        snr=options.snr,
+        shape=options.shape,
+        apix=options.apix,
+        preset=options.preset or ("real" if options.labels else "demo"),
+        labels=options.labels,
+        values=options.mask_labels,
+        tilt_range_degrees=options.tilt_range,
+        tilt_step_degrees=options.tilt_step,
+    )
     print(path)
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,13 +15,16 @@ from cryoscale.collection import Collection, Result, run_collection
 from cryoscale.engine import Executor, Observer
 from cryoscale.errors import UsageError
 from cryoscale.io.files import write_text
+from cryoscale.io.meshes import PlyMesh, write_ply
 from cryoscale.io.mrc import write_mrc
+from cryoscale.io.source import open_source
 from cryoscale.io.tables import write_csv
 from cryoscale.manifest import entries
 from cryoscale.reporting import write_run_report
 from cryoscale.runrecord import reseal
 from cryoscale.scoring import Scores, score_run, scores_text
-from cryoscale.simulate import MEMBRANE_THICKNESS_NM, image_phantom, make_phantom
+from cryoscale.simulate import CONDITIONS, MEMBRANE_THICKNESS_NM, drawn_shapes, image_phantom, make_phantom
+from cryoscale.simulate.labels import Drawn
 from cryoscale.spec import RunSpec
 from cryoscale.summary import print_summary
 
@@ -28,21 +32,37 @@ __all__ = ["run_demo", "write_simulation"]
 
 
 def write_simulation(
-    output: Path, *, seed: int, snr: float, shape: tuple[int, int, int] = (200, 400, 400), apix: float = 10.0
+    output: Path,
+    *,
+    seed: int,
+    snr: float | None = None,
+    shape: tuple[int, int, int] = (200, 400, 400),
+    apix: float | None = None,
+    preset: str = "demo",
+    labels: str = "",
+    values: tuple[int, ...] = (),
+    **asked: float | None,
 ) -> Path:
     """Simulate a tomogram and write it with its truth beside it.
 
     Parameters
     ----------
     output
-        Folder: ``simulated_<seed>.mrc``, and in ``truth/`` the classes, instances and beam angles as MRC, the proteins'
-        centres as CSV and what each membrane is as JSON.
+        Folder: ``simulated_<seed>.mrc``, and in ``truth/`` the classes, instances and beam angles as MRC, the
+        mid-surfaces with normals as PLY (ångström), the proteins' centres as CSV, and as JSON what each membrane is and
+        how it was imaged.
     seed
         Decides content and noise.
     snr
-        Variance of signal over variance of noise in the reconstruction.
+        Variance of signal over variance of noise in the reconstruction; the preset's where it is None, as `apix`.
     shape, apix
         Voxels z, y, x, and ångström per voxel.
+    preset
+        Scene and conditions (`simulate.family`).
+    labels, values
+        Label volume to take real shapes from, and its values that are membranes (all but 0), for the preset "real".
+    **asked
+        Conditions to fix, by their names in `image_phantom`.
 
     Returns
     -------
@@ -53,9 +73,17 @@ def write_simulation(
     UsageError
         A value that cannot be simulated.
     """
+    fixed = {"snr": snr, "voxel_size_angstrom": apix, **asked}
     try:
-        phantom = make_phantom(shape, seed=seed, voxel_size_angstrom=apix)
-        tomogram = image_phantom(phantom.density, seed=seed, snr=snr, voxel_size_angstrom=apix)
+        if preset not in CONDITIONS:
+            msg = f"preset must be one of {', '.join(CONDITIONS)}, got {preset}"
+            raise ValueError(msg)
+        imaging = CONDITIONS[preset].drawn(np.random.default_rng([seed, 1]))
+        imaging |= {name: value for name, value in fixed.items() if value is not None}
+        apix = float(imaging["voxel_size_angstrom"])
+        shapes = _real_shapes(labels, values, apix) if labels else ()
+        phantom = make_phantom(shape, seed=seed, voxel_size_angstrom=apix, preset=preset, shapes=shapes)
+        tomogram = image_phantom(phantom.density, seed=seed, **imaging)
     except ValueError as error:
         raise UsageError("cannot simulate this", where="simulate", found=error) from error
     truth = output / "truth"
@@ -73,9 +101,16 @@ def write_simulation(
         ("z_voxels", "y_voxels", "x_voxels"),
         [tuple(float(v) for v in centre) for centre in phantom.proteins],
     )
+    middle = phantom.midsurface
+    write_ply(
+        truth / f"simulated_{seed}__midsurface.ply",
+        PlyMesh(middle.points * apix, np.empty((0, 3), np.int32), middle.normals, {"membrane": middle.membrane}),
+    )
     facts = {
         "seed": seed,
-        "snr": snr,
+        "preset": preset,
+        "imaging": imaging | {"snr": repr(imaging["snr"])} if np.isinf(imaging["snr"]) else imaging,
+        "snr": imaging["snr"] if np.isfinite(imaging["snr"]) else None,
         "shape": list(shape),
         "voxel_size_angstrom": apix,
         "membrane_thickness_nm": MEMBRANE_THICKNESS_NM,
@@ -83,6 +118,18 @@ def write_simulation(
     }
     write_text(truth / f"simulated_{seed}.json", json.dumps(facts, indent=1))
     return output / f"simulated_{seed}.mrc"
+
+
+def _real_shapes(path: str, values: tuple[int, ...], apix: float) -> list[Drawn]:
+    """Read the membranes of a label volume, in voxels of `apix`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source = open_source(path, scratch=Path(scratch) / "labels")
+        if not source.voxel_size_angstrom:
+            raise UsageError("the labels do not state their voxel size", where=path, todo="write it into the header")
+        labels = source.read((0, 0, 0), source.shape)
+    if labels.dtype.kind not in "iu":
+        labels = np.rint(labels).astype(np.int32)
+    return drawn_shapes(labels, scale=source.voxel_size_angstrom[0] / apix, values=values)
 
 
 def run_demo(

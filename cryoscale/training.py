@@ -220,7 +220,7 @@ def _validation() -> list[Sample]:
     samples = []
     for number, snr in enumerate(_VALIDATION_SNRS):
         phantom = make_phantom((64, 256, 256), seed=VALIDATION_SEED + number, preset="training")
-        tomogram = image_phantom(phantom.density, seed=VALIDATION_SEED + number, snr=snr)
+        tomogram = image_phantom(phantom.density, seed=VALIDATION_SEED + number, snr=snr, tilt_step_degrees=3.0)
         samples.append(_simulated(tomogram, phantom.classes))
     return samples
 

@@ -1,7 +1,21 @@
 """Simulated tomograms with known truth: phantoms, the microscope that sees them, and training data."""
 
+from cryoscale.simulate.conditions import Conditions
+from cryoscale.simulate.family import CONDITIONS, SCENES
+from cryoscale.simulate.labels import drawn_shapes
 from cryoscale.simulate.microscope import image_phantom
 from cryoscale.simulate.phantom import MEMBRANE_THICKNESS_NM, Membrane, Phantom, make_phantom
 from cryoscale.simulate.training import training_volume
 
-__all__ = ["MEMBRANE_THICKNESS_NM", "Membrane", "Phantom", "image_phantom", "make_phantom", "training_volume"]
+__all__ = [
+    "CONDITIONS",
+    "MEMBRANE_THICKNESS_NM",
+    "SCENES",
+    "Conditions",
+    "Membrane",
+    "Phantom",
+    "drawn_shapes",
+    "image_phantom",
+    "make_phantom",
+    "training_volume",
+]

@@ -14,7 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from cryoscale.simulate.optics import contrast_transfer, interaction_per_volt_angstrom, ramp_weights
+from cryoscale.simulate.optics import (
+    contrast_transfer,
+    detector_response,
+    interaction_per_volt_angstrom,
+    ramp_weights,
+    sirt_weights,
+)
 from cryoscale.simulate.tilt import back_project, project
 
 Floats = npt.NDArray[np.float32]
@@ -33,7 +39,7 @@ def image_phantom(
     snr: float,
     voxel_size_angstrom: float = 10.0,
     tilt_range_degrees: float = 60.0,
-    tilt_step_degrees: float = 3.0,
+    tilt_step_degrees: float = 2.0,
     defocus_um: float = 3.0,
     voltage_kv: float = 300.0,
     cs_mm: float = 2.7,
@@ -41,8 +47,10 @@ def image_phantom(
     dose_per_angstrom2: float = 110.0,
     shift_sd_nm: float = 0.5,
     phase_flip: bool = True,
+    detector_at_nyquist: float = 1.0,
+    sirt_iterations: int = 0,
 ) -> Floats:
-    """Simulate the tomogram of a density (Gubins et al. 2021 have the same chain).
+    """Simulate the tomogram of a density (Gubins et al. 2021 have the same chain, and these numbers).
 
     The signal-to-noise ratio is the variance of the noise-free reconstruction (missing wedge, CTF and shifts
     included) over the variance of the noise in the reconstruction, both over the whole returned volume. With one seed
@@ -70,6 +78,10 @@ def image_phantom(
         Standard deviation of the error of alignment, per image and axis.
     phase_flip : bool
         Correct the alternating sign of the CTF.
+    detector_at_nyquist : float
+        What the detector keeps of the signal's highest frequency (`optics.detector_response`).
+    sirt_iterations : int
+        Above 0: weight as so many steps of SIRT would instead of by the ramp (`optics.sirt_weights`).
 
     Returns
     -------
@@ -82,6 +94,11 @@ def image_phantom(
         When the density is not a volume, or a number lies outside its range.
     """
     _check(density, snr, voxel_size_angstrom, tilt_range_degrees, tilt_step_degrees, dose_per_angstrom2)
+    if not 0 < detector_at_nyquist <= 1 or sirt_iterations < 0:
+        msg = (
+            f"detector_at_nyquist must be above 0, at most 1, and sirt_iterations 0 or more, got {detector_at_nyquist}"
+        )
+        raise ValueError(f"{msg}, {sirt_iterations}")
     rng = np.random.default_rng(seed)
     tilts = tilt_angles(tilt_range_degrees, tilt_step_degrees)
     shifts_voxels = rng.normal(0.0, shift_sd_nm * 10.0 / voxel_size_angstrom, (len(tilts), 2))
@@ -97,11 +114,12 @@ def image_phantom(
         amplitude_contrast=amplitude_contrast,
         phase_flip=phase_flip,
     )
+    transfer *= detector_response(np.hypot(*frequency), detector_at_nyquist)
     for image, shift in zip(images, shifts_voxels, strict=True):
         image[:] = _filtered(
             image, transfer * np.exp(-2j * np.pi * (frequency[0] * shift[0] + frequency[1] * shift[1]))
         )
-    signal = reconstruct(images, tilts, shape) / np.float32(volts)
+    signal = reconstruct(images, tilts, shape, sirt_iterations) / np.float32(volts)
     if math.isinf(snr):
         return signal
     thickness_nm = density.shape[0] * voxel_size_angstrom / 10.0
@@ -111,7 +129,7 @@ def image_phantom(
         # Gold may drive the weak-phase image below zero, where no detector follows.
         expected = left * np.maximum(1.0 + image, 0.05)
         image[:] = (rng.poisson(expected) - expected) / left
-    noise = reconstruct(images, tilts, shape)
+    noise = reconstruct(images, tilts, shape, sirt_iterations)
     signal += noise * np.float32(math.sqrt(_variance(signal) / (snr * _variance(noise))))
     return signal
 
@@ -122,7 +140,9 @@ def tilt_angles(tilt_range_degrees: float, tilt_step_degrees: float) -> Doubles:
     return np.arange(-steps, steps + 1, dtype=np.float64) * tilt_step_degrees
 
 
-def reconstruct(images: Floats, tilts_degrees: npt.NDArray[np.float64], shape: tuple[int, int, int]) -> Floats:
+def reconstruct(
+    images: Floats, tilts_degrees: npt.NDArray[np.float64], shape: tuple[int, int, int], sirt_iterations: int = 0
+) -> Floats:
     """Weighted back-projection of evenly spaced tilts.
 
     Parameters
@@ -132,6 +152,8 @@ def reconstruct(images: Floats, tilts_degrees: npt.NDArray[np.float64], shape: t
         fringe of equal width on both sides and are left out.
     tilts_degrees : ndarray (t,)
     shape : (z, y, x)
+    sirt_iterations : int
+        0 for the ramp.
 
     Returns
     -------
@@ -143,7 +165,8 @@ def reconstruct(images: Floats, tilts_degrees: npt.NDArray[np.float64], shape: t
     # Twice the width, so that the ramp's long tails do not wrap round.
     length = scipy.fft.next_fast_len(2 * width, real=True)
     spacing = np.radians(abs(tilts_degrees[1] - tilts_degrees[0])) if len(tilts_degrees) > 1 else np.pi
-    weights = (ramp_weights(length) * spacing).astype(np.float32)
+    ramp = sirt_weights(length, sirt_iterations) if sirt_iterations else ramp_weights(length)
+    weights = (ramp * spacing).astype(np.float32)
     weighted = np.empty((len(images), shape[1], width), np.float32)
     for image, out in zip(images, weighted, strict=True):
         spectrum = scipy.fft.rfft(image[fringe : fringe + shape[1]], length, axis=1) * weights

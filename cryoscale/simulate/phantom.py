@@ -5,18 +5,20 @@ A membrane at signed distance d from its mid-surface, with leaflets s apart, has
 .. math:: v(d) = v_0 \bigl(e^{-(d - s/2)^2 / 2 \tau^2} + e^{-(d + s/2)^2 / 2 \tau^2}\bigr),
 
 in volts over ice, and its truth are the voxels with :math:`|d| \le` half of :data:`MEMBRANE_THICKNESS_NM`. Where a
-protein reaches into that, the membrane keeps the voxel.
+protein reaches into that, the membrane keeps the voxel. The mid-surface itself is known by the feet of the voxels that
+it passes through, with their normals.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
-from cryoscale.simulate.presets import demo_scene, training_scene
-from cryoscale.simulate.scene import Bilayer, Blob, Carbon, Filament, Scene, encloses
+from cryoscale.simulate.family import SCENES, real_scene
+from cryoscale.simulate.labels import Drawn
+from cryoscale.simulate.scene import Bilayer, Blob, Carbon, Filament, Ice, Scene, encloses
 from cryoscale.simulate.shapes import Doubles, Shape
 
 BACKGROUND, PROTEIN, MEMBRANE = 0, 1, 2
@@ -25,8 +27,12 @@ BACKGROUND, PROTEIN, MEMBRANE = 0, 1, 2
 MEMBRANE_THICKNESS_NM = 4.0
 #: Standard deviation of a leaflet's density across the membrane.
 LEAFLET_SD_NM = 0.75
+#: Vacuum beside vitreous ice, whose mean inner potential is 3.5 V (Harscher and Lichte, 1998).
+VACUUM_VOLTS = -3.5
 
 _BLOCK = 8
+_FOOT_VOXELS = 0.05
+"""A foot farther from the surface is none: it belongs to the rim."""
 
 Voxels = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
@@ -38,11 +44,23 @@ class Membrane:
     id: int
     """Its value in ``instances``."""
     kind: str
-    """vesicle, tube or sheet."""
+    """vesicle, tube, sheet, fold, blend or real."""
     closed: bool
     """It encloses a volume and the border does not cut it."""
     inside: int
     """Id of the closed membrane around it, 0 for none."""
+
+
+@dataclass(frozen=True)
+class MidSurface:
+    """Points of the membranes' middles, about one for each voxel of area."""
+
+    points: npt.NDArray[np.float32]
+    """(n, 3) z, y, x in voxels."""
+    normals: npt.NDArray[np.float32]
+    """(n, 3) of length 1; outwards where the membrane is closed."""
+    membrane: npt.NDArray[np.uint16]
+    """(n,) ids."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,7 @@ class Phantom:
     proteins: npt.NDArray[np.float32]
     """(m, 3) centres z, y, x in voxels."""
     membranes: tuple[Membrane, ...]
+    midsurface: MidSurface
     voxel_size_angstrom: float
 
 
@@ -69,6 +88,7 @@ def make_phantom(
     seed: int,
     voxel_size_angstrom: float = 10.0,
     preset: str = "demo",
+    shapes: Sequence[Drawn] = (),
 ) -> Phantom:
     """Make up a piece of a cell in ice.
 
@@ -79,23 +99,31 @@ def make_phantom(
     seed : int
         Decides everything.
     voxel_size_angstrom : float
-    preset : {"demo", "training"}
-        See :func:`cryoscale.simulate.presets.demo_scene` and :func:`cryoscale.simulate.presets.training_scene`.
+    preset
+        A scene by its name in :data:`cryoscale.simulate.family.SCENES`, or "real".
+    shapes
+        Membranes of a label volume (`labels.drawn_shapes`, in these voxels): what the preset "real" is made of.
 
     Raises
     ------
     ValueError
         When an argument is none of the above.
     """
-    scenes = {"demo": demo_scene, "training": training_scene}
-    if preset not in scenes or len(shape) != 3 or min(shape) < 32 or not voxel_size_angstrom > 0:
+    if (
+        (preset not in SCENES and not shapes)
+        or (preset == "real") != bool(shapes)
+        or len(shape) != 3
+        or min(shape) < 32
+        or not voxel_size_angstrom > 0
+    ):
         msg = (
-            f"preset must be one of {sorted(scenes)}, shape three sides of at least 32 and the voxel size above 0, got "
-            f"{preset!r}, {shape}, {voxel_size_angstrom}"
+            f"preset must be one of {sorted(SCENES)}, or real with shapes given, shape three sides of at least 32 and "
+            f"the voxel size above 0, got {preset!r}, {len(shapes)} shapes, {shape}, {voxel_size_angstrom}"
         )
         raise ValueError(msg)
     rng = np.random.default_rng(seed)
-    return draw(scenes[preset](rng, shape, voxel_size_angstrom / 10.0), rng)
+    voxel_nm = voxel_size_angstrom / 10.0
+    return draw(real_scene(rng, shape, voxel_nm, shapes) if shapes else SCENES[preset](rng, shape, voxel_nm), rng)
 
 
 def draw(scene: Scene, rng: np.random.Generator) -> Phantom:
@@ -105,10 +133,13 @@ def draw(scene: Scene, rng: np.random.Generator) -> Phantom:
     instances = np.zeros(scene.shape, np.uint16)
     beam_angle = np.full(scene.shape, np.nan, np.float32)
     drawn: list[tuple[int, Shape]] = []
+    middles: list[tuple[Doubles, Doubles]] = []
     for bilayer in scene.membranes:
         new = len(drawn) + 1
-        if _draw_bilayer(bilayer, new, scene.voxel_nm, density, instances, beam_angle):
+        middle = _draw_bilayer(bilayer, new, scene.voxel_nm, density, instances, beam_angle)
+        if middle is not None:
             drawn.append((new, bilayer.shape))
+            middles.append(middle)
     for filament in scene.filaments:
         _draw_filament(filament, scene.voxel_nm, density)
     for blob in scene.blobs:
@@ -119,9 +150,22 @@ def draw(scene: Scene, rng: np.random.Generator) -> Phantom:
     if scene.texture_volts > 0:
         grain = gaussian_filter(rng.standard_normal(scene.shape, np.float32), 1.2 / scene.voxel_nm, mode="wrap")
         density += grain * np.float32(scene.texture_volts / grain.std())
+    for face in scene.ice:
+        _draw_vacuum(face, density)
     proteins = np.array([blob.centre for blob in scene.blobs if blob.protein], np.float32).reshape(-1, 3)
     membranes = tuple(_record(number, surface, drawn, scene) for number, surface in drawn)
-    return Phantom(density, classes, instances, beam_angle, proteins, membranes, 10.0 * scene.voxel_nm)
+    surface = _mid_surface(middles)
+    return Phantom(density, classes, instances, beam_angle, proteins, membranes, surface, 10.0 * scene.voxel_nm)
+
+
+def _mid_surface(middles: list[tuple[Doubles, Doubles]]) -> MidSurface:
+    """Put the points and normals of all membranes, in their order, together."""
+    none = np.empty((0, 3))
+    points, normals = (
+        np.concatenate([none, *part]).astype(np.float32) for part in zip(*middles, (none, none), strict=True)
+    )
+    ids = np.repeat(np.arange(1, len(middles) + 1, dtype=np.uint16), [len(points) for points, _ in middles])
+    return MidSurface(points, normals, ids)
 
 
 def _record(number: int, surface: Shape, drawn: list[tuple[int, Shape]], scene: Scene) -> Membrane:
@@ -137,13 +181,17 @@ def _draw_bilayer(
     density: npt.NDArray[np.float32],
     instances: npt.NDArray[np.uint16],
     beam_angle: npt.NDArray[np.float32],
-) -> bool:
-    """Add one membrane and say whether it got a voxel. Voxels of an earlier membrane stay that one's."""
+) -> tuple[Doubles, Doubles] | None:
+    """Add one membrane; return points and normals of its middle, None if it got no voxel.
+
+    Voxels of an earlier membrane stay that one's.
+    """
     half = 0.5 * bilayer.leaflets_nm / voxel_nm
     # A voxel holds the mean over itself: a box of standard deviation 0.29.
     spread = np.hypot(LEAFLET_SD_NM / voxel_nm, 0.29)
     filled = bilayer.shape.closed and bilayer.lumen_volts != 0.0
     found = False
+    middle: list[tuple[Doubles, Doubles]] = []
     for voxels, points in _voxels_near(bilayer.shape, density.shape, half + 3.5 * spread, filled):
         distance, normal = bilayer.shape.distance(points)
         leaflets = np.exp(-0.5 * ((distance - half) / spread) ** 2) + np.exp(-0.5 * ((distance + half) / spread) ** 2)
@@ -156,7 +204,13 @@ def _draw_bilayer(
         instances[taken] = number
         beam_angle[taken] = np.degrees(np.arccos(np.minimum(np.abs(normal[own, 0]), 1.0)))
         found = found or bool(own.any())
-    return found
+        through = own & (np.abs(distance) <= 0.5)
+        feet = points[through] - distance[through, None] * normal[through]
+        upon = np.abs(bilayer.shape.distance(feet)[0]) <= _FOOT_VOXELS
+        middle.append((feet[upon], normal[through][upon]))
+    if not found:
+        return None
+    return np.concatenate([feet for feet, _ in middle]), np.concatenate([normal for _, normal in middle])
 
 
 def _draw_filament(filament: Filament, voxel_nm: float, density: npt.NDArray[np.float32]) -> None:
@@ -189,6 +243,15 @@ def _draw_carbon(carbon: Carbon, density: npt.NDArray[np.float32], rng: np.rando
     outside = np.hypot(y - carbon.hole_centre[0], x - carbon.hole_centre[1]) - carbon.hole_radius_voxels
     film = carbon.volts * _soft(outside) * (1.0 + 0.3 * rng.standard_normal((planes, *density.shape[1:])))
     density[density.shape[0] - planes :] += film.astype(np.float32)
+
+
+def _draw_vacuum(face: Ice, density: npt.NDArray[np.float32]) -> None:
+    """Take everything beyond a face of the ice away."""
+    z, y, x = np.ogrid[tuple(slice(0.0, side) for side in density.shape)]
+    depth, height, breadth = density.shape
+    ice = _soft(face.depth(z, y, x, (depth, height, breadth)))
+    density *= ice.astype(np.float32)
+    density += (VACUUM_VOLTS * (1.0 - ice)).astype(np.float32)
 
 
 def _soft(depth: Doubles) -> Doubles:

@@ -1,4 +1,4 @@
-"""The two ready-made scenes: one to show and score the whole pipeline, one to train a network on."""
+"""The two scenes that stored results and the shipped weights depend on: one to show, one that they were trained on."""
 
 from collections.abc import Callable
 
@@ -123,20 +123,20 @@ def training_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_
         wanted = crowd * rng.uniform(6.0, 22.0)
         for _ in range(int(min(max(2, 2.0 * wanted), 60))):
             if len(scene.membranes) < wanted:
-                _add_training_membrane(rng, scene)
-    _add_filaments(rng, scene, int(rng.poisson(1.0)))
+                add_training_membrane(rng, scene)
+    add_filaments(rng, scene, int(rng.poisson(1.0)))
     add_proteins(rng, scene, bound=int(rng.integers(0, 120) * crowd), loose=int(rng.integers(0, 80) * crowd))
     add_balls(rng, scene, int(rng.poisson(1.5)), (2.5, 6.0), rng.uniform(6.0, GOLD_VOLTS), lobes=0)
     if rng.random() < 0.4:
         add_balls(rng, scene, int(rng.integers(1, 12)), (11.0, 13.5), rng.uniform(1.8, 2.6), lobes=9)
     if rng.random() < 0.1:
-        _add_carbon(rng, scene)
+        add_carbon(rng, scene)
     if rng.random() < 0.5:
         scene.texture_volts = rng.uniform(0.05, 0.4)
     return scene
 
 
-def _add_training_membrane(rng: np.random.Generator, scene: Scene) -> None:
+def add_training_membrane(rng: np.random.Generator, scene: Scene) -> None:
     """Try one membrane at random: alone, doubled, close to the last one, or wherever it falls."""
     gap = rng.uniform(6.5, 12.0) / scene.voxel_nm
     head, leaflets = rng.uniform(1.2, 2.6), rng.uniform(2.5, 3.6)
@@ -179,7 +179,8 @@ def _least_radius(shape: Shape) -> float:
     return 0.5 * float(np.ptp(shape.samples, axis=0).min())
 
 
-def _add_filaments(rng: np.random.Generator, scene: Scene, count: int) -> None:
+def add_filaments(rng: np.random.Generator, scene: Scene, count: int) -> None:
+    """Put microtubules and thin filaments where there is room."""
     for _ in range(count):
         hollow = bool(rng.random() < 0.5)
         radius = (10.5 if hollow else 3.0) / scene.voxel_nm
@@ -191,7 +192,8 @@ def _add_filaments(rng: np.random.Generator, scene: Scene, count: int) -> None:
                 break
 
 
-def _add_carbon(rng: np.random.Generator, scene: Scene) -> None:
+def add_carbon(rng: np.random.Generator, scene: Scene) -> None:
+    """Put the edge of a hole in the carbon film across the volume, or just beside it."""
     radius = rng.uniform(400.0, 1000.0) / scene.voxel_nm
     turn = rng.uniform(0.0, 2.0 * np.pi)
     size = np.array(scene.shape[1:])

@@ -58,6 +58,27 @@ class Carbon:
     volts: float
 
 
+@dataclass(frozen=True)
+class Ice:
+    """The upper or lower face of the ice, a plane with a wave upon it; beyond it is vacuum."""
+
+    height: float
+    """In voxels of z, at the middle of the volume."""
+    slope: Doubles
+    """Rise along y and x."""
+    wave: Doubles
+    """Amplitude in voxels, wave numbers along y and x in radian / voxel, phase in radian."""
+    upper: bool
+
+    def depth(self, z: Doubles, y: Doubles, x: Doubles, shape: tuple[int, int, int]) -> Doubles:
+        """Voxels along z from places to the face, above 0 in the ice; places broadcast against each other."""
+        v, u = y - 0.5 * (shape[1] - 1), x - 0.5 * (shape[2] - 1)
+        amplitude, along_y, along_x, phase = self.wave
+        face = self.height + self.slope[0] * v + self.slope[1] * u
+        face = face + amplitude * np.sin(along_y * v + along_x * u + phase)
+        return np.asarray(face - z if self.upper else z - face)
+
+
 @dataclass
 class Scene:
     """The content of a phantom, while it is being put together."""
@@ -68,6 +89,7 @@ class Scene:
     blobs: list[Blob] = field(default_factory=list)
     filaments: list[Filament] = field(default_factory=list)
     carbon: list[Carbon] = field(default_factory=list)
+    ice: list[Ice] = field(default_factory=list)
     texture_volts: float = 0.0
     """Standard deviation of a fine-grained background."""
 
@@ -76,12 +98,23 @@ class Scene:
         within = (points >= margin) & (points <= np.array(self.shape) - 1 - margin)
         return np.asarray(within.all(axis=1))
 
+    def frozen(self, points: Doubles, margin: float) -> npt.NDArray[np.bool_]:
+        """Which points lie in the ice, ``margin`` voxels from its faces or more; without faces all of them."""
+        inside = np.ones(len(points), bool)
+        for face in self.ice:
+            inside &= face.depth(points[:, 0], points[:, 1], points[:, 2], self.shape) >= margin
+        return inside
+
     def clears(self, shape: Shape, gap_voxels: float) -> bool:
-        """Whether a new surface keeps the gap to every membrane there is."""
+        """Whether a new surface keeps the gap to every membrane and face of the ice there is."""
+        if not self.frozen(shape.samples, gap_voxels).all():
+            return False
         return all(clearance(shape, membrane.shape) >= gap_voxels for membrane in self.membranes)
 
     def free(self, points: Doubles, gap_voxels: float) -> bool:
-        """Whether all points keep the gap to every membrane and bead there is."""
+        """Whether all points keep the gap to every membrane, bead and face of the ice there is."""
+        if not self.frozen(points, gap_voxels).all():
+            return False
         for membrane in self.membranes:
             if np.abs(membrane.shape.distance(points)[0]).min() < gap_voxels:
                 return False

@@ -1,8 +1,11 @@
 """Pairs of a tomogram and its truth to train a network on, as varied as real data are."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from cryoscale.simulate.family import CONDITIONS
 from cryoscale.simulate.microscope import image_phantom
 from cryoscale.simulate.phantom import make_phantom
 
@@ -11,18 +14,21 @@ SURROUND_VOXELS = 24
 
 
 def training_volume(
-    seed: int, shape: tuple[int, int, int] = (64, 256, 256)
+    seed: int, shape: tuple[int, int, int] = (64, 256, 256), preset: str = "training"
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     """Simulate one tomogram of a training scene, with the microscope and the noise drawn at random.
 
-    Voxel size 8-16 Å, tilts to 50-66 degrees by 2 or 3, defocus 2-5 um, SNR 0.05-0.6 with equal weight per octave
-    (none in every tenth volume), alignment errors of up to 1 nm, CTF phase-flipped in two of three volumes.
+    Of the preset training: voxel size 8-16 Å, tilts to 50-66 degrees by 2 or 3, defocus 2-5 um, SNR 0.05-0.6 with
+    equal weight per octave (none in every tenth volume), alignment errors of up to 1 nm, CTF phase-flipped in two of
+    three volumes. Those of the others, `family.CONDITIONS` says.
 
     Parameters
     ----------
     seed : int
     shape : (z, y, x)
         At least 32 voxels a side.
+    preset
+        "training", or a name in `family.CONDITIONS`.
 
     Returns
     -------
@@ -32,23 +38,27 @@ def training_volume(
         0 background, 1 protein, 2 membrane.
     """
     rng = np.random.default_rng([seed, 1])
-    voxel_size_angstrom = rng.uniform(8.0, 16.0)
+    imaging = _drawn_as_shipped(rng) if preset == "training" else CONDITIONS[preset].drawn(rng)
     deep = (shape[0] + 2 * SURROUND_VOXELS, shape[1], shape[2])
-    phantom = make_phantom(deep, seed=seed, voxel_size_angstrom=voxel_size_angstrom, preset="training")
-    noisy = rng.random() >= 0.1
-    tomogram = image_phantom(
-        phantom.density,
-        seed=seed,
-        snr=float(np.exp(rng.uniform(np.log(0.05), np.log(0.6)))) if noisy else float("inf"),
-        voxel_size_angstrom=voxel_size_angstrom,
-        tilt_range_degrees=rng.uniform(50.0, 66.0),
-        tilt_step_degrees=float(rng.choice([2.0, 3.0])),
-        defocus_um=rng.uniform(2.0, 5.0),
-        amplitude_contrast=rng.uniform(0.07, 0.14),
-        shift_sd_nm=rng.uniform(0.0, 1.0),
-        phase_flip=bool(rng.random() < 2 / 3),
-    )
+    phantom = make_phantom(deep, seed=seed, voxel_size_angstrom=imaging["voxel_size_angstrom"], preset=preset)
+    tomogram = image_phantom(phantom.density, seed=seed, **imaging)
     # Anywhere in depth: at times with the face of the ice in view.
     first = int(rng.integers(0, 2 * SURROUND_VOXELS + 1))
     kept = slice(first, first + shape[0])
     return np.ascontiguousarray(tomogram[kept]), np.ascontiguousarray(phantom.classes[kept])
+
+
+def _drawn_as_shipped(rng: np.random.Generator) -> dict[str, Any]:
+    """Draw what the shipped weights saw; to the bit, also in the order of the draws."""
+    voxel_size_angstrom = rng.uniform(8.0, 16.0)
+    noisy = rng.random() >= 0.1
+    return {
+        "voxel_size_angstrom": voxel_size_angstrom,
+        "snr": float(np.exp(rng.uniform(np.log(0.05), np.log(0.6)))) if noisy else float("inf"),
+        "tilt_range_degrees": rng.uniform(50.0, 66.0),
+        "tilt_step_degrees": float(rng.choice([2.0, 3.0])),
+        "defocus_um": rng.uniform(2.0, 5.0),
+        "amplitude_contrast": rng.uniform(0.07, 0.14),
+        "shift_sd_nm": rng.uniform(0.0, 1.0),
+        "phase_flip": bool(rng.random() < 2 / 3),
+    }

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.fft import next_fast_len
 
 from cryoscale.simulate import image_phantom, make_phantom, training_volume
-from cryoscale.simulate.microscope import tilt_angles
+from cryoscale.simulate.microscope import reconstruct, tilt_angles
+from cryoscale.simulate.optics import ramp_weights
+from cryoscale.simulate.tilt import back_project, project
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,36 @@ def agreement(phantom, tomogram):
     ]
 
 
+def test_stopping_early_is_what_landweber_iterations_do():
+    """SIRT-like weights against the iteration itself, with the projector and its adjoint, from all sides."""
+    z, _, x = np.mgrid[:48, :1, :48] - 23.5
+    body = (np.exp(-((z - 5) ** 2 + (x + 6) ** 2) / 20) - 0.5 * np.exp(-((z + 8) ** 2 + x**2) / 8)).astype(np.float32)
+    tilts, width = np.arange(-90.0, 90.0, 2.0), 72
+    images = project(body, tilts, width)
+    step = ramp_weights(next_fast_len(2 * width, real=True), window=False)[1] * np.radians(2.0)
+    steps, iterated = 12, np.zeros_like(body)
+    for _ in range(steps):
+        left = images - project(iterated, tilts, width)
+        iterated += np.float32(step) * back_project(left, tilts, body.shape)
+    direct = reconstruct(images, tilts, body.shape, steps)
+    inner = np.s_[8:40, :, 8:40]
+    assert np.corrcoef(direct[inner].ravel(), iterated[inner].ravel())[0, 1] > 0.999
+    assert np.abs(direct - iterated)[inner].max() < 0.05 * np.abs(iterated).max()
+    ramp = reconstruct(images, tilts, body.shape)
+    assert np.abs(ramp - iterated)[inner].max() > 0.2 * np.abs(iterated).max()
+
+
+def test_a_detector_takes_from_the_fine_and_leaves_the_coarse(phantom, clean):
+    soft = image_phantom(phantom.density, seed=1, snr=float("inf"), detector_at_nyquist=0.5)
+    ratio = np.abs(np.fft.fftn(soft)) / np.maximum(np.abs(np.fft.fftn(clean)), 1e-3)
+    y, x = (np.fft.fftfreq(n) for n in clean.shape[1:])
+    radius = np.hypot(y[:, None], x[None])
+    strong = np.abs(np.fft.fftn(clean))[0] > 1.0
+    for k in (0.1, 0.2, 0.3):
+        ring = strong & (np.abs(radius - k) < 0.02)
+        assert np.median(ratio[0][ring]) == pytest.approx(0.5 ** ((2 * k) ** 2), rel=0.05)
+
+
 def test_contrast_without_flipping_has_more_fringes(phantom, clean):
     plain = image_phantom(phantom.density, seed=1, snr=float("inf"), phase_flip=False)
     side = phantom.beam_angle > 60
@@ -107,6 +140,8 @@ def test_training_volume():
         {"tilt_range_degrees": 90.0},
         {"tilt_step_degrees": 0.0},
         {"dose_per_angstrom2": 0.0},
+        {"detector_at_nyquist": 0.0},
+        {"sirt_iterations": -1},
     ],
 )
 def test_bad_arguments(bad):

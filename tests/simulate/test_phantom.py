@@ -137,8 +137,42 @@ def test_training_scenes_vary():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"shape": (8, 64, 64)}, {"shape": (64, 64)}, {"preset": "cell"}, {"voxel_size_angstrom": 0.0}]
+    "bad",
+    [
+        {"shape": (8, 64, 64)},
+        {"shape": (64, 64)},
+        {"preset": "castle"},
+        {"preset": "real"},
+        {"voxel_size_angstrom": 0.0},
+    ],
 )
 def test_bad_arguments(bad):
     with pytest.raises(ValueError, match="preset must be one of"):
         make_phantom(**({"shape": (64, 64, 64)} | bad), seed=0)
+
+
+def test_mid_surface_lies_on_the_sphere_it_came_from():
+    scene = Scene((48, 48, 48), 1.0)
+    bumps = np.zeros((0, 3)), np.zeros(0, np.int64), np.zeros(0)
+    centre = np.array([23.2, 23.5, 23.9])
+    scene.membranes.append(Bilayer(Vesicle(centre, np.full(3, 14.2), np.eye(3), *bumps), leaflets_nm=3.4))
+    middle = draw(scene, np.random.default_rng(0)).midsurface
+    out = middle.points - centre
+    np.testing.assert_allclose(np.linalg.norm(out, axis=1), 14.2, atol=1e-5)
+    np.testing.assert_allclose(middle.normals, out / 14.2, atol=1e-5)
+    assert len(middle.points) == pytest.approx(4 * np.pi * 14.2**2, rel=0.03)
+    assert (middle.membrane == 1).all()
+
+
+@pytest.mark.parametrize("name", ["demo", "training"])
+def test_mid_surfaces_are_in_the_middle_of_their_membranes(name, request):
+    phantom = request.getfixturevalue(name)
+    middle = phantom.midsurface
+    np.testing.assert_allclose(np.linalg.norm(middle.normals, axis=1), 1, atol=1e-5)
+    voxel = np.rint(middle.points).astype(int)
+    held = ((voxel >= 0) & (voxel < phantom.instances.shape)).all(axis=1)
+    at = tuple(voxel[held].T)
+    np.testing.assert_array_equal(phantom.instances[at], middle.membrane[held])
+    angle = np.degrees(np.arccos(np.minimum(np.abs(middle.normals[held, 0]), 1)))
+    assert np.abs(angle - phantom.beam_angle[at]).max() < 3
+    assert set(middle.membrane) == {m.id for m in phantom.membranes}
