@@ -42,6 +42,9 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force-apix", action="store_true", help="take --apix even where it is 10 times the header's")
     parser.add_argument("--mode0-bytes", choices=("signed", "unsigned"), help="how the bytes of MRC mode 0 are meant")
     parser.add_argument(
+        "--ignore-extended-header", action="store_true", help="for files that declare one they do not have"
+    )
+    parser.add_argument(
         "--mask-labels",
         type=integers,
         metavar="N,N",
@@ -56,7 +59,7 @@ def add_separate_labels(parser: argparse.ArgumentParser) -> None:
 
 def reading_options(options: argparse.Namespace) -> list[str]:
     """Return which of these options were given, as they are written."""
-    names = ("apix", "force_apix", "mode0_bytes", "mask_labels", "separate_labels")
+    names = ("apix", "force_apix", "mode0_bytes", "ignore_extended_header", "mask_labels", "separate_labels")
     given = [name for name in names if getattr(options, name, None) not in (None, False)]
     return ["--" + name.replace("_", "-") for name in given]
 
@@ -71,6 +74,8 @@ def spec_of(options: argparse.Namespace) -> RunSpec:
         ingest = dataclasses.replace(ingest, force_apix=True)
     if options.mode0_bytes:
         ingest = dataclasses.replace(ingest, mode0_bytes=options.mode0_bytes)
+    if options.ignore_extended_header:
+        ingest = dataclasses.replace(ingest, ignore_extended_header=True)
     if options.mask_labels:
         merge = dataclasses.replace(merge, mask_labels=options.mask_labels)
     if "--separate-labels" in reading_options(options):

@@ -38,11 +38,19 @@ from cryoscale.journal import Journal
 from cryoscale.lock import run_lock
 from cryoscale.manifest import Entry
 from cryoscale.pipeline import STAGES, tomogram_job
-from cryoscale.records import Tomogram, unsealed
+from cryoscale.records import Tomogram
 from cryoscale.reporting import write_run_report
-from cryoscale.runrecord import code_of_stages, read_run, refuse_mixture, run_record, seal_run, write_run
+from cryoscale.runrecord import (
+    code_of_stages,
+    read_run,
+    read_run_seal,
+    refuse_mixture,
+    run_record,
+    seal_run,
+    write_run,
+)
 from cryoscale.segment.plan import gpu_count, model_path
-from cryoscale.segment.weights import model_hash
+from cryoscale.segment.weights import load_model
 from cryoscale.spec import RunSpec
 
 __all__ = ["Collection", "Result", "run_collection", "weights_of"]
@@ -106,7 +114,7 @@ def weights_of(collection: Collection) -> str:
     """
     if all(entry.mask for entry in collection.entries):
         return ""
-    return model_hash(model_path(collection.spec.segment))
+    return str(load_model(model_path(collection.spec.segment))[1]["sha256"])
 
 
 def run_collection(
@@ -265,9 +273,9 @@ def _sweep_partial(folder: Path) -> None:
 def _is_sealed(output: Path) -> bool:
     """Whether the run's own files are those that its last end left."""
     try:
-        seal = unsealed((output / "seal.json").read_text(encoding="utf-8"))
+        seal = read_run_seal(output)
         return all(crc32c(output / name) == (length, crc) for name, length, crc in seal["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return False
 
 

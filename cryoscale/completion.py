@@ -27,7 +27,7 @@ from cryoscale.engine import Outcome, StageTime
 from cryoscale.errors import CryoscaleError, TransientError, failure_class
 from cryoscale.io.files import crc32c, write_text
 from cryoscale.manifest import Entry
-from cryoscale.records import fingerprint, sealed, unsealed
+from cryoscale.records import fingerprint, inside, require, sealed, unsealed
 from cryoscale.spec import RunSpec
 
 __all__ = [
@@ -44,6 +44,8 @@ __all__ = [
 ]
 
 _SEAL = Path("records") / "seal.json"
+_SEALED = {"mark": str, "units": {"*": [int]}, "files": [(inside, int, int)]}
+_FAILURE = dict.fromkeys(("id", "class", "stage", "error", "message", "path"), str) | {"mark?": str}
 
 
 class FailedBeforeError(CryoscaleError):
@@ -94,7 +96,8 @@ def read_seal(folder: Path) -> dict[str, Any] | None:
     """Return the seal of a tomogram, None where it is not complete."""
     try:
         seal = unsealed((folder / _SEAL).read_text(encoding="utf-8"))
-        return seal if {"mark", "units", "files"} <= seal.keys() else None
+        require(seal, _SEALED)
+        return seal
     except (OSError, ValueError):
         return None
 
@@ -106,8 +109,9 @@ def kept_outcome(folder: Path, name: str, mark: str) -> Outcome | None:
         return None
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        require(summary, {"times": {"*": {"*": float}}})
         times = {stage: StageTime(**cost) for stage, cost in summary.pop("times").items()}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     for cost in times.values():
         cost.skipped, cost.wall_seconds = cost.units, 0.0
@@ -143,7 +147,9 @@ def note_failure(folder: Path, outcome: Outcome, mark: str, source: str) -> dict
 def read_failure(folder: Path) -> dict[str, Any] | None:
     """Return the record of a tomogram's failure, None where it did not fail."""
     try:
-        return unsealed((folder / "failure.json").read_text(encoding="utf-8"))
+        record = unsealed((folder / "failure.json").read_text(encoding="utf-8"))
+        require(record, _FAILURE)
+        return record
     except (OSError, ValueError):
         return None
 

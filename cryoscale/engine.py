@@ -148,7 +148,7 @@ def read_record(folder: str, key: tuple[str, str, int], fingerprint: str) -> Don
         if record.key != key or record.fingerprint != fingerprint:
             return None
         whole = all(crc32c(Path(folder) / name) == (length, crc) for name, length, crc in record.files)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
     return record if whole else None
 

@@ -22,11 +22,18 @@ from typing import Any, Self
 
 from cryoscale.engine import Observer, Outcome, UnitResult
 from cryoscale.errors import failure_class
-from cryoscale.records import sealed, unsealed
+from cryoscale.records import require, sealed, unsealed
 
 __all__ = ["JOURNAL", "Journal", "read_journal"]
 
 JOURNAL = "journal.jsonl"
+_EVENTS: dict[str, dict[str, Any]] = {
+    "run": {"tomograms": int, "kept": int},
+    "phase": {"id": str, "stage": str, "units": int},
+    "done": {"id": str, "seconds": {"*": float}},
+    "failed": {"id": str, "class": str},
+    "end": {},
+}
 
 
 class Journal(Observer):
@@ -94,6 +101,9 @@ def read_journal(output: Path) -> Iterator[dict[str, Any]]:
     with stream:
         for line in stream:
             try:
-                yield unsealed(line)
-            except ValueError:
+                event = unsealed(line)
+                require(event, {"at": float, "event": str})
+                require(event, _EVENTS[event["event"]])
+                yield event
+            except (ValueError, KeyError):
                 continue

@@ -82,7 +82,7 @@ def _take(path: Path) -> dict[str, Any]:
 def _holder(path: Path) -> dict[str, Any] | None:
     try:
         data = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
 
@@ -93,5 +93,5 @@ def _is_dead(other: dict[str, Any] | None, me: dict[str, Any]) -> bool:
         return False
     try:
         return bool(psutil.Process(int(other["pid"])).create_time() != other.get("started"))
-    except (psutil.NoSuchProcess, KeyError, ValueError):
+    except (psutil.NoSuchProcess, KeyError, ValueError, TypeError, OverflowError):
         return True

@@ -31,13 +31,15 @@ from cryoscale.errors import CryoscaleError, UsageError
 from cryoscale.io.tables import numbered_rows
 from cryoscale.spec import RunSpec, typed, unknown_name
 
-__all__ = ["MANIFEST_SUFFIXES", "Options", "Row", "options_over", "read_manifest"]
+__all__ = ["MANIFEST_SUFFIXES", "Options", "Row", "options_of", "options_over", "read_manifest"]
 
 MANIFEST_SUFFIXES = (".csv", ".toml")
 _LARGEST_BYTES = 32 << 20
 _MOST_ROWS = 200_000
 _NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
+_DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){20}""")
+"""A name of so many parts that reading it takes time as their square."""
 _TRUTH = {"true": True, "false": False}
 
 Options = tuple[tuple[str, Any], ...]
@@ -121,13 +123,29 @@ def _row(where: str, values: Mapping[str, Any], inputs: _Inputs) -> Row:
         if "ingest.apix" in options:
             raise UsageError("said twice", where=where, found="apix and ingest.apix", todo="keep one of them")
         options["ingest.apix"] = values["apix"]
-    chosen = tuple(sorted(options.items()))
-    _check_options(where, chosen)
+    chosen = _checked_options(where, options)
     masks = inputs.below(values["masks"], where) if values.get("masks") else ""
     return Row(where, inputs.existing(values["path"], where), values.get("id", ""), masks, chosen)
 
 
-def _check_options(where: str, options: Options) -> None:
+def options_of(where: str, values: Mapping[str, Any]) -> Options:
+    """Return options of one tomogram from plain values, as JSON gives them.
+
+    Raises
+    ------
+    UsageError
+        An unknown name, a wrong type, or a value out of range.
+    """
+    types = {name: kind for name, kind in _types().items() if "." in name}
+    for name in values:
+        if name not in types:
+            raise unknown_name(where, name, list(types))
+    found = {name: typed(f"{where}: {name}", value, types[name]) for name, value in values.items()}
+    return _checked_options(where, found)
+
+
+def _checked_options(where: str, values: Mapping[str, Any]) -> Options:
+    options = tuple(sorted(values.items()))
     # Few rows differ in more than the voxel size, which needs no other value to be judged.
     apix = dict(options).get("ingest.apix", 1.0)
     try:
@@ -138,6 +156,7 @@ def _check_options(where: str, options: Options) -> None:
         raise UsageError(
             error.what, where=f"{where}: {error.where}", found=error.found, allowed=error.allowed
         ) from error
+    return options
 
 
 @functools.lru_cache(maxsize=4096)
@@ -182,7 +201,11 @@ def _cell(where: str, text: str, wanted: Any) -> Any:
 
 def _toml_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        if deep := _DEEP_KEY.search(text):
+            msg = f"a name of more than 20 parts: {deep[0][:40]}..."
+            raise ValueError(msg)
+        data = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError("not a TOML manifest", where=str(path), found=error or type(error).__name__) from error
     for name in data:

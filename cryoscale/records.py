@@ -24,7 +24,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DoneRecord", "Geometry", "Plan", "Receipt", "Tomogram", "Unit", "fingerprint", "sealed", "unsealed"]
+__all__ = [
+    "DoneRecord",
+    "Geometry",
+    "Plan",
+    "Receipt",
+    "Tomogram",
+    "Unit",
+    "fingerprint",
+    "inside",
+    "require",
+    "sealed",
+    "unsealed",
+]
 
 
 @dataclass(frozen=True)
@@ -150,8 +162,9 @@ class DoneRecord:
 
     @staticmethod
     def from_json(text: str) -> DoneRecord:
-        """Parse a record; any damage raises ValueError, KeyError or TypeError."""
+        """Parse a record; any damage raises ValueError."""
         data = unsealed(text)
+        require(data, _RECORD)
         stage, tomogram, index = data["key"]
         files = tuple((str(name), int(length), int(crc)) for name, length, crc in data["files"])
         return DoneRecord(
@@ -188,8 +201,63 @@ def unsealed(text: str) -> dict[str, Any]:
     if not comma or tail.strip() != f"{zlib.crc32((body + '}').encode())}}}":
         msg = "the checksum does not fit"
         raise ValueError(msg)
-    data = json.loads(body + "}")
+    try:
+        data = json.loads(body + "}")
+    except RecursionError as error:
+        raise ValueError(error) from error
     if not isinstance(data, dict):
         msg = "not a record"
         raise ValueError(msg)
     return data
+
+
+def inside(name: object) -> bool:
+    """Whether `name` is a path that stays in the folder it is relative to."""
+    return isinstance(name, str) and bool(name) and "\0" not in name and name[0] != "/" and ".." not in name.split("/")
+
+
+def require(data: object, form: Any) -> None:
+    """Raise ValueError unless plain values have a form.
+
+    A form is a type (``float`` also takes whole numbers, and nothing that is not finite), a test of one value, a list
+    of one form for lists of any length, a tuple of forms for lists of its length, or a dict: of forms by name, a name
+    that ends in ``?`` may be missing, others may be there; or of one form under ``*``, for all.
+
+    Examples
+    --------
+    >>> require({"a": [1, 2], "b": 3}, {"a": [int], "c?": str})
+    """
+    if isinstance(form, dict) and isinstance(data, dict):
+        if "*" in form:
+            form = dict.fromkeys(data, form["*"])
+        for name, inner in form.items():
+            key = name.removesuffix("?")
+            if key in data or key == name:
+                require(data.get(key), inner)
+        return
+    if isinstance(form, list) and isinstance(data, list):
+        for item in data:
+            require(item, form[0])
+        return
+    if isinstance(form, tuple) and isinstance(data, list) and len(data) == len(form):
+        for item, inner in zip(data, form, strict=True):
+            require(item, inner)
+        return
+    if isinstance(form, type):
+        number = isinstance(data, int | float) and not isinstance(data, bool) and math.isfinite(data)
+        right = number if form is float else isinstance(data, form) and not (form is int and isinstance(data, bool))
+    else:
+        right = callable(form) and bool(form(data))
+    if not right:
+        msg = f"not of the form {form}: {str(data)[:40]}"
+        raise ValueError(msg)
+
+
+_RECORD = {
+    "key": (inside, inside, int),
+    "fingerprint": str,
+    "files": [(inside, int, int)],
+    "numbers": dict,
+    "seconds": float,
+    "peak_bytes": int,
+}

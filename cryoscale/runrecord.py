@@ -20,7 +20,7 @@ from cryoscale import __version__
 from cryoscale.errors import UsageError
 from cryoscale.io.files import crc32c, write_text
 from cryoscale.pipeline import STAGES
-from cryoscale.records import sealed, unsealed
+from cryoscale.records import inside, require, sealed, unsealed
 
 if TYPE_CHECKING:
     from cryoscale.collection import Collection
@@ -30,6 +30,7 @@ __all__ = [
     "apart",
     "code_of_stages",
     "read_run",
+    "read_run_seal",
     "refuse_mixture",
     "reseal",
     "run_record",
@@ -40,6 +41,26 @@ __all__ = [
 
 _SHARED = ("io", "band.py", "unionfind.py", "chunks.py", "backend.py", "pipeline.py")
 """Code that every stage uses."""
+
+
+def _is_name(value: object) -> bool:
+    return inside(value) and "/" not in str(value)
+
+
+def _is_plain(value: object) -> bool:
+    return not isinstance(value, dict)
+
+
+_RUN = {
+    "cryoscale": str,
+    "until": STAGES.__contains__,
+    "spec": {"*": dict},
+    "tomograms": [{"id": _is_name, "source": str, "mask": str, "options?": [(str, _is_plain)]}],
+    "code?": {"*": str},
+    "model?": str,
+    "command?": str,
+    "started_utc?": str,
+}
 _RUN_FILES = ("run.json", "failures.csv", "membranes.csv", "report.html")
 
 
@@ -103,13 +124,26 @@ def read_run(output: Path) -> dict[str, Any] | None:
     """Return the record of the run in a folder, from its sealed copy where ``run.json`` is damaged; None without."""
     for name in ("run.json", "seal.json"):
         try:
-            text = (output / name).read_text(encoding="utf-8")
-            record = json.loads(text) if name == "run.json" else unsealed(text)["run"]
-            if {"tomograms", "spec", "cryoscale", "until"} <= record.keys():
-                return dict(record)
-        except (OSError, ValueError, KeyError, AttributeError):
+            plain = name == "run.json"
+            record = json.loads((output / name).read_text(encoding="utf-8")) if plain else read_run_seal(output)["run"]
+            require(record, _RUN)
+            return dict(record)
+        except (OSError, ValueError, RecursionError):
             continue
     return None
+
+
+def read_run_seal(output: Path) -> dict[str, Any]:
+    """Return what ``seal.json`` holds: ``files`` with length and checksum, and the ``run``'s record.
+
+    Raises
+    ------
+    ValueError, OSError
+        It is damaged, or not there.
+    """
+    seal = unsealed((output / "seal.json").read_text(encoding="utf-8"))
+    require(seal, {"files": [(inside, int, int)], "run": _RUN})
+    return seal
 
 
 # ----------------------------------------------------------------------------------------------------------- changes

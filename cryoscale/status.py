@@ -97,7 +97,7 @@ def status_of(folder: Path, now: float | None = None) -> Status:
     return {
         "folder": str(folder),
         "cryoscale": run["cryoscale"],
-        "started_utc": run["started_utc"],
+        "started_utc": run.get("started_utc", ""),
         "until": run["until"],
         "state": "running" if held else "finished" if events.ended else "stopped",
         "counts": {state: counts[state] for state in ("complete", "under way", "failed", "stopped", "waiting")},

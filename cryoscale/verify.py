@@ -30,8 +30,9 @@ from cryoscale.errors import UsageError
 from cryoscale.io.files import crc32c, write_text
 from cryoscale.journal import JOURNAL, read_journal
 from cryoscale.manifest import Entry
-from cryoscale.records import DoneRecord, sealed, unsealed
-from cryoscale.runrecord import code_of_stages, read_run
+from cryoscale.manifestfile import options_of
+from cryoscale.records import DoneRecord, sealed
+from cryoscale.runrecord import code_of_stages, read_run, read_run_seal
 from cryoscale.spec import spec_from
 
 __all__ = ["Damage", "collection_of", "find_damage", "repair"]
@@ -63,20 +64,16 @@ def collection_of(output: Path) -> Collection:
     if run is None:
         raise UsageError("no run here", where=str(output), todo="name the --output of a run")
     entries = [
-        Entry(entry["id"], entry["source"], entry["mask"], tuple((k, _plain(v)) for k, v in entry.get("options", ())))
+        Entry(entry["id"], entry["source"], entry["mask"], options_of("run.json", dict(entry.get("options", ()))))
         for entry in run["tomograms"]
     ]
     return Collection(entries, output, spec_from(run["spec"]), until=run["until"], command=run.get("command", ""))
 
 
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _sealed_run(output: Path) -> dict[str, Any] | None:
     try:
-        return dict(unsealed((output / "seal.json").read_text(encoding="utf-8"))["run"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return dict(read_run_seal(output)["run"])
+    except (OSError, ValueError):
         return None
 
 
@@ -101,7 +98,7 @@ def _ended(output: Path) -> dict[str, str]:
 
 def _of_run(output: Path) -> Iterator[Damage]:
     try:
-        seal = unsealed((output / "seal.json").read_text(encoding="utf-8"))
+        seal = read_run_seal(output)
     except (OSError, ValueError) as error:
         yield Damage("", "seal.json", "missing" if isinstance(error, OSError) else "damaged")
         seal = {"files": []}
@@ -160,7 +157,7 @@ def _of_unit(folder: Path, key: tuple[str, str, int], named: set[str]) -> Iterat
     except OSError:
         yield Damage(key[1], shown, "missing", key)
         return
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         yield Damage(key[1], shown, "damaged", key)
         return
     if record.key != key:

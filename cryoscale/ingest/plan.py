@@ -34,7 +34,7 @@ from cryoscale.ingest.values import (
 )
 from cryoscale.io.files import relative_files
 from cryoscale.io.inputs import AskError, InputError, Notes, printable, wait_stable
-from cryoscale.io.omezarr import create_image, level_region, write_region
+from cryoscale.io.omezarr import create_image, level_region, require_no_links, write_region
 from cryoscale.io.source import Source, open_source
 from cryoscale.io.voxelsize import resolve_voxel_size
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
@@ -147,6 +147,8 @@ def open_unit(opening: Opening, wait_stable_seconds: float = 0.0) -> Receipt:
         wait_stable(opening.path, wait_stable_seconds)
     Path(opening.scratch).unlink(missing_ok=True)
     source = opening.open()
+    if source.kind == "omezarr":
+        require_no_links(opening.path)
     numbers = {
         "kind": source.kind,
         "shape": list(source.shape),

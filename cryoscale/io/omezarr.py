@@ -9,6 +9,8 @@ where they belong.
 from __future__ import annotations
 
 import json
+import math
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,11 +36,14 @@ __all__ = [
     "open_level",
     "read_region",
     "read_values",
+    "require_no_links",
     "write_region",
 ]
 
 _SAFE_CODECS = {"bytes", "transpose", "zstd", "blosc", "gzip", "crc32c", "sharding_indexed", "zlib", "lz4", "bz2"}
 _CHUNK_BYTES_LIMIT = 256 << 20
+_LARGEST_VOXELS = 1 << 37
+_METADATA_BYTES_LIMIT = 4 << 20
 _UNIT_IN_ANGSTROM = {"angstrom": 1.0, "nanometer": 10.0, "picometer": 0.01, "micrometer": 1e4}
 
 
@@ -147,9 +152,37 @@ def _attributes(name: str, geometry: Geometry, levels: int, *, labels: bool) -> 
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with path.open("rb") as stream:
+            text = stream.read(_METADATA_BYTES_LIMIT + 1)
+        return json.loads(text) if len(text) <= _METADATA_BYTES_LIMIT else None
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def _attributes_of(path: Path) -> dict[str, Any]:
+    group = _json(path / "zarr.json")
+    found = group.get("attributes") if isinstance(group, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def require_no_links(path: str | Path) -> None:
+    """Refuse an image with links in it: what is read, or written, through them lies elsewhere.
+
+    Raises
+    ------
+    TomogramError
+        Naming the first link.
+    """
+    for root, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            link = Path(root) / name
+            if link.is_symlink():
+                raise TomogramError(
+                    "a link in an OME-Zarr image",
+                    where=str(link),
+                    found=f"to {link.readlink()}",
+                    todo="copy what it stands for to its place",
+                )
 
 
 def open_level(path: str | Path, level: int = 0, *, mode: str = "r") -> Any:
@@ -184,6 +217,10 @@ def _check_safe(array: Any, where: Path) -> None:
         raise TomogramError(
             "codec not allowed", where=str(where), found=unknown, allowed=", ".join(sorted(_SAFE_CODECS))
         )
+    if not array.shape or min(array.shape) < 1 or math.prod(array.shape) > _LARGEST_VOXELS:
+        raise TomogramError(
+            "no volume of this shape", where=str(where), found=array.shape, allowed=f"1 to {_LARGEST_VOXELS} voxels"
+        )
     size = int(np.prod(array.chunks, dtype=object)) * array.dtype.itemsize
     if size > _CHUNK_BYTES_LIMIT:
         raise TomogramError(
@@ -206,9 +243,8 @@ def image_geometry(path: str | Path) -> Geometry:
         There is no multiscale metadata, the axes are not z, y, x, or the unit is missing or unknown.
     """
     path = Path(path)
-    group = _json(path / "zarr.json") or {}
-    attributes = group.get("attributes", {}).get("ome") or _json(path / ".zattrs") or {}
     try:
+        attributes = _attributes_of(path).get("ome") or _json(path / ".zattrs") or {}
         image = attributes["multiscales"][0]
         names = [axis["name"] for axis in image["axes"]]
         units = [_UNIT_IN_ANGSTROM[axis["unit"]] for axis in image["axes"]]
@@ -216,7 +252,7 @@ def image_geometry(path: str | Path) -> Geometry:
         steps = {step["type"]: step[step["type"]] for step in dataset["coordinateTransformations"]}
         scale = [float(v) * u for v, u in zip(steps["scale"], units, strict=True)]
         origin = [float(v) * u for v, u in zip(steps.get("translation", (0.0, 0.0, 0.0)), units, strict=True)]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise TomogramError(
             "OME-Zarr metadata is missing or incomplete",
             where=str(path),
@@ -232,6 +268,8 @@ def image_geometry(path: str | Path) -> Geometry:
             allowed="axes z, y, x and first level '0'",
         )
     shape = open_level(path).shape
+    if not len(shape) == len(scale) == len(origin) == 3:
+        raise TomogramError("not a volume", where=str(path), found=f"shape {shape}", allowed="three axes z, y, x")
     return Geometry(tuple(shape), tuple(scale), tuple(origin))  # type: ignore[arg-type]
 
 
@@ -272,8 +310,7 @@ def read_values(path: str | Path, region: Region | None = None) -> NDArray[np.fl
     TomogramError
         As `read_region` does.
     """
-    group = _json(Path(path) / "zarr.json") or {}
-    scale = group.get("attributes", {}).get("cryoscale", {}).get("value_scale", 1.0)
+    scale = _attributes_of(Path(path)).get("cryoscale", {}).get("value_scale", 1.0)
     values: NDArray[np.float32] = read_region(path, region).astype(np.float32)
     return values if scale == 1.0 else values * np.float32(scale)
 
