@@ -109,8 +109,12 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
     own.add_argument("--protein-labels", type=integers, default=(), metavar="N,N", help="values that are protein")
     own.add_argument("--all-slices", action="store_true", help="a slice without labels is background, not unknown")
     own.add_argument("--unlabelled-slices", type=int, default=64, metavar="N", help="of each tomogram without labels")
-    train.add_argument("--volumes", type=int, default=48, help="simulated tomograms to train on")
-    train.add_argument("--model", default="unet25d", metavar="NAME", help="unet2d, unet25d, twohead")
+    train.add_argument(
+        "--preset", choices=("training", "cell", "zhou2023"), default="training", help="what to simulate"
+    )
+    train.add_argument("--match", default="", metavar="FILE", help="tomogram whose intensities zhou2023 takes")
+    train.add_argument("--volumes", type=int, help="simulated tomograms to train on (48), or images (2000)")
+    train.add_argument("--model", default="", metavar="NAME", help="unet2d, unet25d, twohead")
     train.add_argument("--width", type=int, metavar="N", help="channels of its finest level")
     train.add_argument("--patience", type=int, metavar="N", help="validations without progress after which to stop")
     train.add_argument("--validate-every", type=int, metavar="STEPS", help="validate and save so often")
@@ -162,13 +166,19 @@ def _simulate(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from cryoscale.segment.settings import settings_for
-    from cryoscale.training import Length, train_own, train_shipped
+    from cryoscale.training import Length, train_as_paper, train_own, train_shipped
 
-    if bool(options.data) != bool(options.labels) or (options.unlabelled and not options.data):
+    paper = options.preset == "zhou2023"
+    if paper != bool(options.match) or (options.data and options.preset != "training"):
+        raise UsageError("--preset zhou2023 and --match come together, without --data", todo="give both, or neither")
+    apart = bool(options.data) != bool(options.labels) and not paper
+    if apart or (options.unlabelled and not options.data) or (paper and len(options.labels) > 1):
         raise UsageError("--data and --labels come together, --unlabelled with them", todo="give both, or neither")
-    given = {"patience": options.patience, "validate_every": options.validate_every, "seed": options.seed}
+    # Paper 4: cross-entropy alone, batches of 20, Adam at 1e-3 throughout.
+    own = {"batch": 20, "dice_weight": 0.0, "warmup_steps": 0, "anneal": False} if paper else {}
+    given = own | {"patience": options.patience, "validate_every": options.validate_every, "seed": options.seed}
     settings = settings_for(
-        options.model,
+        options.model or ("unet2d" if paper else "unet25d"),
         options={} if options.width is None else {"width": options.width},
         **{name: value for name, value in given.items() if value is not None},
     )
@@ -187,13 +197,24 @@ def _train(options: argparse.Namespace) -> int:
             all_slices=options.all_slices,
             unlabelled_slices=options.unlabelled_slices,
         )
-    else:
-        path = train_shipped(
+    elif paper:
+        path = train_as_paper(
             options.output,
-            volumes=options.volumes,
+            match=options.match,
+            labels=next(iter(options.labels), ""),
+            images=2000 if options.volumes is None else options.volumes,
             length=length,
             threads=threads,
             settings=settings,
+        )
+    else:
+        path = train_shipped(
+            options.output,
+            volumes=48 if options.volumes is None else options.volumes,
+            length=length,
+            threads=threads,
+            settings=settings,
+            preset=options.preset,
         )
     print(path)
     return 0

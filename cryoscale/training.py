@@ -3,9 +3,11 @@
 ``cryoscale train --output DIR --volumes N --minutes M --seed S`` simulates N tomograms of random content, voxel size,
 defocus, tilt range and noise (training seeds S, S + 1, ...), and holds out eight more at known noise (seeds from
 10,000). Seeds from 90,000 on are never used here: they belong to the tests of the whole pipeline.
+``--preset cell`` simulates the whole family instead. ``--preset zhou2023 --match TOMOGRAM`` draws the paper's images
+(`simulate.slices`): 2,000 of them, 200 of these held out for a test at the end, and 10 more for validation.
 ``cryoscale train --output DIR --data TOMOGRAMS --labels LABELS`` trains on own slices (`labelled`).
 
-Both write ``MODEL.safetensors``, its card ``MODEL.json``, the log ``MODEL.log.csv`` and its curves
+All write ``MODEL.safetensors``, its card ``MODEL.json``, the log ``MODEL.log.csv`` and its curves
 ``MODEL.losses.png``, and go on from ``checkpoint.safetensors`` where the folder has one.
 """
 
@@ -27,18 +29,29 @@ from numpy.typing import NDArray
 from cryoscale import __version__
 from cryoscale.errors import UsageError
 from cryoscale.io.files import write_text
+from cryoscale.io.source import open_source
 from cryoscale.labelled import held_out, read_labelled, read_unlabelled
 from cryoscale.report.losses import draw_losses
 from cryoscale.segment import build_model
 from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.network import Network
+from cryoscale.segment.normalise import sampled_slices
 from cryoscale.segment.settings import TrainSettings
 from cryoscale.segment.state import Row
-from cryoscale.segment.train import log_csv, train
+from cryoscale.segment.train import log_csv, train, validate
 from cryoscale.segment.weights import Card, save_model
 from cryoscale.simulate import image_phantom, make_phantom, training_volume
+from cryoscale.simulate.slices import Intensities, fit_intensities, paper_slices
 
-__all__ = ["TEST_SEED", "VALIDATION_SEED", "Length", "train_own", "train_shipped"]
+__all__ = [
+    "TEST_SEED",
+    "VALIDATION_SEED",
+    "Length",
+    "match_intensities",
+    "train_as_paper",
+    "train_own",
+    "train_shipped",
+]
 
 VALIDATION_SEED = 10_000
 """First seed of the held-out volumes."""
@@ -62,7 +75,9 @@ class Length:
         return f"--steps {self.steps}" if self.steps is not None else f"--minutes {self.minutes:g}"
 
 
-def train_shipped(output: Path, *, volumes: int, length: Length, threads: int, settings: TrainSettings) -> Path:
+def train_shipped(
+    output: Path, *, volumes: int, length: Length, threads: int, settings: TrainSettings, preset: str = "training"
+) -> Path:
     """Simulate, train, and write weights, card, log and curves.
 
     Parameters
@@ -77,6 +92,8 @@ def train_shipped(output: Path, *, volumes: int, length: Length, threads: int, s
         Processor threads.
     settings
         Network and optimiser; their seed is the first training seed.
+    preset
+        What is simulated (`simulate.training`); the shipped weights saw "training".
 
     Returns
     -------
@@ -91,16 +108,80 @@ def train_shipped(output: Path, *, volumes: int, length: Length, threads: int, s
     seed = settings.seed
     if seed + volumes > TEST_SEED:
         raise UsageError("a seed is reserved for tests", where="--seed", found=seed, allowed=f"below {TEST_SEED}")
-    samples = [_simulated(*training_volume(number)) for number in range(seed, seed + volumes)]
+    wide = preset != "training"
+    words = f" ({preset})" if wide else ""
+    samples = [
+        _simulated(*(training_volume(number, preset=preset) if wide else training_volume(number)))
+        for number in range(seed, seed + volumes)
+    ]
     card = {
-        "command": _command(settings, length, volumes=[str(volumes)]),
-        "data": f"simulated: seeds {seed} to {seed + volumes - 1}, validation {VALIDATION_SEED} on, at SNR "
+        "command": _command(settings, length, volumes=[str(volumes)], preset=[preset] if wide else []),
+        "data": f"simulated{words}: seeds {seed} to {seed + volumes - 1}, validation {VALIDATION_SEED} on, at SNR "
         + ", ".join(f"{snr:g}" for snr in sorted(set(_VALIDATION_SNRS))),
-        "voxel_size_angstrom": [8.0, 16.0],
+        "voxel_size_angstrom": [8.0, 20.0] if wide else [8.0, 16.0],
     }
-    settings = dataclasses.replace(settings, data=f"{volumes} simulated")
+    settings = dataclasses.replace(settings, data=f"{volumes} simulated" + words)
     groups = [f"snr{snr:g}" for snr in _VALIDATION_SNRS]
     return _train(output, card, settings, length, threads, samples, _validation(), groups=groups)
+
+
+def train_as_paper(
+    output: Path, *, match: str, labels: str, images: int, length: Length, threads: int, settings: TrainSettings
+) -> Path:
+    """Train on the paper's images, their intensities those of a tomogram; the card has the scores of the test.
+
+    Parameters
+    ----------
+    output
+        Folder; a checkpoint in it is continued.
+    match, labels
+        Tomogram to fit the intensities to, and its labels where there are any.
+    images
+        To draw, a tenth of them for the test.
+    length, threads, settings
+        As in `train_shipped`.
+
+    Raises
+    ------
+    UsageError
+        The network wants neighbouring slices, or the intensities cannot be fitted.
+    """
+    network = _network(settings)
+    if network.slices_in != 1:
+        raise UsageError("these images have no neighbours", where="--model", found=network.name, allowed="unet2d")
+    if images < 10:
+        raise UsageError("too few images", where="--volumes", found=images, allowed="10 or more")
+    fitted = match_intensities(match, labels)
+    test, validation = images // 10, max(1, images // 200)
+    first, parts = 0, []
+    for count in (images - test, test, validation):
+        parts.append(sample_of(*paper_slices(settings.seed, first, count, fitted)))
+        first += count
+    numbers = {name: float(f"{value:.6g}") for name, value in dataclasses.asdict(fitted).items()}
+    card: Card = {
+        "command": _command(settings, length, preset=["zhou2023"], match=[match], labels=[labels] if labels else []),
+        "data": f"zhou2023: {images} images, {test} of them held out for the test, {validation} more for validation",
+        "intensities": numbers,
+    }
+    settings = dataclasses.replace(settings, data=f"zhou2023 {images} {numbers}")
+    return _train(output, card, settings, length, threads, parts[:1], parts[2:], test=parts[1])
+
+
+def match_intensities(match: str, labels: str = "") -> Intensities:
+    """Fit the Gaussians of background and membrane to a tomogram's slices, by its labels where they are given."""
+    source = open_source(match)
+    marks = open_source(labels) if labels else None
+    if marks and marks.shape != source.shape:
+        raise UsageError(
+            "labels and tomogram differ in shape", where=labels, found=marks.shape, allowed=str(source.shape)
+        )
+    planes = [((z, 0, 0), (z + 1, *source.shape[1:])) for z in sampled_slices(source.shape[0])]
+    values = np.concatenate([source.read(*plane) for plane in planes])
+    marked = np.concatenate([marks.read(*plane) != 0 for plane in planes]) if marks else None
+    try:
+        return fit_intensities(values, marked)
+    except ValueError as error:
+        raise UsageError("no intensities to match", where=match, found=error) from error
 
 
 def train_own(
@@ -236,6 +317,7 @@ def _train(
     *,
     unlabelled: Sequence[Sample] = (),
     groups: Sequence[str] = (),
+    test: Sample | None = None,
 ) -> Path:
     """Train and keep the products up to date at each validation; the best network at the end."""
     torch.set_num_threads(threads)
@@ -264,7 +346,8 @@ def _train(
     if leads:
         slices = sum(len(sample.slices) for sample in samples)
         row = min(log, key=lambda row: row["validation_loss"]) if settings.patience else log[-1]
-        save_model(path, model, card | {"scores": row})
+        tested = {"test": validate(model, [test])} if test else {}
+        save_model(path, model, card | {"scores": row} | tested)
         draw_losses(log, path.with_suffix(".losses.png"), title=f"{settings.model}: {slices} labelled slices")
     return path
 

@@ -94,6 +94,38 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
     assert main([*options, "--model", "unet3d"]) == 2
 
 
+def test_the_papers_images_match_a_tomogram_and_go_on_where_they_were(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    match = ["--preset", "zhou2023", "--match", f"{folder}/tomos/TS_0.mrc", "--labels", f"{folder}/labels/TS_0.mrc"]
+    same = ["--volumes", "10", "--threads", "1", "--width", "2", "--validate-every", "1"]
+
+    def run(name: str, steps: int, *more: str) -> int:
+        return main(["train", "--output", str(tmp_path / name), *match, *same, "--steps", str(steps), *more])
+
+    assert run("whole", 2) == 0
+    model, card = load_model(tmp_path / "whole/unet2d.safetensors")
+    assert model.slices_in == 1
+    assert "10 images, 1 of them held out for the test, 1 more" in card["data"]
+    assert "--preset zhou2023 --match" in card["command"]
+    grey, marks = rings(0).tomogram, rings(0).classes == 2
+    assert card["intensities"]["membrane_mean"] == pytest.approx(grey[marks].mean(), rel=1e-4)
+    assert card["intensities"]["background_sd"] == pytest.approx(grey[~marks].std(), rel=1e-4)
+    assert {"pixel_accuracy", "iou_membrane"} <= set(card["test"])
+    # Cut after its first step, as a kill between validations leaves it; 1 of 2 steps has the same rate: no annealing.
+    assert run("cut", 1) == 0
+    assert run("cut", 2) == 0
+    whole, again = ((tmp_path / name / "unet2d.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert whole == again
+    capsys.readouterr()
+    assert run("whole", 2, "--seed", "1") == 2
+    assert "not a checkpoint of this training" in capsys.readouterr().err
+    assert run("other", 1, "--model", "unet25d") == 2
+    assert "no neighbours" in capsys.readouterr().err
+    assert main(["train", "--output", str(tmp_path), "--preset", "zhou2023"]) == 2
+    assert "come together" in capsys.readouterr().err
+
+
 def _volume(seed: int) -> tuple[np.ndarray, np.ndarray]:
     big = rings(seed)
     return np.tile(big.tomogram, (1, 4, 4)), np.tile(big.classes, (1, 4, 4))

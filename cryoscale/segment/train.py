@@ -135,6 +135,7 @@ def validate(
     row |= {
         "precision_membrane": float(precision(total)[_MEMBRANE]),
         "recall_membrane": float(recall(total)[_MEMBRANE]),
+        "pixel_accuracy": float(np.trace(total) / total.sum()),
     }
     for group in sorted(set(names) - {""}):
         part = np.sum([m for m, name in zip(matrices, names, strict=True) if name == group], axis=0)
