@@ -12,9 +12,9 @@ amplitudes of 0.05 to 1 radius. The ellipsoid's 9 parameters are unknowns with b
 distance with them (see `ellipsoid`), so that the posterior knows how badly caps that nobody saw hold an axis.
 
 N has s_i s_j (0.1 [i = j] + 0.9 exp(-r_ij / reach)) for surface points, s_i their measured noise, and is diagonal for
-pairs. Candidates are ranked on a subset of the constraints, the best few are judged on all of them, and the winner's
-amplitude is then refined and its noise scaled within [1, 2]: the measured noise may be raised, never lowered. A choice
-that ends at the upper bound says so.
+pairs. Candidates are ranked on a subset of the constraints, the best few are judged on `JUDGED` of them, and the
+winner's amplitude is then refined and its noise scaled within [1, 2]: the measured noise may be raised, never lowered.
+A choice that ends at the upper bound says so.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ Array = NDArray[np.float64]
 SCREENED = 256
 """Constraints on which all candidates are ranked."""
 FINALISTS = 3
+JUDGED = 800
+"""Constraints on which the best few are judged: what tells priors apart does not need more of the same surface."""
 NOISE_SCALES = (1.0, 1.4, 2.0)
 FINER_AMPLITUDES = (0.4, 0.55, 0.75, 1.0, 1.3)
 PLAIN_AMPLITUDES = (0.3, 1.0, 3.0)
@@ -124,15 +126,16 @@ def choose(
     Returns
     -------
     list
-        Hypothesis and log evidence on all constraints per task, or the error of a task none of whose candidates
-        could be factorised.
+        Hypothesis and log evidence on the constraints it was judged on per task, or the error of a task none of whose
+        candidates could be factorised.
     """
     small = [subset(task.constraints, SCREENED, seed) for task in tasks]
+    many = [subset(task.constraints, JUDGED, seed) for task in tasks]
     ranked = _compare(small, [candidates(task) for task in tasks], xp)
-    full = _compare([t.constraints for t in tasks], [[h for h, _, _ in r[:FINALISTS]] for r in ranked], xp)
+    full = _compare(many, [[h for h, _, _ in r[:FINALISTS]] for r in ranked], xp)
     scaled = [_refined(r[0][0]) if r else [] for r in full]
     noisy = _compare(small, scaled, xp)
-    last = _compare([t.constraints for t in tasks], [[h for h, _, _ in r[:1]] for r in noisy], xp)
+    last = _compare(many, [[h for h, _, _ in r[:1]] for r in noisy], xp)
     out: list[tuple[Hypothesis, float] | np.linalg.LinAlgError] = []
     for first, second in zip(full, last, strict=True):
         both = _in_order([*first, *second])

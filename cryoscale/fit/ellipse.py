@@ -5,8 +5,9 @@ With u, v the coordinates of a pixel along the half axes a, b of an ellipse, fro
     g = sqrt((u / a)^2 + (v / b)^2),     d = (g - 1) / |grad g| = (g^2 - g) / sqrt((u / a^2)^2 + (v / b^2)^2)
 
 the first-order (Sampson) signed distance, negative inside. Five parameters (centre, logarithms of the half axes, angle)
-minimise a robust loss of d / noise under bounds: soft L1 from several starts, then Cauchy, which forgets what lies far
-off. The equation printed in the paper (section 4.3) has its axes along those of the picture; membranes do not.
+minimise a robust loss of d / noise under bounds (`ellipse_search`): soft L1 from several starts, then Cauchy, which
+forgets what lies far off. The equation printed in the paper (section 4.3) has its axes along those of the picture;
+membranes do not.
 
 A fit may start from the ellipse of a better slice and then not leave its surroundings: see `ellipses`.
 """
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
+
+from cryoscale.fit.ellipse_search import search
 
 __all__ = ["Bounds", "Ellipse", "check_pixels", "fit_ellipse", "occupied"]
 
@@ -177,41 +179,15 @@ def _solve(
     points: Array, guess: Array, low: Array, high: Array, noise_pixels: float, loss: str, *, carried: bool
 ) -> tuple[Array, float]:
     middle, half = (low + high) / 2, (high - low) / 2
-
     prior = np.zeros((5 if carried else 2, 5))
     if carried:
         np.fill_diagonal(prior, PULL / half)
     else:
         prior[:, 2:4] = np.array([[0.5, -0.5], [-0.5, 0.5]]) / LOG_AXIS_SD
     offset = prior @ middle if carried else np.zeros(2)
-
-    def residuals(p: Array) -> Array:
-        # The loss is not least_squares' own: that would tame the prior as well, and nothing would hold a short arc.
-        d = _distance(points, p[:2], np.exp(p[2:4]), p[4]) / noise_pixels
-        return np.concatenate([_robust(d, loss)[0], prior @ p - offset])
-
-    def jacobian(p: Array) -> Array:
-        d = _distance(points, p[:2], np.exp(p[2:4]), p[4]) / noise_pixels
-        slopes = _distance_slopes(points, p[:2], np.exp(p[2:4]), p[4]) / noise_pixels
-        return np.concatenate([_robust(d, loss)[1][:, None] * slopes, prior])
-
-    guess = np.clip(guess, low + 1e-3 * half, high - 1e-3 * half)
-    found = least_squares(
-        residuals, guess, jac=jacobian, bounds=(low, high), x_scale=_scale(points), max_nfev=50, xtol=1e-4, ftol=1e-5
-    )
-    return found.x, float(found.cost)
-
-
-def _robust(d: Array, loss: str) -> tuple[Array, Array]:
-    """Return what has the square rho(d^2) and the sign of d, and its slope with d.
-
-    rho is 2 sqrt(1 + z) - 2 (soft L1) or ln(1 + z).
-    """
-    size = np.clip(np.abs(d), 1e-6, 1e6)
-    z = size**2
-    rho, falls = (2 * z / (np.sqrt(1 + z) + 1), np.sqrt(1 + z)) if loss == "soft_l1" else (np.log1p(z), 1 + z)
-    root = np.sqrt(rho)
-    return np.asarray(np.sign(d) * root), np.asarray(size / (falls * root))
+    start = np.clip(guess, low + 1e-3 * half, high - 1e-3 * half)
+    found, cost = search(points, start, low, high, _scale(points), noise_pixels, loss == "cauchy", prior, offset)
+    return found, float(cost)
 
 
 def _scale(points: Array) -> Array:
@@ -287,20 +263,3 @@ def _distance(q: Array, centre: Array, axes: Array, angle: float) -> Array:
     slope = np.hypot(u / axes[0], v / axes[1])
     # At the centre every direction has its own limit; the shorter axis is the distance there.
     return np.asarray(np.where(g > 1e-9, (g * g - g) / np.maximum(slope, 1e-300), -axes.min()))
-
-
-def _distance_slopes(q: Array, centre: Array, axes: Array, angle: float) -> Array:
-    """Return (m, 5) the slopes of `_distance` with the centre, the logarithms of the half axes and the angle."""
-    along, across = _frame(angle)
-    (a, b), local = axes, q - centre
-    u, v = (local @ along) / a, (local @ across) / b
-    g = np.maximum(np.hypot(u, v), 1e-9)
-    slope = np.maximum(np.hypot(u / a, v / b), 1e-9 / axes.max())
-    zero = np.zeros_like(u)
-    du = np.column_stack([np.tile(-along / a, (len(q), 1)), -u, zero, v * (b / a)])
-    dv = np.column_stack([np.tile(-across / b, (len(q), 1)), zero, -v, -u * (a / b)])
-    of_axes = np.column_stack([zero, zero, (u / a) ** 2, (v / b) ** 2, zero])
-    dg = (u[:, None] * du + v[:, None] * dv) / g[:, None]
-    of_slope = ((u / a**2)[:, None] * du + (v / b**2)[:, None] * dv - of_axes) / slope[:, None]
-    distance = (g * g - g) / slope
-    return np.asarray(((2 * g - 1)[:, None] * dg - distance[:, None] * of_slope) / slope[:, None])

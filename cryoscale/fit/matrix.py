@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cryoscale.fit.evaluate import _decay
 
-__all__ = ["covariance_triangles"]
+__all__ = ["clear_above", "covariance_triangles"]
 
 Array = NDArray[np.float64]
 
@@ -60,6 +60,13 @@ def _fill(
     for i in range(count, out.shape[0]):
         out[i, i:] = 0.0
         out[i, i] = 1.0
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def clear_above(transposed: Any) -> None:
+    """Set what lies above the diagonal of a matrix to zero; its transpose is given, so that rows lie in one piece."""
+    for i in range(len(transposed)):
+        transposed[i, :i] = 0.0
 
 
 def covariance_triangles(

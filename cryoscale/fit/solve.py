@@ -24,7 +24,7 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 
 from cryoscale.backend import array_namespace, solve_triangular, to_numpy
 from cryoscale.fit.covariance import Kernel, correlation, squared_distances
-from cryoscale.fit.matrix import covariance_triangles
+from cryoscale.fit.matrix import clear_above, covariance_triangles
 
 __all__ = ["Problem", "Solution", "padded_size", "solve_batch", "solve_many"]
 
@@ -172,7 +172,9 @@ def _triangular_inverse(lower: Any, xp: ModuleType) -> Any:
         return xp.tril(xp.linalg.inv(lower))
     out = np.empty_like(lower)
     for member, matrix in enumerate(lower):
-        out[member] = np.tril(dtrtri(matrix, lower=1)[0])
+        inverse, _ = dtrtri(matrix, lower=1)
+        clear_above(inverse.T)
+        out[member] = inverse
     return out
 
 
@@ -251,6 +253,6 @@ def _solve_group(
     out: list[Solution | np.linalg.LinAlgError] = []
     for member, problem in enumerate(problems):
         n = len(problem.points)
-        triangle = to_numpy(lower[member, :n, :n]).copy() if inverse else None
+        triangle = to_numpy(lower[member, :n, :n]).copy("K") if inverse else None
         out.append(Solution(to_numpy(alpha[member, :n]).copy(), triangle, float(evidence[member])))
     return out
