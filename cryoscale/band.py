@@ -109,10 +109,12 @@ def band_mesh(band: Band, *, tile: int = 96) -> Mesh:
     """
     _check(band, tile)
     grid = _Grid.of(band)
-    pieces = [_tile_triangles(grid, rows) for rows in _tiles(band.index, tile)]
-    triangles = np.concatenate([piece for piece in pieces if piece is not None] or [np.zeros((0, 3), np.int64)])
-    keys, flat = np.unique(triangles, return_inverse=True)
-    return _place(grid, band, keys, _canonical(flat.reshape(-1, 3)))
+    pieces = [piece for rows in _tiles(band.index, tile) if (piece := _tile_triangles(grid, rows)) is not None]
+    named = np.concatenate([keys for keys, _ in pieces] or [np.zeros(0, np.int64)])
+    starts = np.cumsum([0, *(len(keys) for keys, _ in pieces)])
+    faces = [part + start for (_, part), start in zip(pieces, starts[:-1], strict=True)]
+    keys, number = np.unique(named, return_inverse=True)
+    return _place(grid, band, keys, _canonical(number[np.concatenate(faces or [np.zeros((0, 3), np.int64)])]))
 
 
 @dataclass(frozen=True)
@@ -186,8 +188,8 @@ def _tiles(index: NDArray[np.int32], tile: int) -> Iterator[NDArray[np.int64]]:
         yield row[start:stop]
 
 
-def _tile_triangles(grid: _Grid, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """(m, 3) vertex keys of the triangles of one tile, or None where the surface does not pass."""
+def _tile_triangles(grid: _Grid, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """(n,) vertex keys and (m, 3) triangles of one tile, or None where the surface does not pass."""
     points, distance = grid.points[rows], grid.distance[rows]
     if not (distance.min() < 0 < distance.max()):
         return None
@@ -207,8 +209,7 @@ def _tile_triangles(grid: _Grid, rows: NDArray[np.int64]) -> NDArray[np.int64] |
     mask = np.zeros(tuple(shape), bool)
     mask[1:, 1:, 1:] = whole
     vertices, faces, _, _ = marching_cubes(values, 0.0, mask=mask, gradient_direction="descent")
-    keys: NDArray[np.int64] = _keys(grid, vertices, low)[faces]
-    return keys
+    return _keys(grid, vertices, low), faces.astype(np.int64)
 
 
 def _corner_tests(known: NDArray[np.bool_], values: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -251,8 +252,9 @@ def _place(grid: _Grid, band: Band, keys: NDArray[np.int64], faces: NDArray[np.i
     start = grid.find(keys[edge] // 4)
     end = grid.find(keys[edge] // 4 + grid.strides[kind[edge]])
     share = (grid.distance[start] / (grid.distance[start] - grid.distance[end]))[:, None]
-    ends = np.concatenate([start, end])
-    fields = np.column_stack([grid.points[ends], _gradient(grid, ends), band.sd[ends], band.support[ends]])
+    # A grid point is an end of several edges; its slope is wanted once.
+    used, ends = np.unique(np.concatenate([start, end]), return_inverse=True)
+    fields = np.column_stack([grid.points[used], _gradient(grid, used), band.sd[used], band.support[used]])[ends]
     out[edge] = (1 - share) * fields[: len(start)] + share * fields[len(start) :]
     _place_centres(out, faces, np.flatnonzero(~edge))
     return _mesh(out, faces)
