@@ -1,11 +1,14 @@
 """Units of the fit stage: a few membranes each, sorted by size, solved in one batch.
 
-A unit reads its membranes' voxels (or the ridge of the score inside them, where there is a score) slab by slab from
-the membranes' boxes, fits the surfaces, and writes each one's narrow band to ``fits/<number>.npz``.
+A unit reads its membranes' voxels (or the ridge of the score inside them, where there is a score) tile by tile of the
+membranes' boxes, so that a thin membrane across the whole volume costs no more memory than a small one; fits the
+surfaces, and writes each one's narrow band to ``fits/<number>.npz``.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscale.band import Band, band_file
-from cryoscale.chunks import Region, blocks
+from cryoscale.chunks import Region
 from cryoscale.fit import Surface, fit_surfaces, projected_bytes, ridge_points
 from cryoscale.fit.ridge import RIDGE_HALO
 from cryoscale.io.files import load_npz, save_npz
@@ -21,9 +24,9 @@ from cryoscale.io.omezarr import read_region, read_values
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.spec import FitSpec
 
-__all__ = ["fit_batch", "plan"]
+__all__ = ["fit_batch", "plan", "tile_bytes"]
 
-_SLAB_VOXELS = 64
+_TILE_VOXELS = 64
 _BATCH_VOXELS = 400_000
 """A unit takes no further membrane once it has this many voxels, so that large ones run alone."""
 
@@ -60,7 +63,7 @@ def plan(tomogram: Tomogram, spec: FitSpec, *, instances: str, regions: str, sco
             ("fit", tomogram.id, index),
             fit_batch,
             (tomogram.folder, str(tomogram.path(instances)), scores_path, batch, tomogram.known_geometry, spec),
-            max(projected_bytes(count) + _slab_bytes(box) for _, box, count in batch),
+            max(projected_bytes(count) + tile_bytes(box) for _, box, count in batch),
         )
         for index, batch in enumerate(_batches(members, spec.batch_membranes))
     ]
@@ -80,10 +83,9 @@ def _batches(members: list[Member], most: int) -> list[tuple[Member, ...]]:
     return [tuple(batch) for batch in batches]
 
 
-def _slab_bytes(box: Region) -> int:
-    """Memory for one slab of a membrane's box: numbers, scores, and the ridge filter's float32 temporaries."""
-    depth = min(box.shape[0], _SLAB_VOXELS) + 2 * RIDGE_HALO
-    return depth * box.shape[1] * box.shape[2] * (4 + 1 + 12 * 4)
+def tile_bytes(box: Region) -> int:
+    """Return the memory for one tile of a membrane's box: numbers, mask, scores, the ridge filter's temporaries."""
+    return math.prod(min(n, _TILE_VOXELS) + 2 * RIDGE_HALO for n in box.shape) * (4 + 1 + 12 * 4)
 
 
 def fit_batch(
@@ -132,19 +134,33 @@ def save_band(path: Path, band: Band) -> None:
 
 
 def _points(instances: str, scores: str, number: int, box: Region, shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """Gather one membrane's points, slab by slab: ridge of the score where there is one, else its voxels."""
-    found = []
-    for slab in blocks(box.shape, (_SLAB_VOXELS, *box.shape[1:])):
-        core = Region(
-            tuple(a + o for a, o in zip(slab.start, box.start, strict=True)),
-            tuple(b + o for b, o in zip(slab.stop, box.start, strict=True)),
-        )
-        region = core.grow((RIDGE_HALO,) * 3, shape) if scores else core
-        mask = read_region(instances, region) == number
+    """Gather one membrane's points in raster order: ridge of the score where there is one, else its voxels.
+
+    A ridge point belongs to the voxel that it is the top of, and a voxel to one tile: the tiles change no point.
+    """
+    found = [np.zeros((0, 3))]
+    for tile in _tiles(box):
+        mask = read_region(instances, tile) == number
+        if not mask.any():
+            continue
         if scores:
-            points = ridge_points(read_values(scores, region), mask, threshold=0.0) + region.start
-            inside = (points[:, 0] >= core.start[0] - 0.5) & (points[:, 0] < core.stop[0] - 0.5)
-            found.append(points[inside])
+            around = tile.grow((RIDGE_HALO,) * 3, shape)
+            inside = np.zeros(around.shape, bool)
+            inside[tile.within(around)] = mask
+            found.append(ridge_points(read_values(scores, around), inside, threshold=0.0, start=around.start))
         else:
-            found.append(np.argwhere(mask).astype(np.float64) + region.start)
-    return np.concatenate(found)
+            found.append(np.argwhere(mask).astype(np.float64) + tile.start)
+    points = np.concatenate(found)
+    return points[np.lexsort(points.T[::-1])]
+
+
+def _tiles(box: Region) -> Iterator[Region]:
+    """Yield a box's parts in the volume's own tiles, whose chunks are then read few times."""
+    low = tuple(a // _TILE_VOXELS for a in box.start)
+    count = tuple(-(-b // _TILE_VOXELS) - a for a, b in zip(low, box.stop, strict=True))
+    for place in np.ndindex(count):
+        start = tuple((a + i) * _TILE_VOXELS for a, i in zip(low, place, strict=True))
+        yield Region(
+            tuple(max(a, b) for a, b in zip(start, box.start, strict=True)),
+            tuple(min(a + _TILE_VOXELS, b) for a, b in zip(start, box.stop, strict=True)),
+        )

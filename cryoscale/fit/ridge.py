@@ -12,6 +12,7 @@ the threshold that made it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ OWN_VOXEL = 0.55
 """Largest offset along each axis; a little over half, so that a ridge between two voxels is not lost by rounding."""
 
 
-def ridge_points(score: Any, mask: Any, *, threshold: float = 0.5) -> Array:
+def ridge_points(score: Any, mask: Any, *, threshold: float = 0.5, start: Sequence[int] = (0, 0, 0)) -> Array:
     """Find the ridge of a score inside a mask.
 
     Parameters
@@ -40,6 +41,8 @@ def ridge_points(score: Any, mask: Any, *, threshold: float = 0.5) -> Array:
         (z, y, x) voxels of one membrane.
     threshold
         Voxels with a lower score are not looked at.
+    start
+        Place of the first voxel, which is added: to the bit what the whole volume gives.
 
     Returns
     -------
@@ -66,7 +69,7 @@ def ridge_points(score: Any, mask: Any, *, threshold: float = 0.5) -> Array:
     along = (slope * normal).sum(1)
     step = (-along / np.where(curved, least, -1.0))[:, None] * normal
     top = curved & (np.abs(step) <= OWN_VOXEL).all(1)
-    return np.asarray(voxels[top] + step[top], np.float64)
+    return np.asarray((voxels[top] + np.asarray(start)) + step[top], np.float64)
 
 
 def _derivatives(volume: NDArray[np.float32], at: NDArray[np.int64]) -> tuple[Array, Array]:

@@ -10,7 +10,7 @@ from cryoscale.io.files import save_npz
 from cryoscale.io.omezarr import create_image, write_region
 from cryoscale.records import Geometry, Tomogram
 from cryoscale.spec import FitSpec
-from tests.plans import run_plan
+from tests.plans import run_plan, traced_peak
 
 SHAPE = (40, 60, 70)
 GEOMETRY = Geometry(SHAPE, (10.0, 10.0, 10.0))
@@ -52,3 +52,46 @@ def test_each_gets_a_surface_or_the_reason_why_not(tomogram, tmp_path):
         assert words in membranes[number]["reason"], membranes[number]
         assert not (tmp_path / band_file(number)).exists()
     assert (tmp_path / band_file(SPHERE)).is_file() and (tmp_path / band_file(SHEET)).is_file()
+
+
+@pytest.fixture(scope="module")
+def leaf(tmp_path_factory):
+    """A thin, curved sheet across the whole of a flat volume: its labels, its score and its box."""
+    shape = (44, 200, 210)
+    folder, geometry = tmp_path_factory.mktemp("leaf"), Geometry(shape, (10.0, 10.0, 10.0))
+    z, y, x = np.indices(shape)
+    height = np.abs(z - 22 - 14 * np.sin(y / 31 + 0.3) * np.cos(x / 37))
+    labels = (height < 2).astype(np.uint16)
+    score = np.exp(-((height / 1.7) ** 2)).astype(np.float32)
+    for name, values in (("labels", labels), ("score", score)):
+        create_image(folder / name, geometry, values.dtype, (32, 32, 32))
+        write_region(folder / name, Region((0, 0, 0), shape), values)
+    at = np.argwhere(labels)
+    box = Region(tuple(at.min(0).tolist()), tuple((at.max(0) + 1).tolist()))
+    return str(folder / "labels"), str(folder / "score"), box, shape
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_points_do_not_know_the_tiles(leaf, scored, monkeypatch):
+    labels, score, box, shape = leaf
+    found = {}
+    for tile in (23, 64, 1000):
+        monkeypatch.setattr(stage, "_TILE_VOXELS", tile)
+        found[tile] = stage._points(labels, score if scored else "", 1, box, shape)
+    assert len(found[64]) > 30_000
+    assert np.array_equal(found[23], found[1000]) and np.array_equal(found[64], found[1000])
+    if scored:
+        monkeypatch.setattr(stage, "_TILE_VOXELS", 23)
+        monkeypatch.setattr(stage, "RIDGE_HALO", stage.RIDGE_HALO - 1)
+        assert not np.array_equal(stage._points(labels, score, 1, box, shape), found[1000])
+
+
+def test_memory_follows_a_tile_and_the_voxels(leaf, monkeypatch):
+    labels, score, box, shape = leaf
+    points, peak = traced_peak(lambda: stage._points(labels, score, 1, box, shape))
+    allowed = stage.tile_bytes(box) + 3 * points.nbytes
+    assert peak < allowed
+    assert stage.tile_bytes(box) == stage.tile_bytes(Region((0, 0, 0), (box.shape[0], 10_000, 10_000)))
+    monkeypatch.setattr(stage, "_TILE_VOXELS", 1000)
+    _, whole = traced_peak(lambda: stage._points(labels, score, 1, box, shape))
+    assert whole > allowed
