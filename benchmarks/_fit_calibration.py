@@ -51,7 +51,7 @@ VOLUMES = {
     "full": [*[(SMALL, 10.0)] * 3, ((112, 220, 220), 8.0), (SMALL, 12.0), ((200, 400, 400), 10.0)],
 }
 """Voxels and ångström per voxel of the simulated tomograms."""
-UNSEEN = 500
+UNSEEN = 1300
 """Added to the seed of tests: the first of those tomograms were used to choose what is checked here."""
 LEAST_POINTS = 400
 ON_SHAPE = 3.0
