@@ -175,7 +175,7 @@ def _is_there(inputs: Path, seed: int, snr: float, shape: tuple[int, int, int]) 
 
 def _show(collection: Collection, result: Result, scores: dict[str, Scores]) -> None:
     write_text(collection.output / "scores.json", json.dumps(scores, indent=1))
-    result.report = write_run_report(collection.output, scores=scores)
+    result.report = write_run_report(collection.output)
     reseal(collection.output)
     for name, values in scores.items():
         print(f"{name} against the truth:\n{scores_text(values)}")  # noqa: T201

@@ -1,7 +1,11 @@
-"""The page of a run, put together from what is in its folder: it can be made anew at any time."""
+"""The pages of a run, put together from what is in its folder: they can be made anew at any time.
+
+``report.html`` shows the run, and of each tomogram as much as fits; ``reports/<id>.html`` shows all of one tomogram.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,32 +17,31 @@ from cryoscale.report.plan import read_tomogram, write_report
 from cryoscale.report.run import ReportRun, TomogramReport
 from cryoscale.spec import RunSpec, spec_from, to_toml
 
-__all__ = ["write_run_report"]
+__all__ = ["PAGES", "write_run_report"]
+
+PAGES = "reports"
+"""Folder of the tomograms' own pages."""
+_WITH_SLICES, _WITH_PICTURES = 12, 100
+"""Of the run's page, the first tomograms that may show slices to look through, and pictures at all."""
 
 
-def write_run_report(output: Path, *, scores: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
-    """Write ``report.html`` of the run in `output`.
+def write_run_report(output: Path) -> Path:
+    """Write ``report.html`` of the run in `output`, and a page for each of its tomograms.
 
     Parameters
     ----------
     output
-        Folder of a run, with its ``run.json``.
-    scores
-        By tomogram, scores against a known truth.
+        Folder of a run, with its ``run.json``; ``scores.json``, where it is there, has scores against a known truth.
 
     Returns
     -------
-    Path of the page.
+    Path of the run's page.
     """
+    scores = _scores(output)
     run = json.loads((output / "run.json").read_text(encoding="utf-8"))
     failed = read_csv(output / "failures.csv") if (output / "failures.csv").is_file() else []
     failures = tuple((row["id"], row["stage"], row["message"]) for row in failed)
     spec = spec_from(run["spec"])
-    tomograms = [
-        _tomogram(output, entry, (scores or {}).get(entry["id"]))
-        for entry in run["tomograms"]
-        if (output / entry["id"] / "summary.json").is_file()
-    ]
     page = ReportRun(
         title=output.absolute().name,
         version=run["cryoscale"],
@@ -46,12 +49,34 @@ def write_run_report(output: Path, *, scores: Mapping[str, Mapping[str, Any]] | 
         created_utc=run["started_utc"],
         machine=tuple((name, str(value)) for name, value in run["machine"].items()),
         spec_toml=to_toml(spec),
-        tomograms=tuple(tomograms),
         failures=failures,
         skipped=_skipped(spec, run),
     )
-    write_report(output / "report.html", page)
+    shown: list[TomogramReport] = []
+    for entry in run["tomograms"]:
+        if (output / entry["id"] / "summary.json").is_file():
+            tomogram = _tomogram(output, entry, scores.get(entry["id"]))
+            own = dataclasses.replace(tomogram, root="../")
+            own_page = dataclasses.replace(page, title=tomogram.id, tomograms=(own,), failures=())
+            write_report(output / PAGES / f"{tomogram.id}.html", own_page)
+            shown.append(_lean(tomogram, len(shown)))
+    write_report(output / "report.html", dataclasses.replace(page, tomograms=tuple(shown)))
     return output / "report.html"
+
+
+def _lean(tomogram: TomogramReport, place: int) -> TomogramReport:
+    """Leave out early what the run's page has no room for: the pictures of a thousand tomograms are never in memory."""
+    linked = dataclasses.replace(tomogram, page=f"{PAGES}/{tomogram.id}.html")
+    if place < _WITH_SLICES or not tomogram.stacks:
+        return linked
+    few = tomogram.pictures if place < _WITH_PICTURES else {}
+    gone = ("slices", *(name for name in tomogram.pictures if name not in few))
+    return dataclasses.replace(linked, stacks=(), pictures=few, left_out=(*tomogram.left_out, *gone))
+
+
+def _scores(output: Path) -> Mapping[str, Mapping[str, Any]]:
+    path = output / "scores.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def _tomogram(output: Path, entry: dict[str, str], scores: Mapping[str, Any] | None) -> TomogramReport:

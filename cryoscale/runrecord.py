@@ -62,6 +62,7 @@ _RUN = {
     "started_utc?": str,
 }
 _RUN_FILES = ("run.json", "failures.csv", "membranes.csv", "report.html")
+_PAGES = "reports/*.html"
 
 
 def run_record(collection: Collection, model: str) -> dict[str, Any]:
@@ -109,7 +110,8 @@ def write_run(output: Path, record: dict[str, Any]) -> None:
 
 def seal_run(output: Path, record: dict[str, Any]) -> None:
     """Write ``seal.json``: the run's record once more, and what its own files are now."""
-    files = [[name, *crc32c(output / name)] for name in _RUN_FILES if (output / name).is_file()]
+    pages = sorted(path.relative_to(output).as_posix() for path in output.glob(_PAGES))
+    files = [[name, *crc32c(output / name)] for name in (*_RUN_FILES, *pages) if (output / name).is_file()]
     write_text(output / "seal.json", sealed({"files": files, "run": record}))
 
 

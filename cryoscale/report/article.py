@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from cryoscale.report.charts import distribution_chart, score_chart, times_chart
+from cryoscale.report.charts import distribution_chart, line_chart, score_chart, times_chart
 from cryoscale.report.colours import colour_of, hex_of
+from cryoscale.report.interactive import slices_part, viewer_part
+from cryoscale.report.proteins import proteins_part
 from cryoscale.report.run import TomogramReport
-from cryoscale.report.tables import picture, table
+from cryoscale.report.tables import Cell, picture, table
 from cryoscale.report.text import amount, cell, clean, column_head, duration, size_of
 
 __all__ = ["area_nm2", "article", "is_closed", "number_of"]
 
-_MOST_ROWS = 60
 _NUMBER_COLUMNS = ("membrane", "id", "number", "label")
 _IN_FILE_ONLY = ("_low_angstrom", "_high_angstrom", "mesh")
 """Ends of the names of columns that only programs read."""
@@ -22,19 +23,24 @@ _CHARTS = (
     ("mean_sd_nm", "Standard deviation of the position", "nm", 1.0),
     ("fraction_inferred", "Inferred rather than seen", "% of the area", 100.0),
 )
+_SLICE_WORDS = {"raw": "network", "final": "final"}
 _ANGLE_SCORES = ("angle_edges_degrees", "dice_raw_by_angle", "dice_final_by_angle")
 
 
-def article(tomogram: TomogramReport) -> str:
-    """Write everything about one tomogram."""
+def article(tomogram: TomogramReport, *, most_rows: int) -> str:
+    """Write everything about one tomogram, at most `most_rows` of its membranes one by one."""
     name = clean(tomogram.id)
     parts = [
         f'<article id="t-{name}"><h2>{name}</h2>{_facts(tomogram)}',
         _warnings(tomogram),
         _pictures(tomogram),
+        slices_part(tomogram),
+        viewer_part(tomogram),
+        _left_out(tomogram),
         _distributions(tomogram),
-        _membranes(tomogram),
+        _membranes(tomogram, most_rows),
         _not_closed(tomogram),
+        proteins_part(tomogram),
         _scores(tomogram),
         _cost(tomogram),
         "</article>",
@@ -90,23 +96,24 @@ def _warnings(tomogram: TomogramReport) -> str:
 
 
 def _pictures(tomogram: TomogramReport) -> str:
-    rows = []
-    for kind, names in (("three", ("raw", "overlay", "sections")), ("two", ("surfaces", "uncertainty"))):
-        figures = [
-            picture(tomogram.pictures[name], solid=name in ("raw", "overlay"))
-            for name in names
-            if name in tomogram.pictures
-        ]
-        if figures:
-            rows.append(f'<div class="{kind if len(figures) > 2 else "two"}">{"".join(figures)}</div>')
-    if tomogram.left_out:
-        words = ", ".join(clean(name) for name in tomogram.left_out if name != "thumbnail")
-        if words:
-            rows.append(
-                f'<p class="soft small">Left out to keep this page small, and in {clean(tomogram.id)}/pictures: '
-                f"{words}.</p>"
-            )
-    return "".join(rows)
+    figures = [
+        picture(tomogram.pictures[name], solid=name in ("raw", "overlay"))
+        for name in ("raw", "overlay", "sections")
+        if name in tomogram.pictures
+    ]
+    kind = "three" if len(figures) > 2 else "two"
+    return f'<div class="{kind}">{"".join(figures)}</div>' if figures else ""
+
+
+def _left_out(tomogram: TomogramReport) -> str:
+    words = ", ".join(clean(name) for name in tomogram.left_out if name != "thumbnail")
+    if not words:
+        return ""
+    there = f'on <a href="{clean(tomogram.page)}">its own page</a>, and ' if tomogram.page else ""
+    return (
+        f'<p class="soft small">Left out to keep this page small: {words}. They are {there}in '
+        f"{clean(tomogram.id)}/pictures.</p>"
+    )
 
 
 def _distributions(tomogram: TomogramReport) -> str:
@@ -117,14 +124,18 @@ def _distributions(tomogram: TomogramReport) -> str:
         if len({row[column] for row in rows}) > 1:
             values = [factor * _number(row[column]) for row in rows]
             charts.append(distribution_chart(title, unit, values, [number_of(row) or 1 for row in rows]))
+    if tomogram.steps_pixels:
+        charts.append(
+            distribution_chart("Largest step from slice to slice", "pixels", tomogram.steps_pixels, things="slices")
+        )
     if not charts:
         return ""
     words = "one dot per membrane, in its colour" if len(tomogram.membranes) <= 120 else "number of membranes"
     return f'<h3>Distributions <span class="soft small">{words}</span></h3><div class="charts">{"".join(charts)}</div>'
 
 
-def _membranes(tomogram: TomogramReport) -> str:
-    rows = sorted(tomogram.membranes, key=lambda row: -area_nm2(row))[:_MOST_ROWS]
+def _membranes(tomogram: TomogramReport, most_rows: int) -> str:
+    rows = sorted(tomogram.membranes, key=lambda row: -area_nm2(row))[:most_rows]
     if not rows:
         return '<p class="soft">No membranes were found.</p>'
     rows.sort(key=lambda row: number_of(row) or 0)
@@ -132,20 +143,23 @@ def _membranes(tomogram: TomogramReport) -> str:
     # Sentences come last: they push no number out of sight.
     columns.sort(key=lambda name: "reason" in name)
     cells = [[_swatched(row, name) for name in columns] for row in rows]
-    heads = [(*column_head(name), any(row[n][1] for row in cells)) for n, name in enumerate(columns)]
+    heads = [(*column_head(name), any(row[n].number for row in cells)) for n, name in enumerate(columns)]
     total = len(tomogram.membranes)
     words = f"the {len(rows)} largest of {total}" if total > len(rows) else f"{total}"
-    link = f'all, with places and meshes, in <a href="{clean(tomogram.id)}/membranes.csv">membranes.csv</a>'
-    return f'<h3>Membranes <span class="soft small">{words}; {link}</span></h3>{table(heads, cells)}'
+    file = f"{clean(tomogram.root + tomogram.id)}/membranes.csv"
+    link = f'all, with places and meshes, in <a href="{file}">membranes.csv</a>'
+    return f'<h3>Membranes <span class="soft small">{words}; {link}</span></h3>' + table(
+        heads, cells, name=clean(tomogram.id)
+    )
 
 
-def _swatched(row: Mapping[str, str], column: str) -> tuple[str, bool]:
+def _swatched(row: Mapping[str, str], column: str) -> Cell:
     text, is_number = cell(column, row.get(column, ""))
     number = number_of(row)
     if column not in _NUMBER_COLUMNS or number is None or row[column] != str(number):
-        return text, is_number
+        return Cell(text, is_number)
     swatch = f'<i class="sw" style="background:{hex_of(colour_of(number))}"></i>'
-    return f'<span class="id">{swatch}{text}</span>', False
+    return Cell(f'<span class="id">{swatch}{text}</span>', False, number)
 
 
 def _not_closed(tomogram: TomogramReport) -> str:
@@ -184,6 +198,12 @@ def _scores(tomogram: TomogramReport) -> str:
     if all(isinstance(values, Sequence) for values in by_angle):
         edges, raw, final = ([float(v) for v in values] for values in by_angle if isinstance(values, Sequence))
         chart = score_chart(edges, raw, final)
+    by_slice = {name: tomogram.scores.get(f"dice_{name}_by_slice") for name in ("raw", "final")}
+    known = {_SLICE_WORDS[k]: [float(v) for v in part] for k, part in by_slice.items() if isinstance(part, Sequence)}
+    if known:
+        voxel_nm = tomogram.geometry.voxel_size_angstrom[0] / 10 if tomogram.geometry else 1.0
+        places = [n * voxel_nm for n in range(len(next(iter(known.values()))))]
+        chart += line_chart("Dice", "by slice, z in nm", places, known, top=1.0)
     listed = f"<dl>{''.join(lines)}</dl>" if lines else ""
     return f'<h3>Scores against the known truth</h3><div class="charts">{listed}{chart}</div>'
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from cryoscale.report.colours import colour_of, hex_of
 from cryoscale.report.text import amount, clean
 
-__all__ = ["distribution_chart", "score_chart", "times_chart"]
+__all__ = ["distribution_chart", "line_chart", "score_chart", "times_chart"]
 
 _WIDTH = 320
 _LEFT, _RIGHT, _TOP = 2, 318, 30
@@ -23,7 +23,9 @@ _LOG_FROM = 30.0
 """Values that differ by more than this factor get a logarithmic axis."""
 
 
-def distribution_chart(title: str, unit: str, values: Sequence[float], numbers: Sequence[int]) -> str:
+def distribution_chart(
+    title: str, unit: str, values: Sequence[float], numbers: Sequence[int] = (), *, things: str = "membranes"
+) -> str:
     """One dot per membrane, in its colour, stacked where they are close; bars where there are more than 120.
 
     Parameters
@@ -33,9 +35,11 @@ def distribution_chart(title: str, unit: str, values: Sequence[float], numbers: 
     values
         Those that are not finite are left out.
     numbers
-        Of the membranes, for their colours; as many as `values`.
+        Of the membranes, for their colours; as many as `values`, or none: bars.
+    things
+        What there is one value of each of.
     """
-    pairs = sorted((v, n) for v, n in zip(values, numbers, strict=True) if math.isfinite(v))
+    pairs = sorted((v, n) for v, n in zip(values, numbers or [0] * len(values), strict=True) if math.isfinite(v))
     heading = f'<text x="{_LEFT}" y="15" class="t">{clean(title)}<tspan class="u" dx="6">{clean(unit)}</tspan></text>'
     if not pairs:
         return _svg(f"{title}: no values", heading, height=_TOP)
@@ -48,7 +52,7 @@ def distribution_chart(title: str, unit: str, values: Sequence[float], numbers: 
     tallest = max(len(stack) for stack in stacks.values())
     pitch = min((_RIGHT - _LEFT) / _BINS, _DEPTH / tallest)
     base = _TOP + max(2 * pitch, tallest * pitch)
-    marks = _dots(stacks, base, pitch) if len(pairs) <= _MOST_DOTS else _bars(stacks, base, pitch)
+    marks = _dots(stacks, base, pitch) if numbers and len(pairs) <= _MOST_DOTS else _bars(stacks, base, pitch)
     middle = pairs[len(pairs) // 2][0] if len(pairs) % 2 else sum(v for v, _ in pairs[len(pairs) // 2 - 1 :][:2]) / 2
     x = _LEFT + (_RIGHT - _LEFT) * _place(middle, low, high, logarithmic=logarithmic)
     scale = " (log)" if logarithmic else ""
@@ -62,7 +66,7 @@ def distribution_chart(title: str, unit: str, values: Sequence[float], numbers: 
     if low < high:
         at = min(max(x, _LEFT + 110), _RIGHT - 110)
         axis += f'<text x="{at:.1f}" y="{base + 22:.1f}" class="c">median {amount(middle)}</text>'
-    label = f"{title}: {len(pairs)} membranes, {amount(low)} to {amount(high)} {unit}, median {amount(middle)} {unit}"
+    label = f"{title}: {len(pairs)} {things}, {amount(low)} to {amount(high)} {unit}, median {amount(middle)} {unit}"
     return _svg(label, heading + marks + axis, height=round(base + 28))
 
 
@@ -92,6 +96,50 @@ def _bars(stacks: Mapping[int, Sequence[int]], base: float, pitch: float) -> str
         f'width="{step - 1:.1f}" height="{len(stack) * pitch:.1f}"/>'
         for place, stack in sorted(stacks.items())
     )
+
+
+def line_chart(
+    title: str, unit: str, places: Sequence[float], series: Mapping[str, Sequence[float]], *, top: float | None = None
+) -> str:
+    """Draw up to two quantities over a third, the first grey, the second in the page's accent.
+
+    Parameters
+    ----------
+    title, unit
+        What the values are.
+    places
+        Along the axis, ascending.
+    series
+        By name, as many values as places; those that are not finite leave a gap.
+    top
+        Upper end of the values' axis; None takes the largest value.
+    """
+    left, right, high, base = 34, 318, 34, 140
+    known = [v for values in series.values() for v in values if math.isfinite(v)]
+    top = top or max(known, default=1.0) or 1.0
+    first, last = (places[0], places[-1]) if places else (0.0, 1.0)
+    span = (last - first) or 1.0
+    parts = [f'<text x="2" y="15" class="t">{clean(title)}<tspan class="u" dx="6">{clean(unit)}</tspan></text>']
+    for share in (0.0, 0.5, 1.0):
+        y = base - share * (base - high)
+        parts.append(f'<line class="a" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" class="e">{amount(share * top, 2)}</text>')
+    for kind, (number, (name, values)) in zip("nf", enumerate(series.items()), strict=False):
+        path, pen = "", "M"
+        for place, value in zip(places, values, strict=True):
+            if not math.isfinite(value):
+                pen = "M"
+                continue
+            x = left + (right - left) * (place - first) / span
+            path += f"{pen}{x:.1f} {base - min(value / top, 1.0) * (base - high):.1f}"
+            pen = "L"
+        parts.append(f'<path class="l{kind}" d="{path}"/>')
+        at = left + 6 + 110 * number
+        parts.append(f'<circle class="{kind}" cx="{at}" cy="{base + 34}" r="4"/>')
+        parts.append(f'<text x="{at + 9}" y="{base + 38}">{clean(name)}</text>')
+    parts.append(f'<text x="{left}" y="{base + 16}">{amount(first)}</text>')
+    parts.append(f'<text x="{right}" y="{base + 16}" class="e">{amount(last)}</text>')
+    return _svg(f"{title} {unit}: {', '.join(series)}", "".join(parts), height=186)
 
 
 def score_chart(edges_degrees: Sequence[float], raw: Sequence[float], final: Sequence[float]) -> str:

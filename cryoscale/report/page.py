@@ -1,24 +1,26 @@
-"""One page for a run: a single HTML file that loads nothing, runs nothing, and can be mailed.
+"""One page for a run: a single HTML file that loads nothing, works without a network, and can be mailed.
 
 page = headline numbers + gallery + one article per tomogram + what failed + how it was made
 
 `render_page` is a pure function of a `ReportRun`. Pictures are inside as data; the policy in the page's head forbids
-everything else. Every text that is not ours goes through `text.clean`.
+everything but the page's own script (`script`). Every text that is not ours goes through `text.clean`.
 """
 
 from __future__ import annotations
 
 from cryoscale.report.article import area_nm2, article, is_closed
 from cryoscale.report.run import ReportRun, TomogramReport, within_budget
+from cryoscale.report.script import SCRIPT, policy
 from cryoscale.report.style import STYLE
-from cryoscale.report.tables import table, thumbnail
+from cryoscale.report.tables import Cell, table, thumbnail
 from cryoscale.report.text import amount, clean, duration, size_of
 
 __all__ = ["render_page"]
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _PICTURE_BYTES = 12_000_000
 _MOST_ARTICLES = 50
+_FEW, _MOST_ROWS, _FEWER_ROWS = 8, 500, 60
+"""Membranes listed of each tomogram, where there are few tomograms and where there are more."""
 
 _CITATIONS = (
     "L. Zhou, C. Yang, W. Gao, T. Perciano, K. M. Davies, N. K. Sauter. A machine learning pipeline for membrane "
@@ -56,16 +58,17 @@ def render_page(run: ReportRun) -> str:
         _alert(run),
         _gallery(shown) if len(tomograms) > 1 else "",
         _overview(tomograms, {t.id for t in shown}) if len(tomograms) > 1 else "",
-        *(article(tomogram) for tomogram in shown),
+        *(article(tomogram, most_rows=_MOST_ROWS if len(shown) <= _FEW else _FEWER_ROWS) for tomogram in shown),
         _problems(run),
         _methods(run),
         "</main>",
         f"<footer>Made by cryoscale {clean(run.version)}, {_moment(run.created_utc)}. "
-        "This page is complete in itself: it loads nothing and runs nothing.</footer>",
+        "This page is complete in itself: it loads nothing and sends nothing.</footer>",
+        f"<script>{SCRIPT}</script>",
     ]
     head = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(SCRIPT)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
         f"<title>{clean(run.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
@@ -144,21 +147,23 @@ def _overview(tomograms: tuple[TomogramReport, ...], with_article: set[str]) -> 
     for tomogram in tomograms:
         areas = sum(area_nm2(row) for row in tomogram.membranes)
         name = clean(tomogram.id)
+        seconds = sum(tomogram.stage_seconds.values())
+        peak, proteins = tomogram.peak_bytes, tomogram.protein_count
         rows.append(
             [
-                (f'<a href="#t-{name}">{name}</a>' if tomogram.id in with_article else name, False),
-                (str(len(tomogram.membranes)), True),
-                (str(sum(is_closed(row) for row in tomogram.membranes)), True),
-                (amount(areas / 1e6), True),
-                ("–" if tomogram.protein_count is None else str(tomogram.protein_count), True),
-                (duration(sum(tomogram.stage_seconds.values())) if tomogram.stage_seconds else "–", True),
-                (size_of(tomogram.peak_bytes) if tomogram.peak_bytes else "–", True),
-                (str(len(tomogram.warnings) or "–"), True),
+                Cell(f'<a href="#t-{name}">{name}</a>' if tomogram.id in with_article else name),
+                Cell(str(len(tomogram.membranes)), True),
+                Cell(str(sum(is_closed(row) for row in tomogram.membranes)), True),
+                Cell(amount(areas / 1e6), True),
+                Cell("–" if proteins is None else str(proteins), True),
+                Cell(duration(seconds) if tomogram.stage_seconds else "–", True, seconds or None),
+                Cell(size_of(peak) if peak else "–", True, peak or None),
+                Cell(str(len(tomogram.warnings) or "–"), True),
             ]
         )
     heads = [("tomogram", "", False), ("membranes", "", True), ("closed", "", True), ("area", "µm²", True)]
     heads += [(name, "", True) for name in ("proteins", "time", "peak memory", "warnings")]
-    return f"<section><h2>All tomograms</h2>{table(heads, rows)}</section>"
+    return f"<section><h2>All tomograms</h2>{table(heads, rows, name='tomograms')}</section>"
 
 
 def _problems(run: ReportRun) -> str:
@@ -167,14 +172,15 @@ def _problems(run: ReportRun) -> str:
     title = " and ".join(word for word, there in (("Failed", run.failures), ("Skipped", run.skipped)) if there)
     parts = [f'<section id="problems"><h2>{title.capitalize()}</h2>']
     if run.failures:
-        rows = [[(clean(a), False), (clean(b), False), (clean(c, longest=1000), False)] for a, b, c in run.failures]
-        parts.append(table([("tomogram", "", False), ("stage", "", False), ("why it failed", "", False)], rows))
+        rows = [[Cell(clean(a)), Cell(clean(b)), Cell(clean(c, longest=1000))] for a, b, c in run.failures]
+        heads = [("tomogram", "", False), ("stage", "", False), ("why it failed", "", False)]
+        parts.append(table(heads, rows, name="failures"))
         parts.append(
             '<p class="soft small">The others are not affected. Mend the cause and run the same command again: what is '
             "complete is not repeated.</p>"
         )
     if run.skipped:
-        rows = [[(clean(a), False), (clean(b, longest=1000), False)] for a, b in run.skipped]
+        rows = [[Cell(clean(a)), Cell(clean(b, longest=1000))] for a, b in run.skipped]
         parts.append("<h3>Skipped</h3>" if run.failures else "")
         parts.append(table([("what", "", False), ("why", "", False)], rows))
     return "".join(parts) + "</section>"

@@ -5,7 +5,8 @@ show), three slices are chosen, and of the volumes only thin slabs at those slic
 wider than a picture. Peak memory follows the picture and the largest single mesh, not the tomogram.
 
 Products in the tomogram's folder: ``pictures/raw.png``, ``overlay.png``, ``sections.png``, ``surfaces.png``,
-``uncertainty.png`` and ``thumbnail.png``.
+``uncertainty.png`` and ``thumbnail.png``; ``slices_xy.jpg`` and ``slices_xy.png`` (and xz, yz) to look through;
+``scene.bin``, the surfaces for the page's viewer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from cryoscale.chunks import Region
+from cryoscale.chunks import Region, blocks
 from cryoscale.io.files import atomic_write, write_text
 from cryoscale.io.meshes import read_ply
-from cryoscale.io.omezarr import read_region
+from cryoscale.io.omezarr import image_dtype, read_region
 from cryoscale.io.tables import read_csv
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.report.decimate import cluster
@@ -34,6 +35,10 @@ from cryoscale.report.planes import best_plane, curve_lengths
 from cryoscale.report.png import encode_png
 from cryoscale.report.render import Surface
 from cryoscale.report.run import Picture, ReportRun, TomogramReport
+from cryoscale.report.scene import Scene, pack_scene
+from cryoscale.report.smoothness import largest_step_pixels
+from cryoscale.report.stacks import Stack, cut_stacks
+from cryoscale.report.thin import inferred_voxels, mean_cubes, middles
 from cryoscale.spec import ReportSpec
 
 __all__ = ["draw_pictures", "plan", "projected_bytes", "read_pictures", "read_tomogram", "write_report"]
@@ -45,10 +50,17 @@ _WIDEST = 512
 _SLAB_NM = 5.0
 """Thickness of tomogram that is averaged into a slice."""
 _MOST_FACES = 2_000_000
+_SMALL = 256
+"""Longest edge of the volumes that are looked through, in voxels."""
+_SMALL_BYTES = 12
+_BLOCK = (64, 512, 512)
+_STEPS = 64
+"""Pairs of slices whose smoothness is looked at."""
 _FACE_BYTES = 27
 """Of a mesh file, for each face: 13 and half a vertex."""
 _MESH_NAME = re.compile(r"membrane_(\d{1,9})\.ply")
 _AXES = ("xy", "xz", "yz")
+_TABLES = ("proteins.csv", "protein_density.csv", "protein_pairs.csv")
 _CAPTIONS = {
     "raw": "Tomogram. {slab} where most membrane is cut.",
     "overlay": "Membranes laid over it. Full colour where the membrane was seen; dashed and paler where the fitted "
@@ -75,7 +87,9 @@ def plan(tomogram: Tomogram, spec: ReportSpec) -> Plan:
     Returns
     -------
     dict
-        ``pictures``: by name, the file (relative to the folder) and its caption.
+        ``pictures``: by name, the file (relative to the folder) and its caption. ``slices``, of each axis the files of
+        a `Stack` and its numbers; ``scene``, the file of a `Scene` and its facts; ``steps_pixels``, the largest step
+        of a membrane from each looked-at slice to the next.
     """
     if spec.tomograms_with_pictures < 1:
         return {"pictures": {}}
@@ -83,7 +97,7 @@ def plan(tomogram: Tomogram, spec: ReportSpec) -> Plan:
     mesh_bytes = max((path.stat().st_size for path in _mesh_files(tomogram.folder).values()), default=0)
     size = projected_bytes(geometry, mesh_bytes)
     receipts = yield [Unit(("report", tomogram.id, 0), draw_pictures, (tomogram.folder, geometry), size)]
-    return {"pictures": receipts[0].numbers["pictures"]}
+    return dict(receipts[0].numbers)
 
 
 def projected_bytes(geometry: Geometry, largest_mesh_bytes: int) -> int:
@@ -91,7 +105,8 @@ def projected_bytes(geometry: Geometry, largest_mesh_bytes: int) -> int:
     buffers = 4 * 960 * 960 * 200
     thinned = 3 * _MOST_FACES * 40
     slab = max(math.prod(geometry.shape) // n for n in geometry.shape) * 4 * 8
-    return buffers + thinned + 8 * largest_mesh_bytes + min(slab, 1 << 29)
+    small = math.prod(-(-n // _factor(geometry.shape)) for n in geometry.shape) * _SMALL_BYTES
+    return buffers + thinned + 8 * largest_mesh_bytes + min(slab, 1 << 29) + small + 8 * math.prod(_BLOCK)
 
 
 def _mesh_files(folder: str | Path) -> dict[int, Path]:
@@ -125,11 +140,98 @@ def draw_pictures(folder: str, geometry: Geometry) -> Receipt:
     pictures = {}
     for name, figure in panels.items():
         file = f"pictures/{name}.png"
-        with atomic_write(root / file) as temporary:
-            temporary.write_bytes(encode_png(figure_pixels(figure), dither=name not in ("raw", "overlay")))
+        _write(root / file, encode_png(figure_pixels(figure), dither=name not in ("raw", "overlay")))
         caption = "overlay without a tomogram" if name == "overlay" and "raw" not in panels else name
         pictures[name] = [file, _CAPTIONS[caption].format(slab=slab)]
-    return Receipt(tuple(entry[0] for entry in pictures.values()), {"pictures": pictures})
+    further = _write_slices(root, geometry, surfaces) | _write_scene(root, geometry, surfaces, box_nm)
+    steps = {"steps_pixels": _steps(root / _LABELS, geometry.shape)}
+    files = [entry[0] for entry in pictures.values()]
+    files += [name for entry in further["slices"] for name in (entry["grey"], entry["labels"]) if name]
+    files += [further["scene"]["file"]] if "scene" in further else []
+    return Receipt(tuple(files), {"pictures": pictures, **further, **steps})
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _write_slices(root: Path, geometry: Geometry, surfaces: Sequence[Surface]) -> dict[str, Any]:
+    """Write the slices to look through, thinned by a power of two."""
+    factor, voxel_nm = _factor(geometry.shape), geometry.voxel_size_nm
+    labels = _small_labels(root / _LABELS, geometry.shape, factor)
+    raw = _small_raw(root / _TOMOGRAM, geometry.shape, factor) if (root / _TOMOGRAM).is_dir() else None
+    first_nm = (factor - 1) / 2 * voxel_nm
+    inferred = inferred_voxels(labels, surfaces, factor * voxel_nm, first_nm)
+    entries = []
+    for stack in cut_stacks(raw, labels, inferred, factor * voxel_nm, first_nm):
+        entry = {**asdict(stack), "labels": f"pictures/slices_{stack.name}.png", "grey": ""}
+        _write(root / entry["labels"], stack.labels)
+        if stack.grey:
+            entry["grey"] = f"pictures/slices_{stack.name}.jpg"
+            _write(root / entry["grey"], stack.grey)
+        entries.append(entry)
+    return {"slices": entries}
+
+
+def _write_scene(
+    root: Path, geometry: Geometry, surfaces: Sequence[Surface], box_nm: tuple[float, float, float]
+) -> dict[str, Any]:
+    if not surfaces:
+        return {}
+    scene = pack_scene(surfaces, box_nm, _proteins_nm(root, geometry))
+    _write(root / "pictures/scene.bin", scene.block)
+    return {"scene": {"file": "pictures/scene.bin", "facts": scene.facts}}
+
+
+def _proteins_nm(root: Path, geometry: Geometry) -> NDArray[np.float64]:
+    """(n, 3) centres z, y, x from the centre of the first voxel."""
+    path = root / "proteins.csv"
+    rows = read_csv(path) if path.is_file() else []
+    found = np.array([[float(row[f"{axis}_angstrom"]) for axis in "zyx"] for row in rows]).reshape(-1, 3)
+    return np.asarray((found - np.array(geometry.origin_angstrom)) / 10)
+
+
+def _factor(shape: Sequence[int]) -> int:
+    """Power of two that brings the longest edge down to what is looked through."""
+    return 1 << max(0, math.ceil(math.log2(max(shape) / _SMALL)))
+
+
+def _small_blocks(shape: Sequence[int], step: int) -> list[tuple[Region, tuple[slice, ...]]]:
+    """Blocks that `step` divides, and where they come to lie in the thinned volume."""
+    found = blocks(shape, [max(n, step) for n in _BLOCK])
+    places = [zip(region.start, region.stop, strict=True) for region in found]
+    return [(r, tuple(slice(a // step, -(-b // step)) for a, b in p)) for r, p in zip(found, places, strict=True)]
+
+
+def _small_raw(path: Path, shape: Sequence[int], factor: int) -> NDArray[np.float32]:
+    """Mean over cubes of `factor` voxels a side, from the level of the pyramid that is nearest to it."""
+    levels = sum(entry.name.isdigit() for entry in path.iterdir())
+    level = min(levels - 1, factor.bit_length() - 1)
+    step = factor >> level
+    out = np.empty([-(-n // factor) for n in shape], np.float32)
+    for region, place in _small_blocks([-(-n // (1 << level)) for n in shape], step):
+        out[place] = mean_cubes(read_region(path, region, level).astype(np.float32), step)
+    return out
+
+
+def _small_labels(path: Path, shape: Sequence[int], factor: int) -> NDArray[Any]:
+    """One voxel of each cube of `factor` voxels a side, near its middle."""
+    out = np.zeros([-(-n // factor) for n in shape], image_dtype(path))
+    for region, place in _small_blocks(shape, factor):
+        out[place] = middles(read_region(path, region), factor)
+    return out
+
+
+def _steps(path: Path, shape: Sequence[int]) -> list[float]:
+    """Largest step of a membrane from slice to slice, in pixels, of up to 64 slices."""
+    if shape[0] < 2:
+        return []
+    found = []
+    for z in np.unique(np.linspace(0, shape[0] - 2, min(_STEPS, shape[0] - 1)).round().astype(int)):
+        pair = read_region(path, Region((int(z), 0, 0), (int(z) + 2, shape[1], shape[2])))
+        found.append(largest_step_pixels(pair[0], pair[1]))
+    return [step for step in found if math.isfinite(step)]
 
 
 _Near = tuple[NDArray[np.float32], NDArray[np.bool_]]
@@ -183,7 +285,7 @@ def _read_slice(root: Path, geometry: Geometry, axis: int, plane: int, near: _Ne
     raw = np.full(labels.shape, np.nan, np.float32)
     if (root / _TOMOGRAM).is_dir():
         slab = _read_planes(root / _TOMOGRAM, geometry.shape, axis, plane, half)
-        raw = _shrink(np.mean(slab, axis=0, dtype=np.float32), step)
+        raw = mean_cubes(np.mean(slab, axis=0, dtype=np.float32), step)
     voxel_nm = geometry.voxel_size_nm
     inferred = _inferred(labels, axis, plane, near, voxel_nm, step)
     return Slice(_AXES[axis], plane * voxel_nm, raw, labels, inferred, voxel_nm * step)
@@ -195,15 +297,6 @@ def _read_planes(path: Path, shape: Sequence[int], axis: int, plane: int, half: 
     start[axis], stop[axis] = max(0, plane - half), min(shape[axis], plane + half + 1)
     slab = read_region(path, Region(tuple(start), tuple(stop)))
     return np.moveaxis(slab, axis, 0)
-
-
-def _shrink(image: NDArray[np.float32], step: int) -> NDArray[np.float32]:
-    """Mean over blocks of `step` x `step` pixels; blocks that the border cuts are filled with its pixels."""
-    if step == 1:
-        return image
-    rows, columns = (-(-n // step) for n in image.shape)
-    padded = np.pad(image, ((0, rows * step - image.shape[0]), (0, columns * step - image.shape[1])), mode="edge")
-    return np.asarray(padded.reshape(rows, step, columns, step).mean(axis=(1, 3), dtype=np.float32))
 
 
 def _inferred(
@@ -229,6 +322,23 @@ def read_pictures(folder: str | Path, pictures: Mapping[str, Sequence[str]]) -> 
     return found
 
 
+def _read_stacks(folder: str | Path, entries: Sequence[Mapping[str, Any]]) -> tuple[Stack, ...]:
+    """Read the slices a summary of `plan` names; none where a file is gone."""
+    stacks = []
+    for entry in entries:
+        paths = {name: Path(folder) / entry[name] for name in ("grey", "labels") if entry[name]}
+        if not all(path.is_file() for path in paths.values()):
+            return ()
+        found = {"grey": b""} | {name: path.read_bytes() for name, path in paths.items()}
+        stacks.append(Stack(**{**entry, **found, "positions_nm": tuple(entry["positions_nm"])}))
+    return tuple(stacks)
+
+
+def _read_scene(folder: str | Path, entry: Mapping[str, Any] | None) -> Scene | None:
+    path = Path(folder) / str((entry or {}).get("file", ""))
+    return Scene(path.read_bytes(), dict(entry["facts"])) if entry and path.is_file() else None
+
+
 def read_tomogram(tomogram: Tomogram, summary: Mapping[str, Any], **further: Any) -> TomogramReport:
     """Gather one tomogram's part of the page from its folder.
 
@@ -251,6 +361,10 @@ def read_tomogram(tomogram: Tomogram, summary: Mapping[str, Any], **further: Any
         pictures=read_pictures(tomogram.folder, summary.get("pictures", {})),
         membranes=rows,
         protein_count=len(read_csv(proteins)) if proteins.is_file() else None,
+        stacks=_read_stacks(tomogram.folder, summary.get("slices", ())),
+        scene=_read_scene(tomogram.folder, summary.get("scene")),
+        tables={name: tuple(read_csv(tomogram.path(name))) for name in _TABLES if tomogram.path(name).is_file()},
+        steps_pixels=tuple(summary.get("steps_pixels", ())),
     )
     return replace(report, **further)
 

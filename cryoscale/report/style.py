@@ -62,6 +62,30 @@ figcaption b{color:var(--ink);font-weight:620}
 .chart .b{fill:var(--accent);opacity:.75}
 .chart .n{fill:var(--soft)}
 .chart .f{fill:var(--accent)}
+.chart .ln{fill:none;stroke:var(--soft);stroke-width:1.3}
+.chart .lf{fill:none;stroke:var(--accent);stroke-width:1.6}
+canvas{display:block;width:100%;height:auto;border-radius:4px}
+.viewer{margin-top:34px}
+.viewer canvas{cursor:grab;touch-action:pan-y}
+.viewer canvas:active{cursor:grabbing}
+.viewer:not(.live) canvas,.viewer:not(.live) .tools,.viewer:not(.live) .live-only,.live .still{display:none}
+.tools{display:flex;flex-wrap:wrap;gap:.3em 1.2em;align-items:center;font-size:.87rem;color:var(--soft);margin:.5em 0 0}
+.tools label,.filter label,.looking label{display:inline-flex;gap:.45em;align-items:center;color:var(--ink)}
+.tools output{min-width:4.2em;color:var(--ink)}
+.tools input[type=range]{width:8.5em;accent-color:var(--accent)}
+input,select{font:inherit;accent-color:var(--accent)}
+select,input[type=search]{background:var(--card);color:var(--ink);border:1px solid var(--line);border-radius:6px;
+padding:3px 8px}
+input[type=search]{width:18em;max-width:70vw}
+.ramp{display:inline-block;width:7em;height:.7em;vertical-align:middle;background:linear-gradient(90deg,#440154,#414487,
+#2a788e,#22a884,#7ad151,#fde725)}
+.looking h3 span{margin-left:.8em;font-weight:400}
+.filter{font-size:.87rem;margin:.2em 0 .6em;color:var(--soft)}
+table[id] th[tabindex]{cursor:pointer}
+table[id] th[tabindex]:hover{color:var(--accent)}
+th[aria-sort=ascending]::after{content:" ▴"}
+th[aria-sort=descending]::after{content:" ▾"}
+[hidden]{display:none!important}
 .scroll{overflow-x:auto;margin:0 -28px;padding:0 28px}
 table{border-collapse:collapse;font-size:.87rem;min-width:min(100%,640px)}
 th{text-align:left;font-weight:600;vertical-align:bottom;padding:6px 15px 7px 0;border-bottom:1px solid var(--ink);
@@ -73,7 +97,8 @@ td.w{min-width:24ch}
 tr:last-child td{border-bottom:0}
 .id{white-space:nowrap}
 .sw{display:inline-block;width:.72em;height:.72em;border-radius:50%;margin-right:.5em}
-dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.3em 1.4em;font-size:.9rem;margin:.6em 0}
+figcaption,dt,h2,h3,li,p{overflow-wrap:anywhere}
+dl{display:grid;grid-template-columns:fit-content(14em) minmax(0,1fr);gap:.3em 1.4em;font-size:.9rem;margin:.6em 0}
 dt{color:var(--soft)}
 dd{margin:0;overflow-wrap:anywhere}
 ul{padding-left:1.15em;margin:.5em 0;max-width:78ch}
@@ -88,5 +113,6 @@ footer{padding-top:64px;padding-bottom:72px;color:var(--soft);font-size:.87rem}
 .three{grid-template-columns:repeat(2,minmax(0,1fr));
 gap:20px 12px}.three figure:nth-child(3):last-child{grid-column:1/-1}section,article{margin-top:42px}
 .tiles{grid-template-columns:repeat(2,1fr)}}
-@media print{body{font-size:11pt}article{break-before:page}figure,table{break-inside:avoid}details{display:none}}
+@media print{body{font-size:11pt}article{break-before:page}figure,table{break-inside:avoid}
+details,.filter,.tools{display:none}}
 """

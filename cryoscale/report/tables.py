@@ -5,15 +5,30 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from cryoscale.report.png import png_size
 from cryoscale.report.run import Picture, TomogramReport
 from cryoscale.report.text import clean
 
-__all__ = ["picture", "table", "thumbnail"]
+__all__ = ["Cell", "picture", "table", "thumbnail"]
+
+_FILTERED = 6
+"""Tables of so many rows get a box to filter them with."""
+_HINT = "a word, or area &gt; 5000"
 
 
-def table(heads: Sequence[tuple[str, str, bool]], rows: Sequence[Sequence[tuple[str, bool]]]) -> str:
+class Cell(NamedTuple):
+    """One cell of a table."""
+
+    text: str
+    """Escaped HTML."""
+    number: bool = False
+    value: float | None = None
+    """What to sort by, where the text does not say it."""
+
+
+def table(heads: Sequence[tuple[str, str, bool]], rows: Sequence[Sequence[Cell]], *, name: str = "") -> str:
     """Write a table that scrolls sideways where it is wider than the page.
 
     Parameters
@@ -21,16 +36,28 @@ def table(heads: Sequence[tuple[str, str, bool]], rows: Sequence[Sequence[tuple[
     heads
         Words, unit and whether the column holds numbers; not yet escaped.
     rows
-        Cells: escaped HTML, and whether it is a number.
+        Cells.
+    name
+        Unique on the page, escaped: a table with a name can be sorted, and filtered where it is long.
     """
     top = "".join(
         f"<th{_class(number)}>{clean(words)}{f'<small>{clean(unit)}</small>' if unit else ''}</th>"
         for words, unit, number in heads
     )
-    body = "".join(
-        "<tr>" + "".join(f"<td{_class(number, text)}>{text}</td>" for text, number in row) + "</tr>" for row in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    body = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in rows)
+    known = f' id="table-{name}"' if name else ""
+    box = ""
+    if name and len(rows) >= _FILTERED:
+        box = (
+            f'<p class="filter" data-filters="table-{name}" hidden><label>Filter <input type="search" '
+            f'placeholder="{_HINT}"></label> <output></output></p>'
+        )
+    return f'{box}<div class="scroll"><table{known}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(cell: Cell) -> str:
+    value = "" if cell.value is None else f' data-v="{cell.value:.7g}"'
+    return f"<td{_class(cell.number, cell.text)}{value}>{cell.text}</td>"
 
 
 def _class(number: bool, text: str = "") -> str:

@@ -41,7 +41,8 @@ def finish(tomogram: Tomogram, spec: ReportSpec) -> tuple[list[Receipt], dict]: 
 def test_pictures_and_page(tomogram: Tomogram) -> None:
     receipts, summary = finish(tomogram, ReportSpec())
     assert set(summary["pictures"]) == ALL
-    assert set(receipts[0].files) == {f"pictures/{name}.png" for name in ALL}
+    slices = {f"pictures/slices_{axes}.{kind}" for axes in ("xy", "xz", "yz") for kind in ("jpg", "png")}
+    assert set(receipts[0].files) == {f"pictures/{name}.png" for name in ALL} | slices | {"pictures/scene.bin"}
     sizes = {name: png_size(tomogram.path(f"pictures/{name}.png").read_bytes()) for name in ALL}
     assert sizes["raw"] == sizes["overlay"]
     assert sizes["raw"][0] == 72 * 6
@@ -50,10 +51,15 @@ def test_pictures_and_page(tomogram: Tomogram) -> None:
     report = read_tomogram(tomogram, summary, stage_seconds={"report": 3.0})
     assert len(report.membranes) == 2
     assert report.protein_count is None
+    assert [stack.name for stack in report.stacks] == ["xy", "xz", "yz"]
+    assert report.scene is not None
+    assert report.scene.facts["box"] == [72.0, 64.0, 40.0]
+    # Two spheres of 5 voxels' thickness shrink by less than a voxel a slice, but at their caps.
+    assert 1.0 <= np.median(report.steps_pixels) < 3.0
     path = Path(tomogram.folder).parent / "report.html"
     write_report(path, ReportRun("Test", "0.1.0", "run", "today", tomograms=(report,)))
     page = path.read_text(encoding="utf-8")
-    assert page.count("data:image/png") == 5
+    assert page.count('src="data:image/png') == 5
     assert "cut by the border" in page
 
 
@@ -103,6 +109,29 @@ def test_large_meshes_are_thinned(tomogram: Tomogram, monkeypatch: pytest.Monkey
     thin, planes, _ = plan_module._read_surfaces(tomogram.folder, GEOMETRY)
     assert sum(len(s.faces) for s in thin) < sum(len(s.faces) for s in whole) / 3
     assert 15 <= planes[0] <= 23
+
+
+def test_slices_are_thinned_as_the_volume_is(tomogram: Tomogram, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: thinned by another factor or shifted, the small volumes differ from those of the whole one."""
+    monkeypatch.setattr(plan_module, "_SMALL", 20)
+    monkeypatch.setattr(plan_module, "_BLOCK", (8, 16, 24))
+    root, shape = Path(tomogram.folder), GEOMETRY.shape
+    assert plan_module._factor(shape) == 4
+    raw, labels = (read_region(root / f"{name}.ome.zarr") for name in ("tomogram", "membranes"))
+    small = plan_module._small_raw(root / "tomogram.ome.zarr", shape, 4)
+    assert np.allclose(small, raw.reshape(10, 4, 16, 4, 18, 4).mean(axis=(1, 3, 5)), atol=1e-5)
+    assert np.array_equal(plan_module._small_labels(root / "membranes.ome.zarr", shape, 4), labels[2::4, 2::4, 2::4])
+
+
+def test_without_their_files_slices_and_surfaces_are_not_shown(tomogram: Tomogram, tmp_path: Path) -> None:
+    _, summary = finish(tomogram, ReportSpec())
+    folder = tmp_path / "TS_01"
+    shutil.copytree(tomogram.folder, folder)
+    (folder / "pictures/slices_xz.jpg").unlink()
+    (folder / "pictures/scene.bin").unlink()
+    report = read_tomogram(dataclasses.replace(tomogram, folder=str(folder)), summary)
+    assert report.stacks == ()
+    assert report.scene is None
 
 
 def test_no_pictures_where_none_are_asked_for(tomogram: Tomogram) -> None:

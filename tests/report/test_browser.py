@@ -1,0 +1,159 @@
+"""The page in a real browser: what moves, moves; nothing is asked of any network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cryoscale.records import Tomogram
+from cryoscale.report import ReportRun
+from cryoscale.report.plan import plan, read_tomogram, write_report
+from cryoscale.spec import ReportSpec
+from tests.report.browser import CHROMIUM, Browser
+from tests.report.scene import write_products
+from tests.report.test_page import tomogram
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
+_EVIL = "<img src=x onerror=document.title='owned'><script>document.title='owned'</script>"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = write_products(tmp_path_factory.mktemp("run") / "TS_01")
+    rows = tuple({"number": str(n), "area_nm2": str((n * 7) % 10 * 1500), "closed": "yes"} for n in range(1, 10))
+    report = dataclasses.replace(read_tomogram(made, drawn(made)), membranes=rows)
+    path = Path(made.folder).parent / "report.html"
+    shown = ReportRun(_EVIL, "0.1.0", _EVIL, "today", tomograms=(report, tomogram("TS_02", _EVIL)))
+    write_report(path, shown)
+    return path
+
+
+def drawn(made: Tomogram) -> dict[str, Any]:
+    stage = plan(made, ReportSpec())
+    receipts = [unit.call(*unit.args) for unit in next(stage)]
+    try:
+        stage.send(receipts)
+    except StopIteration as stop:
+        return dict(stop.value)
+    raise AssertionError("one phase was expected")
+
+
+def column(browser: Browser, place: int) -> list[str]:
+    rows = "[...document.getElementById('table-TS_01').tBodies[0].rows].filter(row => !row.hidden)"
+    return list(browser.run(f"{rows}.map(row => row.cells[{place}].textContent)"))
+
+
+def test_it_opens_quietly_whatever_the_names_are(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.run("document.querySelector('figure[data-scene]').scrollIntoView()")
+    browser.wait("!!document.querySelector('figure.live')")
+    browser.run("document.querySelector('.looking').scrollIntoView()")
+    browser.wait("!!document.querySelector('.looking figure[data-drawn]')")
+    assert browser.run("document.title") != "owned"
+    asked = [url for url in browser.requests if not url.startswith("data:")]
+    assert asked == [page.absolute().as_uri()]
+    assert browser.complaints == []
+    assert browser.run("performance.getEntriesByType('navigation')[0].domComplete") < 2000
+
+
+def test_a_script_in_the_page_that_is_not_ours_cannot_run(browser: Browser, page: Path, tmp_path: Path) -> None:
+    """Even were a name not escaped: the policy knows our script by its hash. Without the policy it does run."""
+    text = page.read_text(encoding="utf-8").replace("</main>", f"{_EVIL}</main>")
+    (tmp_path / "evil.html").write_text(text, encoding="utf-8")
+    browser.open(tmp_path / "evil.html")
+    assert browser.run("document.title") != "owned"
+    assert any("Content Security Policy" in words for words in browser.complaints)
+    (tmp_path / "open.html").write_text(text.replace("Content-Security-Policy", "x-none"), encoding="utf-8")
+    browser.open(tmp_path / "open.html")
+    assert browser.run("document.title") == "owned"
+
+
+def test_tables_sort_and_filter(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    head = "document.getElementById('table-TS_01').tHead.rows[0].cells[1]"
+    areas = [float((n * 7) % 10 * 1500) for n in range(1, 10)]
+    numbers = lambda: [float(text.replace("\u202f", "")) for text in column(browser, 1)]  # noqa: E731
+    browser.run(f"{head}.click()")
+    assert numbers() == sorted(areas)
+    browser.run(f"{head}.click()")
+    assert numbers() == sorted(areas, reverse=True)
+    assert browser.run(f"{head}.getAttribute('aria-sort')") == "descending"
+    box = "document.querySelector('[data-filters=\"table-TS_01\"] input')"
+    browser.run(f"{box}.value = 'area > 6000'; {box}.dispatchEvent(new Event('input'))")
+    assert numbers() == sorted((area for area in areas if area > 6000), reverse=True)
+    browser.run(f"{box}.value = 'nothing'; {box}.dispatchEvent(new Event('input'))")
+    assert column(browser, 1) == []
+    assert browser.run("document.querySelector('[data-filters=\"table-TS_01\"] output').textContent") == "0 of 9"
+
+
+def test_the_slider_shows_another_slice(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.run("document.querySelector('.looking').scrollIntoView()")
+    browser.wait("!!document.querySelector('.looking figure[data-drawn]')")
+    figure = "document.querySelector('.looking figure')"
+    before = browser.run(f"{figure}.querySelector('canvas').toDataURL()")
+    browser.run(f"{figure}.querySelector('input').value = 3")
+    browser.run(f"{figure}.querySelector('input').dispatchEvent(new Event('input'))")
+    after = browser.run(f"{figure}.querySelector('canvas').toDataURL()")
+    assert after != before
+    assert browser.run(f"{figure}.querySelector('output').textContent") == "3 nm"
+    browser.run("document.querySelector('.over').click()")
+    assert browser.run(f"{figure}.querySelector('canvas').toDataURL()") != before
+
+
+def test_surfaces_turn_and_change_colour(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.run("document.querySelector('figure[data-scene]').scrollIntoView({block: 'start'})")
+    browser.wait("!!document.querySelector('figure.live[data-view]')")
+    canvas = "document.querySelector('figure[data-scene] canvas')"
+    drawn_pixels = (
+        f"(() => {{ const gl = {canvas}.getContext('webgl'), w = {canvas}.width, h = {canvas}.height,"
+        " p = new Uint8Array(4 * w * h); gl.readPixels(0, 0, w, h, gl.RGBA, gl.UNSIGNED_BYTE, p);"
+        " return p.reduce((sum, v, n) => sum + (n % 4 === 3 && v > 0), 0); })()"
+    )
+    assert browser.run(drawn_pixels) > 10_000
+    before, view = browser.run(f"{canvas}.toDataURL()"), browser.run(f"{canvas}.closest('figure').dataset.view")
+    box = browser.run(f"(() => {{ const r = {canvas}.getBoundingClientRect(); return [r.left + 300, r.top + 200] }})()")
+    for kind, across in (("mousePressed", 0), ("mouseMoved", 90), ("mouseReleased", 90)):
+        at = {"x": box[0] + across, "y": box[1], "button": "left", "buttons": int(kind != "mouseReleased")}
+        browser.call("Input.dispatchMouseEvent", type=kind, clickCount=1, **at)
+    assert browser.run(f"{canvas}.closest('figure').dataset.view") != view
+    turned = browser.run(f"{canvas}.toDataURL()")
+    assert turned != before
+    for mode in ("seen", "sd"):
+        select = "document.querySelector('figure[data-scene] select')"
+        browser.run(f"{select}.value = '{mode}'; {select}.dispatchEvent(new Event('change'))")
+        coloured = browser.run(f"{canvas}.toDataURL()")
+        assert coloured != turned
+        turned = coloured
+    browser.run(f"{canvas}.dispatchEvent(new Event('dblclick'))")
+    assert browser.run(f"{canvas}.closest('figure').dataset.view") == view
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 400])
+def test_nothing_is_wider_than_the_window(browser: Browser, page: Path, width: int, scheme: str) -> None:
+    browser.open(page, width=width, scheme=scheme)
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    dark = browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(18, 21, 24)"
+    assert dark == (scheme == "dark")
+
+
+def test_without_scripts_the_still_pictures_are_there(browser: Browser, page: Path) -> None:
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    browser.open(page)
+    shown = "[...document.querySelectorAll('.still img')].filter(i => i.getBoundingClientRect().width > 100).length"
+    assert browser.run(shown) == 2
+    assert browser.run("document.querySelector('.looking').getBoundingClientRect().height") == 0
+    browser.call("Emulation.setScriptExecutionDisabled", value=False)
