@@ -58,11 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _simulate_parser(verbs.add_parser("simulate", help="write a simulated tomogram and its truth"))
     _train_parser(verbs.add_parser("train", help="train a network on simulated tomograms, or on your own labels"))
     add_slice_verbs(verbs)
-    evaluate = verbs.add_parser("evaluate", help="score labels against the truth")
-    evaluate.add_argument("prediction", help="labels: MRC, TIFF or OME-Zarr")
-    evaluate.add_argument("truth", help="true labels of the same shape")
-    evaluate.add_argument("--json", action="store_true", help="print JSON")
-    evaluate.set_defaults(run=_evaluate)
+    _evaluate_parser(verbs.add_parser("evaluate", help="score labels against the truth"))
     _particles_parser(verbs.add_parser("evaluate particles", help="score positions of particles against the truth"))
     config = verbs.add_parser("config", help="print every option with its default, as TOML")
     config.set_defaults(run=_config)
@@ -123,6 +119,17 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--threads", type=int, default=0, help="processor threads (default: all)")
     train.set_defaults(run=_train)
+
+
+def _evaluate_parser(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.add_argument("prediction", type=Path, help="labels: MRC, TIFF or OME-Zarr")
+    evaluate.add_argument("truth", type=Path, help="true labels of the same shape")
+    evaluate.add_argument("--tolerance", type=float, metavar="NM", help="of the surface Dice (default: one voxel)")
+    evaluate.add_argument("--apix", type=float, metavar="Å", help="voxel size, where neither header states it")
+    evaluate.add_argument("--by-angle", action="store_true", help="also by the true membranes' angle to the beam")
+    evaluate.add_argument("--output", type=Path, metavar="DIR", help="tables by slice and by membrane, and a picture")
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+    evaluate.set_defaults(run=_evaluate)
 
 
 def _particles_parser(particles: argparse.ArgumentParser) -> None:
@@ -221,9 +228,18 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from cryoscale.scoring import print_scores
+    from cryoscale.comparing import compare_volumes, print_comparison, write_comparison
 
-    print_scores(options.prediction, options.truth, as_json=options.json)
+    compared = compare_volumes(
+        options.prediction,
+        options.truth,
+        tolerance_nm=options.tolerance,
+        apix=options.apix,
+        by_angle=options.by_angle,
+    )
+    print_comparison(compared, as_json=options.json)
+    if options.output:
+        write_comparison(compared, options.output)
     return 0
 
 

@@ -44,7 +44,7 @@ def products(output: Path) -> dict[str, str]:
     return {
         path.relative_to(output).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(output.rglob("*"))
-        if path.is_file() and path.name not in skip and "records" not in path.parts
+        if path.is_file() and path.name not in skip and not {"records", "reports"} & set(path.parts)
     }
 
 

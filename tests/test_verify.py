@@ -45,7 +45,7 @@ def hashes(output: Path) -> dict[str, str]:
     return {
         path.relative_to(output).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(output.rglob("*"))
-        if path.is_file() and path.name not in LOST_TIMES and "records" not in path.parts
+        if path.is_file() and path.name not in LOST_TIMES and not {"records", "reports"} & set(path.parts)
     }
 
 

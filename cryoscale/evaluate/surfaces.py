@@ -4,7 +4,8 @@ d(a, B) = min over b in B of |a - b|,    mean, 95th percentile and maximum of {d
 surface Dice at tolerance t = (#{a : d(a, B) <= t} + #{b : d(b, A) <= t}) / (|A| + |B|)
 
 (S. Nikolov et al., J. Med. Internet Res. 23 (2021) e26151, for the surface Dice, here with points of equal weight.)
-A and B are points of the surfaces: mesh vertices, or the border voxels of masks.
+A and B are points of the surfaces: mesh vertices, or the border voxels of masks. Counts within a tolerance add up:
+slabs of a volume, each with as much around it as the tolerance reaches, give the surface Dice of the whole.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 from scipy.spatial import cKDTree
 
-__all__ = ["SurfaceScores", "border_points", "surface_scores"]
+__all__ = ["SurfaceCounts", "SurfaceScores", "border_points", "count_near", "surface_scores"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,59 @@ class SurfaceScores:
     maximum_nm: float
     surface_dice: float
     """0 where one surface is empty, NaN where both are."""
+
+
+@dataclass(frozen=True)
+class SurfaceCounts:
+    """Border voxels of prediction and truth, and how many of them agree; counts of different parts add up."""
+
+    near: int = 0
+    """Within the tolerance of the other border."""
+    total: int = 0
+
+    def __add__(self, other: SurfaceCounts) -> SurfaceCounts:
+        """Add the counts of two parts."""
+        return SurfaceCounts(self.near + other.near, self.total + other.total)
+
+    @property
+    def surface_dice(self) -> float:
+        """0 to 1; NaN where there is no border at all."""
+        return self.near / self.total if self.total else math.nan
+
+
+def count_near(
+    prediction: NDArray[np.bool_], truth: NDArray[np.bool_], tolerance_voxels: float, first: int, stop: int
+) -> SurfaceCounts:
+    """Count the border voxels of the planes `first` to `stop` that lie within a tolerance of the other mask's border.
+
+    Parameters
+    ----------
+    prediction, truth : (z, y, x) arrays
+        Masks, with all planes around those counted that the tolerance reaches, and one more.
+    tolerance_voxels
+        Distance up to which borders agree.
+    first, stop
+        Planes whose voxels are counted.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or the tolerance is negative.
+    """
+    if prediction.shape != truth.shape or not tolerance_voxels >= 0:
+        found = f"{prediction.shape}, {truth.shape} and {tolerance_voxels}"
+        msg = f"masks must have one shape and the tolerance be 0 or more, not {found}"
+        raise ValueError(msg)
+    borders = [border_points(mask, 1.0) for mask in (prediction, truth)]
+    near = total = 0
+    for points, others in (borders, borders[::-1]):
+        counted = points[(points[:, 0] >= first) & (points[:, 0] < stop)]
+        total += len(counted)
+        if len(counted) and len(others):
+            # The bound is open: a hair more than the tolerance takes in what lies right on it.
+            bound = tolerance_voxels + 1e-6
+            near += int(np.isfinite(cKDTree(others).query(counted, distance_upper_bound=bound)[0]).sum())
+    return SurfaceCounts(near, total)
 
 
 def border_points(mask: NDArray[np.bool_], voxel_size_nm: float) -> NDArray[np.float64]:

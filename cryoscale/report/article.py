@@ -11,15 +11,24 @@ from cryoscale.report.interactive import slices_part, viewer_part
 from cryoscale.report.proteins import proteins_part
 from cryoscale.report.run import TomogramReport
 from cryoscale.report.tables import Cell, picture, table
-from cryoscale.report.text import amount, cell, clean, column_head, duration, size_of
+from cryoscale.report.text import amount, cell, clean, column_head, duration, error_column, size_of
 
 __all__ = ["area_nm2", "article", "is_closed", "number_of"]
 
 _NUMBER_COLUMNS = ("membrane", "id", "number", "label")
-_IN_FILE_ONLY = ("_low_angstrom", "_high_angstrom", "mesh")
-"""Ends of the names of columns that only programs read."""
+_IN_FILE_ONLY = (
+    "_low_angstrom", "_high_angstrom", "mesh", "vertices", "voxels", "_patches", "max_sd_nm", "middle_axis_nm",
+    "middle_axis_se_nm", "boundary_length_nm", "distance_median_nm", "double_distance_sd_nm",
+)  # fmt: skip
+"""Ends of the names of columns that only the file has: for programs, or one detail too many for a page."""
+_PARTS = ("_seen", "_se", "gaussian_", "curvedness", "shape_index")
+"""Parts of such names: of the seen part alone, standard errors (which follow their values), further curvatures."""
 _CHARTS = (
     ("area_nm2", "Area", "nm²", 1.0),
+    ("major_axis_nm", "Diameter (major axis)", "nm", 1.0),
+    ("mean_curvature_per_nm", "Mean curvature", "nm⁻¹", 1.0),
+    ("thickness_nm", "Thickness", "nm", 1.0),
+    ("nearest_distance_nm", "Distance to the nearest other membrane", "nm", 1.0),
     ("mean_sd_nm", "Standard deviation of the position", "nm", 1.0),
     ("fraction_inferred", "Inferred rather than seen", "% of the area", 100.0),
 )
@@ -139,7 +148,7 @@ def _membranes(tomogram: TomogramReport, most_rows: int) -> str:
     if not rows:
         return '<p class="soft">No membranes were found.</p>'
     rows.sort(key=lambda row: number_of(row) or 0)
-    columns = [name for name in rows[0] if any(row.get(name) for row in rows) and not name.endswith(_IN_FILE_ONLY)]
+    columns = [name for name in rows[0] if any(row.get(name) for row in rows) and _is_shown(name)]
     # Sentences come last: they push no number out of sight.
     columns.sort(key=lambda name: "reason" in name)
     cells = [[_swatched(row, name) for name in columns] for row in rows]
@@ -153,9 +162,16 @@ def _membranes(tomogram: TomogramReport, most_rows: int) -> str:
     )
 
 
+def _is_shown(column: str) -> bool:
+    return not column.endswith(_IN_FILE_ONLY) and not any(part in column for part in _PARTS)
+
+
 def _swatched(row: Mapping[str, str], column: str) -> Cell:
     text, is_number = cell(column, row.get(column, ""))
     number = number_of(row)
+    error = row.get(error_column(column), "")
+    if is_number and error:
+        return Cell(f"{text} <small>± {cell(column, error)[0]}</small>", True, _number(row[column]))
     if column not in _NUMBER_COLUMNS or number is None or row[column] != str(number):
         return Cell(text, is_number)
     swatch = f'<i class="sw" style="background:{hex_of(colour_of(number))}"></i>'
@@ -199,7 +215,11 @@ def _scores(tomogram: TomogramReport) -> str:
         edges, raw, final = ([float(v) for v in values] for values in by_angle if isinstance(values, Sequence))
         chart = score_chart(edges, raw, final)
     by_slice = {name: tomogram.scores.get(f"dice_{name}_by_slice") for name in ("raw", "final")}
-    known = {_SLICE_WORDS[k]: [float(v) for v in part] for k, part in by_slice.items() if isinstance(part, Sequence)}
+    known = {
+        _SLICE_WORDS[k]: [math.nan if v is None else v for v in part]
+        for k, part in by_slice.items()
+        if isinstance(part, Sequence)
+    }
     if known:
         voxel_nm = tomogram.geometry.voxel_size_angstrom[0] / 10 if tomogram.geometry else 1.0
         places = [n * voxel_nm for n in range(len(next(iter(known.values()))))]

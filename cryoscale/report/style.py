@@ -93,6 +93,7 @@ line-height:1.25}
 th small{display:block;font-weight:400;color:var(--soft)}
 td{padding:5px 15px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;max-width:34ch;overflow-wrap:anywhere}
 th.n,td.n{text-align:right;white-space:nowrap}
+td small{color:var(--soft)}
 td.w{min-width:24ch}
 tr:last-child td{border-bottom:0}
 .id{white-space:nowrap}

@@ -11,10 +11,12 @@ import html
 import math
 import unicodedata
 
-__all__ = ["amount", "cell", "clean", "column_head", "duration", "size_of"]
+__all__ = ["amount", "cell", "clean", "column_head", "duration", "error_column", "size_of"]
 
 _LONGEST = 400
 _UNITS = (
+    ("_per_nm2", "nm⁻²"),
+    ("_per_um2", "µm⁻²"),
     ("_nm2", "nm²"),
     ("_nm3", "nm³"),
     ("_per_nm", "nm⁻¹"),
@@ -113,6 +115,18 @@ def column_head(name: str) -> tuple[str, str]:
         if name.endswith(suffix):
             return name.removesuffix(suffix).replace("_", " "), unit
     return name.replace("_", " "), ""
+
+
+def error_column(name: str) -> str:
+    """Return the name of the column with a column's standard errors.
+
+    Examples
+    --------
+    >>> error_column("area_nm2"), error_column("sphericity")
+    ('area_se_nm2', 'sphericity_se')
+    """
+    suffix = next((suffix for suffix, _ in _UNITS if name.endswith(suffix)), "")
+    return f"{name.removesuffix(suffix)}_se{suffix}"
 
 
 def cell(name: str, value: str) -> tuple[str, bool]:

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from cryoscale.evaluate.surfaces import border_points, surface_scores
+from cryoscale.evaluate.surfaces import SurfaceCounts, border_points, count_near, surface_scores
 
 
 def ball(centre, radius, shape=(40, 40, 40)):
@@ -60,3 +60,30 @@ def test_empty_surfaces():
     assert math.isnan(nothing.surface_dice)
     with pytest.raises(ValueError, match="tolerance"):
         surface_scores(some, some, tolerance_nm=-1)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1.0, 2.3])
+def test_slabs_give_the_surface_dice_of_the_whole(tolerance: float) -> None:
+    """Mutant: with one plane too few around each slab, the counts differ."""
+    rng = np.random.default_rng(3)
+    smooth = [gaussian_filter(rng.standard_normal((24, 20, 22)), 2.0) for _ in range(2)]
+    found, wanted = smooth[0] > 0.02, smooth[0] + 0.5 * smooth[1] > 0.02
+
+    def counted(halo: int) -> SurfaceCounts:
+        total = SurfaceCounts()
+        for start in range(0, 24, 5):
+            low, high = max(0, start - halo), min(24, start + 5 + halo)
+            stop = min(start + 5, 24)
+            total += count_near(found[low:high], wanted[low:high], tolerance, start - low, stop - low)
+        return total
+
+    whole = surface_scores(border_points(found, 1.0), border_points(wanted, 1.0), tolerance_nm=tolerance)
+    enough = math.floor(tolerance) + 1
+    assert counted(enough).surface_dice == pytest.approx(whole.surface_dice, abs=1e-12)
+    assert counted(enough - 1) != counted(enough)
+
+
+def test_borders_that_cannot_be_counted() -> None:
+    with pytest.raises(ValueError, match="one shape"):
+        count_near(np.zeros((2, 2, 2), bool), np.zeros((2, 2, 3), bool), 1.0, 0, 2)
+    assert math.isnan(SurfaceCounts().surface_dice)

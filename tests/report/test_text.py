@@ -7,7 +7,7 @@ import doctest
 import pytest
 
 import cryoscale.report.text as text
-from cryoscale.report.text import amount, cell, clean, column_head, duration, size_of
+from cryoscale.report.text import amount, cell, clean, column_head, duration, error_column, size_of
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,9 @@ def test_amounts() -> None:
 
 def test_examples() -> None:
     assert doctest.testmod(text).failed == 0
+
+
+def test_standard_errors_follow_their_values() -> None:
+    assert error_column("mean_curvature_per_nm") == "mean_curvature_se_per_nm"
+    assert error_column("gaussian_curvature_per_nm2") == "gaussian_curvature_se_per_nm2"
+    assert column_head("proteins_per_um2") == ("proteins", "µm⁻²")
