@@ -1,4 +1,4 @@
-"""Picture of scores against the truth: Dice by slice (paper, fig. 21) and by angle to the beam (fig. 22), IoU of matches."""
+"""Picture of scores: Dice by slice (paper, fig. 21) and by angle to the beam (fig. 22), IoU of matched membranes."""
 
 from __future__ import annotations
 
