@@ -21,6 +21,7 @@ from cryoscale.progress import Bars, printable
 from cryoscale.running import add_run_verbs, executor_for
 from cryoscale.slicing import add_slice_verbs
 from cryoscale.spec import RunSpec, to_toml
+from cryoscale.viewing import add_view_verbs
 
 __all__ = ["main"]
 
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _simulate_parser(verbs.add_parser("simulate", help="write a simulated tomogram and its truth"))
     _train_parser(verbs.add_parser("train", help="train a network on simulated tomograms, or on your own labels"))
     add_slice_verbs(verbs)
+    add_view_verbs(verbs)
     _evaluate_parser(verbs.add_parser("evaluate", help="score labels against the truth"))
     _particles_parser(verbs.add_parser("evaluate particles", help="score positions of particles against the truth"))
     config = verbs.add_parser("config", help="print every option with its default, as TOML")

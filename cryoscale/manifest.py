@@ -33,7 +33,8 @@ SUFFIXES = (
 _ID_LENGTH = 100
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TAKEN = {
-    "run.json", "run.lock", "failures.csv", "membranes.csv", "report.html", "reports", "journal.jsonl", "seal.json",
+    "run.json", "run.lock", "failures.csv", "membranes.csv", "report.html", "reports", "export", "journal.jsonl",
+    "seal.json",
 }  # fmt: skip
 """Files of the output folder, which no tomogram's folder may be named like."""
 

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from cryoscale.records import Geometry
 __all__ = [
     "chunk_files",
     "create_image",
+    "describe_labels",
     "image_dtype",
     "image_geometry",
     "level_region",
@@ -148,6 +149,27 @@ def _attributes(name: str, geometry: Geometry, levels: int, *, labels: bool) -> 
     if labels:
         ome["image-label"] = {"version": "0.5"}
     return {"ome": ome}
+
+
+def describe_labels(image: str | Path, name: str, colours: Mapping[int, tuple[int, int, int]]) -> None:
+    """Make a label volume in an image's ``labels`` folder known: listed there, each number with its colour.
+
+    Parameters
+    ----------
+    image
+        Folder of an OME-Zarr image that holds ``labels/<name>``, written by `create_image`.
+    name
+        Of the label volume.
+    colours
+        Red, green and blue, 0 to 255, by number.
+    """
+    folder = Path(image) / "labels"
+    listing = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": {"version": "0.5", "labels": [name]}}}
+    group = _json(folder / name / "zarr.json")
+    shown = [{"label-value": number, "rgba": [*colour, 255]} for number, colour in sorted(colours.items())]
+    group["attributes"]["ome"]["image-label"] = {"colors": shown, "source": {"image": "../../"}}
+    write_text(folder / name / "zarr.json", json.dumps(group, indent=1))
+    write_text(folder / "zarr.json", json.dumps(listing, indent=1))
 
 
 def _json(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def draw_scores(
         panels[1].hist(match_ious, bins=np.linspace(0.5, 1, 21), color=_BLUE)
         panels[1].set(title="matched membranes", xlabel="IoU", ylabel="membranes")
         if scores:
-            words = [f"{low:g}–{high:g}" for low, high in zip(edges, edges[1:], strict=False)]
+            words = [f"{low:g}–{high:g}" for low, high in itertools.pairwise(edges)]
             panels[2].bar(words, scores, color=_BLUE)
             panels[2].set(title="Dice by angle", xlabel="degrees to the beam", ylim=(0, 1.02))
         for axes in panels:

@@ -51,12 +51,12 @@ def volumes(seed: int = 5) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
     return (noise - 2.0 * (labels > 0)).astype(np.float32), labels
 
 
-def write_products(folder: Path) -> Tomogram:
-    """Write what the report reads: volumes, meshes in ångström with the origin, tables."""
+def write_products(folder: Path, levels: int = 1) -> Tomogram:
+    """Write what the report reads: volumes (the tomogram with `levels`), meshes in ångström with the origin, tables."""
     raw, labels = volumes()
     for name, volume in (("tomogram", raw), ("membranes", labels)):
         path = folder / f"{name}.ome.zarr"
-        create_image(path, GEOMETRY, volume.dtype, (16, 32, 32))
+        create_image(path, GEOMETRY, volume.dtype, (16, 32, 32), levels=levels if name == "tomogram" else 1)
         write_region(path, whole(GEOMETRY.shape), volume)
     for number, (centre, radius) in enumerate(BALLS, 1):
         ball = sphere(centre, radius, number=number, values=0.5 * number)
