@@ -1,7 +1,7 @@
 """How good the network, and the final membranes, are on simulated tomograms that no training has seen.
 
     python -m benchmarks quality [--size small|full] [--part network|pipeline] [--json FILE] [--output DIR]
-        [--workers N] [--model FILE] [--paper-model FILE]
+        [--workers N] [--model FILE] [--paper-model FILE] [--picture FILE]
 
 network: Dice of membrane, protein and background on tomograms of the held-out preset at SNR 0.3 and 0.1, by voxel size
 and by the angle between the membrane's normal and the beam (asked: 0.80 and 0.65 where it is within 60 degrees of the
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._machine import write_json
+from benchmarks._network_pictures import draw_page
 from benchmarks._network_quality import held_out, held_out_table, microtubule, paper_rows, seen_dice
 from cryoscale.collection import Collection, run_collection
 from cryoscale.demo import write_simulation
@@ -87,10 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--part", choices=("network", "pipeline"), default="", help="only this one")
     parser.add_argument("--model", default="", metavar="FILE", help="weights under test (default: the shipped ones)")
     parser.add_argument("--paper-model", default="", metavar="FILE", help="weights trained with --preset zhou2023")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw slices, truth and prediction, nothing else")
     parser.add_argument("--json", default="")
     parser.add_argument("--output", type=Path, help="keep the runs here")
     parser.add_argument("--workers", type=int, default=0)
     options = parser.parse_args(argv)
+    if options.picture:
+        draw_page(options.picture, options.model)
+        return 0
     result: dict[str, Any] = {"benchmark": "quality", "size": options.size}
     with tempfile.TemporaryDirectory() as scratch:
         base = options.output or Path(scratch)
@@ -116,7 +121,7 @@ def network_part(base: Path, options: argparse.Namespace) -> dict[str, Any]:
     shape, count, images = NETWORK_SIZES[options.size]
     found: dict[str, Any] = {"model": options.model or "shipped", "shape": shape}
     if MICROTUBULE.exists():
-        found["microtubule"] = microtubule(MICROTUBULE, base)
+        found["microtubule"] = microtubule(MICROTUBULE, base, options.model)
         shares = ", ".join(f"{name} {100 * share:.2f} %" for name, share in found["microtubule"].items())
         print(f"microtubule called membrane: {shares}", flush=True)
     found["paper"] = paper_rows(images, [options.model, *([options.paper_model] if options.paper_model else [])])

@@ -113,6 +113,7 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
     train.add_argument("--match", default="", metavar="FILE", help="tomogram whose intensities zhou2023 takes")
     train.add_argument("--volumes", type=int, help="simulated tomograms to train on (48), or images (2000)")
     train.add_argument("--model", default="", metavar="NAME", help="unet2d, unet25d, twohead")
+    train.add_argument("--from", default="", dest="start", metavar="FILE", help="start from these weights")
     train.add_argument("--width", type=int, metavar="N", help="channels of its finest level")
     train.add_argument("--patience", type=int, metavar="N", help="validations without progress after which to stop")
     train.add_argument("--validate-every", type=int, metavar="STEPS", help="validate and save so often")
@@ -201,6 +202,7 @@ def _train(options: argparse.Namespace) -> int:
             length=length,
             threads=threads,
             settings=settings,
+            start=options.start,
             membrane=options.mask_labels,
             protein=options.protein_labels,
             all_slices=options.all_slices,
@@ -215,6 +217,7 @@ def _train(options: argparse.Namespace) -> int:
             length=length,
             threads=threads,
             settings=settings,
+            start=options.start,
         )
     else:
         path = train_shipped(
@@ -223,6 +226,7 @@ def _train(options: argparse.Namespace) -> int:
             length=length,
             threads=threads,
             settings=settings,
+            start=options.start,
             preset=options.preset,
         )
     print(path)

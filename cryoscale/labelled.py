@@ -26,8 +26,9 @@ from cryoscale.io.source import Source, is_packed, open_source
 from cryoscale.manifest import entries
 from cryoscale.segment.crops import Sample
 from cryoscale.segment.normalise import centre_and_scale, sampled_slices
+from cryoscale.simulate.slices import Intensities, fit_intensities
 
-__all__ = ["OwnData", "held_out", "read_labelled", "read_unlabelled"]
+__all__ = ["OwnData", "held_out", "match_intensities", "read_labelled", "read_unlabelled"]
 
 _PROTEIN, _MEMBRANE = 1, 2
 _HELD_OUT = 0.1
@@ -156,6 +157,23 @@ def held_out(data: OwnData, seed: int) -> tuple[OwnData, tuple[Sample, ...]]:
             if chosen:
                 part.append(sample.only(chosen))
     return replace(data, samples=tuple(kept)), tuple(scored)
+
+
+def match_intensities(match: str, labels: str = "") -> Intensities:
+    """Fit the Gaussians of background and membrane to a tomogram's slices, by its labels where they are given."""
+    source = open_source(match)
+    marks = open_source(labels) if labels else None
+    if marks and marks.shape != source.shape:
+        raise UsageError(
+            "labels and tomogram differ in shape", where=labels, found=marks.shape, allowed=str(source.shape)
+        )
+    planes = [((z, 0, 0), (z + 1, *source.shape[1:])) for z in sampled_slices(source.shape[0])]
+    values = np.concatenate([source.read(*plane) for plane in planes])
+    marked = np.concatenate([marks.read(*plane) != 0 for plane in planes]) if marks else None
+    try:
+        return fit_intensities(values, marked)
+    except ValueError as error:
+        raise UsageError("no intensities to match", where=match, found=error) from error
 
 
 def _pairs(data: Sequence[str], labels: Sequence[str]) -> Iterator[tuple[str, str]]:

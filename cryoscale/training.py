@@ -29,25 +29,22 @@ from numpy.typing import NDArray
 from cryoscale import __version__
 from cryoscale.errors import UsageError
 from cryoscale.io.files import write_text
-from cryoscale.io.source import open_source
-from cryoscale.labelled import held_out, read_labelled, read_unlabelled
+from cryoscale.labelled import held_out, match_intensities, read_labelled, read_unlabelled
 from cryoscale.report.losses import draw_losses
 from cryoscale.segment import build_model
 from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.network import Network
-from cryoscale.segment.normalise import sampled_slices
 from cryoscale.segment.settings import TrainSettings
 from cryoscale.segment.state import Row
 from cryoscale.segment.train import log_csv, train, validate
-from cryoscale.segment.weights import Card, save_model
+from cryoscale.segment.weights import Card, load_model, save_model
 from cryoscale.simulate import image_phantom, make_phantom, training_volume
-from cryoscale.simulate.slices import Intensities, fit_intensities, paper_slices
+from cryoscale.simulate.slices import paper_slices
 
 __all__ = [
     "TEST_SEED",
     "VALIDATION_SEED",
     "Length",
-    "match_intensities",
     "train_as_paper",
     "train_own",
     "train_shipped",
@@ -76,7 +73,14 @@ class Length:
 
 
 def train_shipped(
-    output: Path, *, volumes: int, length: Length, threads: int, settings: TrainSettings, preset: str = "training"
+    output: Path,
+    *,
+    volumes: int,
+    length: Length,
+    threads: int,
+    settings: TrainSettings,
+    preset: str = "training",
+    start: str = "",
 ) -> Path:
     """Simulate, train, and write weights, card, log and curves.
 
@@ -94,6 +98,8 @@ def train_shipped(
         Network and optimiser; their seed is the first training seed.
     preset
         What is simulated (`simulate.training`); the shipped weights saw "training".
+    start
+        Weights to start from, of the same network.
 
     Returns
     -------
@@ -115,18 +121,26 @@ def train_shipped(
         for number in range(seed, seed + volumes)
     ]
     card = {
-        "command": _command(settings, length, volumes=[str(volumes)], preset=[preset] if wide else []),
+        "command": _command(settings, length, volumes=[str(volumes)], preset=[preset] if wide else [], **_from(start)),
         "data": f"simulated{words}: seeds {seed} to {seed + volumes - 1}, validation {VALIDATION_SEED} on, at SNR "
         + ", ".join(f"{snr:g}" for snr in sorted(set(_VALIDATION_SNRS))),
         "voxel_size_angstrom": [8.0, 20.0] if wide else [8.0, 16.0],
     }
     settings = dataclasses.replace(settings, data=f"{volumes} simulated" + words)
     groups = [f"snr{snr:g}" for snr in _VALIDATION_SNRS]
-    return _train(output, card, settings, length, threads, samples, _validation(), groups=groups)
+    return _train(output, card, settings, length, threads, samples, _validation(), groups=groups, start=start)
 
 
 def train_as_paper(
-    output: Path, *, match: str, labels: str, images: int, length: Length, threads: int, settings: TrainSettings
+    output: Path,
+    *,
+    match: str,
+    labels: str,
+    images: int,
+    length: Length,
+    threads: int,
+    settings: TrainSettings,
+    start: str = "",
 ) -> Path:
     """Train on the paper's images, their intensities those of a tomogram; the card has the scores of the test.
 
@@ -138,7 +152,7 @@ def train_as_paper(
         Tomogram to fit the intensities to, and its labels where there are any.
     images
         To draw, a tenth of them for the test.
-    length, threads, settings
+    length, threads, settings, start
         As in `train_shipped`.
 
     Raises
@@ -159,29 +173,14 @@ def train_as_paper(
         first += count
     numbers = {name: float(f"{value:.6g}") for name, value in dataclasses.asdict(fitted).items()}
     card: Card = {
-        "command": _command(settings, length, preset=["zhou2023"], match=[match], labels=[labels] if labels else []),
+        "command": _command(
+            settings, length, preset=["zhou2023"], match=[match], labels=[labels] if labels else [], **_from(start)
+        ),
         "data": f"zhou2023: {images} images, {test} of them held out for the test, {validation} more for validation",
         "intensities": numbers,
     }
     settings = dataclasses.replace(settings, data=f"zhou2023 {images} {numbers}")
-    return _train(output, card, settings, length, threads, parts[:1], parts[2:], test=parts[1])
-
-
-def match_intensities(match: str, labels: str = "") -> Intensities:
-    """Fit the Gaussians of background and membrane to a tomogram's slices, by its labels where they are given."""
-    source = open_source(match)
-    marks = open_source(labels) if labels else None
-    if marks and marks.shape != source.shape:
-        raise UsageError(
-            "labels and tomogram differ in shape", where=labels, found=marks.shape, allowed=str(source.shape)
-        )
-    planes = [((z, 0, 0), (z + 1, *source.shape[1:])) for z in sampled_slices(source.shape[0])]
-    values = np.concatenate([source.read(*plane) for plane in planes])
-    marked = np.concatenate([marks.read(*plane) != 0 for plane in planes]) if marks else None
-    try:
-        return fit_intensities(values, marked)
-    except ValueError as error:
-        raise UsageError("no intensities to match", where=match, found=error) from error
+    return _train(output, card, settings, length, threads, parts[:1], parts[2:], test=parts[1], start=start)
 
 
 def train_own(
@@ -197,6 +196,7 @@ def train_own(
     protein: Sequence[int] = (),
     all_slices: bool = False,
     unlabelled_slices: int = 64,
+    start: str = "",
 ) -> Path:
     """Train on a user's own tomograms and labels; write weights, card, log and curves.
 
@@ -216,6 +216,8 @@ def train_own(
         What the labels' values mean (`labelled.read_labelled`).
     unlabelled_slices
         Slices to take from each tomogram without labels.
+    start
+        Weights to start from, of the same network.
 
     Returns
     -------
@@ -246,7 +248,7 @@ def train_own(
     )
     out = own.slice_count - kept.slice_count
     card: Card = {
-        "command": _command(settings, length, data=data, labels=labels, unlabelled=unlabelled),
+        "command": _command(settings, length, data=data, labels=labels, unlabelled=unlabelled, **_from(start)),
         "data": f"{kept.slice_count} labelled slices of {', '.join(own.names)}; {out} held out"
         + (f"; {more.slice_count} without labels of {', '.join(more.names)}" if more else ""),
     }
@@ -254,9 +256,8 @@ def train_own(
         zoom = 1.02 if settings.turns_only else _ZOOM
         low, high = own.voxel_size_angstrom
         card["voxel_size_angstrom"] = [round(low / zoom, 2), round(high * zoom, 2)]
-    return _train(
-        output, card, settings, length, threads, kept.samples, scored, unlabelled=more.samples if more else ()
-    )
+    rest = more.samples if more else ()
+    return _train(output, card, settings, length, threads, kept.samples, scored, unlabelled=rest, start=start)
 
 
 def _crop(samples: Sequence[Sample], network: Network, wanted: int) -> int:
@@ -291,6 +292,11 @@ def _command(settings: TrainSettings, length: Length, **sources: Sequence[str]) 
     return f"{shlex.join(words)} {length} --seed {settings.seed}"
 
 
+def _from(start: str) -> dict[str, Sequence[str]]:
+    """Return the option that names the weights to start from, for `_command`."""
+    return {"from": [start]} if start else {}
+
+
 def _simulated(tomogram: NDArray[np.float32], classes: NDArray[np.uint8]) -> Sample:
     """Half precision holds a noisy grey value to one part in a thousand, in half the memory."""
     return sample_of((tomogram / tomogram.std()).astype(np.float16), classes)
@@ -318,8 +324,22 @@ def _train(
     unlabelled: Sequence[Sample] = (),
     groups: Sequence[str] = (),
     test: Sample | None = None,
+    start: str = "",
 ) -> Path:
     """Train and keep the products up to date at each validation; the best network at the end."""
+    initial = None
+    if start:
+        first, first_card = load_model(start)
+        wanted = _network(settings)
+        if (first.name, first.options) != (wanted.name, wanted.options):
+            raise UsageError(
+                "the weights are of another network",
+                where=start,
+                found=f"{first.name} {first.options}",
+                allowed=f"{wanted.name} {wanted.options}",
+            )
+        initial = first.state_dict()
+        settings = dataclasses.replace(settings, data=f"{settings.data} from {first_card['sha256']}")
     torch.set_num_threads(threads)
     output.mkdir(parents=True, exist_ok=True)
     path = output / f"{settings.model}.safetensors"
@@ -340,6 +360,7 @@ def _train(
             minutes=None if length.steps is not None else length.minutes,
             groups=groups,
             checkpoint=output / "checkpoint.safetensors",
+            initial=initial,
             on_row=keep,
             device=device,
         )

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cryoscale.chunks import Region, whole
 from cryoscale.segment.crops import Sample, batch_of
@@ -50,6 +51,7 @@ def train(
     minutes: float | None = None,
     groups: Sequence[str] = (),
     checkpoint: Path | None = None,
+    initial: Mapping[str, Tensor] | None = None,
     on_row: Callable[[Network, list[Row]], None] | None = None,
     device: str = "cpu",
 ) -> tuple[Network, list[Row]]:
@@ -69,6 +71,8 @@ def train(
         A name for each validation volume (say "snr0.1"); the membrane's Dice is also logged for each name.
     checkpoint
         File to keep the state in; where it exists the training continues from it.
+    initial
+        Weights and statistics to start from, else the seed makes them.
     on_row
         Called with the model and the log after each validation.
     device
@@ -96,6 +100,8 @@ def train(
     state = State(settings, device)
     if checkpoint is not None and checkpoint.exists():
         state.restore(checkpoint)
+    elif initial is not None:
+        state.network.load_state_dict(initial, strict=True)
     losses: dict[str, list[float]] = {}
     started = time.monotonic() - state.seconds
     while (progress := state.agreed(_progress(state, steps, minutes))) < 1:

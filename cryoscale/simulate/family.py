@@ -51,7 +51,8 @@ def cell_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: 
         for _ in range(int(min(max(2, 2.0 * wanted), 60))):
             if len(scene.membranes) < wanted:
                 add_training_membrane(rng, scene)
-    add_filaments(rng, scene, int(rng.poisson(2.0)))
+    # At times a bundle: the walls of microtubules are what is most like a membrane.
+    add_filaments(rng, scene, int(rng.poisson(rng.choice([0.5, 2.0, 10.0]))))
     add_proteins(rng, scene, bound=int(rng.integers(0, 120) * crowd), loose=int(rng.integers(0, 80) * crowd))
     add_balls(rng, scene, int(rng.poisson(1.5)), (2.5, 6.0), rng.uniform(6.0, GOLD_VOLTS), lobes=0)
     if rng.random() < 0.4:
@@ -101,7 +102,7 @@ def heldout_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_n
     crowd = float(np.prod(shape)) * voxel_nm**3 / (112.0 * 256.0 * 256.0)
     wanted = max(3.0, crowd * rng.uniform(9.0, 13.0))
     makers = (_scroll, _blend, _coil, _blend)
-    for attempt in range(int(min(4.0 * wanted, 120))):
+    for attempt in range(int(np.clip(4.0 * wanted, 60, 120))):
         if len(scene.membranes) >= wanted:
             break
         new = makers[attempt % len(makers)](rng, scene)
