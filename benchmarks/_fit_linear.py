@@ -3,7 +3,8 @@
     GFLOP/s of Cholesky = n^3 / 3 / seconds,   of dgemm = 2 n^3 / seconds
 
 "Solve" is all of `solve_batch`: covariance, Cholesky, two triangular solves, evidence; its rate counts n^3 / 3 alone.
-The one-by-one loops are ours, and what a user writes with SciPy (`cdist`, `cho_factor`, `cho_solve`) for each member.
+The one-by-one loops are ours, what a user writes with SciPy (`cdist`, `cho_factor`, `cho_solve`) for each member, and
+what users pick instead: one regressor or interpolator a member, where it is installed.
 What no batch can pass on the same processor is the time of its factorisations alone: at LAPACK's rate in double and in
 single precision, and at dgemm's rate. A loop that already takes less than three times that cannot be beaten by three.
 """
@@ -22,6 +23,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.lapack import dpotrf, spotrf
 from scipy.spatial.distance import cdist
 
+from benchmarks._fit_peer_models import PEERS
 from cryoscale.fit.covariance import Kernel, covariance
 from cryoscale.fit.solve import Problem, solve_many
 
@@ -30,6 +32,8 @@ __all__ = ["linear", "linear_table", "processor_and_wall"]
 Array = NDArray[np.float64]
 SIZES = (500, 1000, 2000)
 MEMBERS, MEMBER_SIZE = 32, 500
+LOOPED = ("scikit-learn GaussianProcessRegressor", "SciPy RBFInterpolator")
+"""Peers that solve when they are made."""
 SHARE_ASKED, BATCH_ASKED = 0.5, 3.0
 
 
@@ -59,6 +63,10 @@ def _by_hand(problem: Problem) -> Array:
     return np.asarray(cho_solve(cho_factor(matrix, lower=True), problem.targets))
 
 
+def _by_peers(name: str, members: list[Problem]) -> list[Any]:
+    return [PEERS[name](m.points, m.targets, m.noise, m.kernel) for m in members]
+
+
 def linear(size: str) -> dict[str, Any]:
     """Measure factorisation and batches."""
     repeats = {"small": 5, "full": 11}[size]
@@ -81,11 +89,14 @@ def linear(size: str) -> dict[str, Any]:
             }
         )
     members = [_problem(MEMBER_SIZE, seed) for seed in range(MEMBERS)]
-    ways = {
+    ways: dict[str, Callable[[], Any]] = {
         "batch": lambda: solve_many(members, inverse=False),
         "loop": lambda: [solve_many([member], inverse=False) for member in members],
         "scipy": lambda: [_by_hand(member) for member in members],
     }
+    for name in LOOPED:
+        if _by_peers(name, members[:1]) != [None]:
+            ways[name] = partial(_by_peers, name, members)
     times = {
         name: dict(zip(("processor_s", "wall_s"), processor_and_wall(way, 3), strict=True))
         for name, way in ways.items()
@@ -120,7 +131,7 @@ def linear_table(found: dict[str, Any]) -> str:
             f"{row['solve_gflops']:12.1f}{word}"
         )
     times = {name: value["processor_s"] for name, value in found["batch"].items()}
-    for name in ("loop", "scipy"):
+    for name in [name for name in times if name != "batch"]:
         gain = times[name] / times["batch"]
         lines.append(
             f"{MEMBERS} x {MEMBER_SIZE} in one batch {times['batch']:.2f} s, one by one ({name}) {times[name]:.2f} s: "
