@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,9 +19,10 @@ from cryoscale.arguments import integers, shape, workers
 from cryoscale.errors import CryoscaleError, UsageError
 from cryoscale.interrupt import check
 from cryoscale.progress import Bars, printable
-from cryoscale.running import add_run_verbs, executor_for
+from cryoscale.running import add_run_verbs, executor_for, read_run
 from cryoscale.slicing import add_slice_verbs
 from cryoscale.spec import RunSpec, to_toml
+from cryoscale.submitting import add_submitting_verbs
 from cryoscale.viewing import add_view_verbs
 
 __all__ = ["main"]
@@ -32,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:2] == ["evaluate", "particles"]:
         words[:2] = ["evaluate particles"]
     options = _parser().parse_args(words)
+    options.typed = shlex.join(words)
     try:
         code: int = options.run(options)
     except CryoscaleError as error:
@@ -55,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cryoscale {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     add_run_verbs(verbs)
+    add_submitting_verbs(verbs, read_run)
     _demo_parser(verbs.add_parser("demo", help="simulate a tomogram, run everything on it, score it, show the report"))
     _simulate_parser(verbs.add_parser("simulate", help="write a simulated tomogram and its truth"))
     _train_parser(verbs.add_parser("train", help="train a network on simulated tomograms, or on your own labels"))

@@ -15,7 +15,7 @@ import psutil
 from cryoscale.errors import LockedError, UsageError
 from cryoscale.interrupt import shielded
 
-__all__ = ["is_held", "run_lock"]
+__all__ = ["holder_here", "is_gone", "is_held", "run_lock"]
 
 
 @contextlib.contextmanager
@@ -48,23 +48,25 @@ def run_lock(folder: str | Path) -> Iterator[None]:
 def is_held(folder: str | Path) -> bool:
     """Whether a run holds `folder`; one on another host is taken to be alive."""
     path = Path(folder) / "run.lock"
-    return path.exists() and not _is_dead(_holder(path), _me())
+    return path.exists() and not is_gone(_holder(path))
 
 
-def _me() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+def holder_here() -> dict[str, Any]:
+    """Return who this process is, for the world to see: host, process, and the batch job where there is one."""
+    job = {"job": os.environ.get("CRYOSCALE_JOB", ""), "attempt": os.environ.get("CRYOSCALE_ATTEMPT", "")}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time(), **job}
 
 
 def _take(path: Path) -> dict[str, Any]:
     """Write the lock file, or raise; return what it says."""
-    holder = _me()
+    holder = holder_here()
     for _ in range(2):
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             break
         except FileExistsError:
             other = _holder(path)
-            if not _is_dead(other, holder):
+            if not is_gone(other):
                 raise LockedError(
                     "another run holds this output folder",
                     where=str(path),
@@ -87,9 +89,21 @@ def _holder(path: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def _is_dead(other: dict[str, Any] | None, me: dict[str, Any]) -> bool:
-    """Whether the holder ran on this host and is gone; a lock torn by a crash names nobody and stays."""
-    if other is None or other.get("host") != me["host"]:
+def is_gone(other: dict[str, Any] | None) -> bool:
+    """Whether a holder has ended, as far as can be known here.
+
+    It ran on this host and its process is gone; or it was an earlier attempt of the batch job that this process is
+    part of: a scheduler starts a job again only when it has ended it. A lock torn by a crash names nobody and stays.
+    """
+    if other is None:
+        return False
+    me = holder_here()
+    earlier = me["job"] and other.get("job") == me["job"] and other.get("attempt") != me["attempt"]
+    return bool(earlier) or _has_ended(other, me["host"])
+
+
+def _has_ended(other: dict[str, Any], here: str) -> bool:
+    if other.get("host") != here:
         return False
     try:
         return bool(psutil.Process(int(other["pid"])).create_time() != other.get("started"))

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cryoscale.pipeline import STAGES
 from cryoscale.progress import Bars, printable
 from cryoscale.spec import RunSpec
 
-__all__ = ["add_run_verbs", "executor_for"]
+__all__ = ["add_run_verbs", "executor_for", "read_run"]
 
 
 def add_run_verbs(verbs: Any) -> None:
@@ -42,6 +42,13 @@ def add_run_verbs(verbs: Any) -> None:
         help="print it again, every 5 seconds or as said, until the run ends",
     )  # fmt: skip
     status.set_defaults(run=_status)
+
+
+def read_run(words: Sequence[str]) -> argparse.Namespace:
+    """Read the arguments of ``cryoscale run``, or end with what is wrong with them."""
+    parser = argparse.ArgumentParser(prog="cryoscale run")
+    _run_parser(parser)
+    return parser.parse_args(words)
 
 
 def _run_parser(run: argparse.ArgumentParser) -> None:
@@ -79,7 +86,15 @@ def _worker_arguments(verb: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes (default: the cores); 1 runs in a plain loop",
     )
-    verb.add_argument("--scheduler", default="", metavar="ADDRESS", help="use this Dask scheduler")
+    verb.add_argument(
+        "--cluster", default="", metavar="WHERE",
+        help="local, local-cuda, slurm, pbs, lsf, sge, or a scheduler: tls://host:port or its .json file",
+    )  # fmt: skip
+    verb.add_argument(
+        "--cluster-option", action="append", default=[], metavar="NAME=VALUE",
+        help="for slurm, pbs, lsf, sge (dask-jobqueue) and local-cuda (dask-cuda), e.g. walltime=2:00:00",
+    )  # fmt: skip
+    verb.add_argument("--tls", type=Path, metavar="DIR", help="certificates for a scheduler: cryoscale credentials DIR")
     verb.add_argument("--dashboard", action="store_true", help="serve the Dask dashboard on this machine's loopback")
 
 
@@ -98,19 +113,47 @@ def _source_arguments(verb: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def executor_for(count: int, *, scheduler: str = "", dashboard: bool = False) -> Iterator[Executor]:
+def executor_for(
+    count: int,
+    *,
+    place: str = "",
+    folder: Path = Path(),
+    credentials: Path | None = None,
+    cluster_options: Sequence[str] = (),
+    dashboard: bool = False,
+) -> Iterator[Executor]:
     """Give the plain loop for one worker, else a Dask cluster; say where the dashboard is."""
     count = count or os.cpu_count() or 1
-    if count == 1 and not scheduler and not dashboard:
+    if count == 1 and not place and not dashboard:
         yield LoopExecutor()
         return
-    from cryoscale.cluster import DaskExecutor
+    from cryoscale.cluster import executor_on
     from cryoscale.segment.plan import gpu_count
 
-    with DaskExecutor(count, address=scheduler, dashboard=dashboard, gpus=gpu_count()) as executor:
+    started = executor_on(
+        place,
+        count,
+        folder=folder,
+        credentials=credentials,
+        options=cluster_options,
+        dashboard=dashboard,
+        gpus=gpu_count() if place in ("", "local") else 0,
+    )
+    with started as executor:
         if dashboard and executor.dashboard_link:
-            print(f"dashboard: {executor.dashboard_link}", file=sys.stderr)
+            print(f"dashboard: {executor.dashboard_link}\n  from elsewhere: {executor.tunnel}", file=sys.stderr)
         yield executor
+
+
+def _executor_of(options: argparse.Namespace, folder: Path) -> contextlib.AbstractContextManager[Executor]:
+    return executor_for(
+        options.workers,
+        place=options.cluster,
+        folder=folder,
+        credentials=options.tls,
+        cluster_options=options.cluster_option,
+        dashboard=options.dashboard,
+    )
 
 
 def _spec_of(options: argparse.Namespace) -> RunSpec:
@@ -155,7 +198,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         print_estimate(collection, options.workers or os.cpu_count() or 1, calibrate=not options.typical_rates)
         return 0
-    with executor_for(options.workers, scheduler=options.scheduler, dashboard=options.dashboard) as executor:
+    with _executor_of(options, collection.output) as executor:
         result = run_collection(collection, executor, Bars())
     print_summary(result)
     return result.exit_code
@@ -192,7 +235,7 @@ def _verify(options: argparse.Namespace) -> int:
     if options.check_only:
         print(f"{len(found)} files are not as they were written")
         return 3
-    with executor_for(options.workers, scheduler=options.scheduler, dashboard=options.dashboard) as executor:
+    with _executor_of(options, options.folder) as executor:
         result, changed = repair(collection, found, executor, Bars())
     for name in changed:
         print(f"{name}: cannot be mended, its input has changed since; run it again")

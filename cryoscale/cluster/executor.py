@@ -1,12 +1,13 @@
-"""Units on a Dask cluster: this machine's own processes, or a scheduler that is already there.
+"""Units on a Dask cluster: this machine's own processes, jobs of a queue, or a scheduler that is already there.
 
-Everything of ours listens on loopback only (reliability.md (c)); results stay on disk, so a lost worker costs the unit
-it held and nothing else.
+Everything of ours listens on loopback only, or speaks mutual TLS (credentials.py), and no scheduler elsewhere is spoken
+to without. Results stay on disk, so a lost worker costs the unit it held and nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import socket
@@ -14,19 +15,23 @@ import time
 from collections.abc import Callable, Collection
 from multiprocessing import active_children, resource_tracker
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import dask
+from dask.utils import parse_timedelta
 from distributed import Client, LocalCluster, Nanny, as_completed
 from distributed.scheduler import KilledWorker, NoWorkerError
 
+from cryoscale.cluster import guard
+from cryoscale.cluster.credentials import security_of
 from cryoscale.engine import UnitResult, run_unit
 from cryoscale.errors import PauseError, TomogramError, UsageError
 from cryoscale.interrupt import shielded, without_keyboard
 from cryoscale.records import Unit
 
-__all__ = ["DaskExecutor"]
+__all__ = ["DaskExecutor", "free_dashboard_port"]
 
 _CONNECT_SECONDS = 20
 _WORKERS_SECONDS = 120
@@ -42,7 +47,11 @@ class DaskExecutor:
     workers
         Worker processes of the local cluster, each with one thread; ignored with `address`.
     address
-        Scheduler to use instead, ``tcp://127.0.0.1:8786`` or the like.
+        Scheduler to use instead: ``tls://host:8786``, ``tcp://`` on this machine, or a scheduler file.
+    credentials
+        Folder of the certificates for it; None: those of Dask's own configuration, if any.
+    cluster
+        A Dask cluster to use, and to close at the end (launch.py).
     dashboard
         Serve the Dask dashboard on loopback (port 8787 or the next free one).
     gpus
@@ -50,14 +59,26 @@ class DaskExecutor:
         scheduler elsewhere has workers that say themselves whether they hold one (``--resources GPU=1``).
     """
 
-    def __init__(self, workers: int = 2, *, address: str = "", dashboard: bool = False, gpus: int = 0) -> None:
-        # A run with no workers left must end, with the command to resume, and not hang.
-        dask.config.set({"distributed.scheduler.no-workers-timeout": "120s", "distributed.comm.retry.count": 2})
-        self._cluster: Any = None
+    def __init__(
+        self,
+        workers: int = 2,
+        *,
+        address: str = "",
+        credentials: Path | None = None,
+        cluster: Any = None,
+        dashboard: bool = False,
+        gpus: int = 0,
+    ) -> None:
+        dask.config.set({"distributed.comm.retry.count": 2})
+        self._cluster: Any = cluster
+        self._own = cluster is None and not address
         self._others = set(active_children())
         if address:
-            self._client = _connect(Client, address)
+            self._client = _connect(Client, address, credentials)
             _require_workers(self._client, address)
+        elif cluster is not None:
+            self._client = Client(cluster)
+            self._client.wait_for_workers(1)
         else:
             # A worker begun half and told to stop leaves its supervisor waiting for ever.
             with shielded(), without_keyboard():
@@ -76,9 +97,17 @@ class DaskExecutor:
     def dashboard_link(self) -> str:
         """Address of the dashboard, empty where there is none."""
         port = self._client.scheduler_info()["services"].get("dashboard")
-        if self._cluster is None:
-            return str(self._client.dashboard_link) if port else ""
         return f"http://127.0.0.1:{port}/status" if port else ""
+
+    @property
+    def tunnel(self) -> str:
+        """What to type elsewhere so that the dashboard's address works there too."""
+        address = self._client.scheduler_info()["address"].rpartition("://")[2].rpartition(":")[0]
+        port = self._client.scheduler_info()["services"].get("dashboard")
+        login, here = os.environ.get("SLURM_SUBMIT_HOST") or os.environ.get("PBS_O_HOST", ""), socket.gethostname()
+        host = here if address.startswith("127.") or self._cluster is not None else address
+        jump = f"-J {login} " if login and login != host else ""
+        return f"ssh -N {jump}-L {port}:127.0.0.1:{port} {host}"
 
     @property
     def scheduler(self) -> Any:
@@ -150,6 +179,7 @@ class DaskExecutor:
             if self._cluster is not None:
                 with contextlib.suppress(TimeoutError, OSError):
                     self._cluster.close(timeout=_CLOSE_SECONDS)
+            if self._own:
                 _kill(set(active_children()) - self._others)
 
     def _abandon(self) -> None:
@@ -157,7 +187,7 @@ class DaskExecutor:
         # Dask's own words about connections that end on the way would hide ours.
         for name in ("distributed", "tornado", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        if self._cluster is None:
+        if not self._own:
             with contextlib.suppress(TimeoutError, OSError):
                 self._client.cancel([future for future, _ in self._units.values()], force=True)
             return
@@ -178,6 +208,12 @@ class _Nanny(Nanny):  # type: ignore[misc]
 
 
 def _local_cluster(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
+    # A run with no workers left must end, with the command to resume, and not hang.
+    with dask.config.set({"distributed.scheduler.no-workers-timeout": f"{_WORKERS_SECONDS}s"}):
+        return _start_local(workers, dashboard=dashboard, gpus=gpus)
+
+
+def _start_local(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
     return LocalCluster(
         worker_class=_Nanny,
         gpus=gpus,
@@ -186,8 +222,8 @@ def _local_cluster(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
         processes=True,
         host="127.0.0.1",
         # The scheduler always serves some page; without the dashboard any free port will do.
-        dashboard_address=_free_dashboard_port() if dashboard else "127.0.0.1:0",
-        scheduler_kwargs={"dashboard": dashboard},
+        dashboard_address=free_dashboard_port() if dashboard else "127.0.0.1:0",
+        scheduler_kwargs={"dashboard": dashboard, "preload": [guard.__name__]},
         silence_logs=40,
     )
 
@@ -217,33 +253,69 @@ def _kill(processes: Collection[BaseProcess]) -> None:
         process.join(_CLOSE_SECONDS)
 
 
-def _connect(client: Callable[..., Any], address: str) -> Any:
+def _connect(client: Callable[..., Any], address: str, credentials: Path | None) -> Any:
+    options: dict[str, Any] = {"address": address}
+    if address.endswith(".json"):
+        options = {"scheduler_file": address}
+        if not Path(address).is_file() and not _appears(Path(address)):
+            raise PauseError("no scheduler has written this file", where=address, todo="start one, check the path")
     try:
-        return client(address, timeout=_CONNECT_SECONDS)
-    except ValueError as error:
-        raise UsageError("not a scheduler's address", where=address, found=error, allowed="tcp://host:port") from error
+        _refuse_open_network(json.loads(Path(address).read_text())["address"] if address.endswith(".json") else address)
+        security = security_of(credentials) if credentials else None
+        return client(**options, security=security, timeout=_CONNECT_SECONDS)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            "not a scheduler's address",
+            where=address,
+            found=error,
+            allowed="tls://host:port, or a scheduler's .json file",
+        ) from error
     except OSError as error:
         raise PauseError(
             "no Dask scheduler answers",
             where=address,
             found=error,
-            todo="start one with `dask scheduler`, check the address",
+            todo="start one with `dask scheduler`, check the address and --tls",
         ) from error
 
 
+def _appears(path: Path) -> bool:
+    """Wait for a scheduler that starts at this moment to say where it is."""
+    end = time.monotonic() + _CONNECT_SECONDS
+    while not path.is_file() and time.monotonic() < end:
+        time.sleep(0.5)
+    return path.is_file()
+
+
+def _refuse_open_network(address: str) -> None:
+    """Refuse to speak in the clear, and to anybody, to what is not on this machine."""
+    scheme, _, host = address.rpartition("://")
+    host = host.rpartition(":")[0].strip("[]")
+    if scheme in ("", "tcp", "ws") and host and host not in ("localhost", "::1") and not host.startswith("127."):
+        raise UsageError(
+            "a scheduler on the network without TLS",
+            where="--cluster",
+            found=address,
+            allowed="tls://host:port with --tls DIR, or an address on this machine",
+            todo="make certificates with `cryoscale credentials DIR`, start scheduler and workers with DASK_CONFIG=DIR",
+        )
+
+
 def _require_workers(client: Any, address: str) -> None:
+    seconds = parse_timedelta(dask.config.get("distributed.scheduler.no-workers-timeout")) or _WORKERS_SECONDS
     try:
-        client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
+        client.wait_for_workers(1, timeout=seconds)
     except TimeoutError as error:
         client.close()
         raise PauseError(
-            f"no worker joined the scheduler within {_WORKERS_SECONDS} s",
+            f"no worker joined the scheduler within {seconds} s",
             where=address,
             todo=f"start one with `dask worker {address}`, then run the same command again",
         ) from error
 
 
-def _free_dashboard_port() -> str:
+def free_dashboard_port() -> str:
+    """Return Dask's usual address for a dashboard, on loopback; any port where that one is taken."""
     with socket.socket() as probe:
         taken = probe.connect_ex(("127.0.0.1", 8787)) == 0
     return "127.0.0.1:0" if taken else "127.0.0.1:8787"

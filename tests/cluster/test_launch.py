@@ -1,0 +1,105 @@
+"""Where workers are: what is refused before anything starts, and schedulers that speak TLS alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from distributed import LocalCluster
+
+from cryoscale.cli import main
+from cryoscale.cluster import executor_on
+from cryoscale.cluster.credentials import credentials_for_run, make_credentials, security_of
+from cryoscale.driver import run_jobs
+from cryoscale.errors import PauseError, UsageError
+from tests import toyunits
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://10.0.0.1:8786", "10.0.0.1:8786", "tcp://node7:8786", "tcp://[fe80::1]:8786"]
+)
+def test_the_network_takes_tls(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="without TLS"), executor_on(address, 1, folder=tmp_path):
+        pass
+    (tmp_path / "mask.mrc").write_bytes(b"x")
+    words = ["run", str(tmp_path / "mask.mrc"), "--output", str(tmp_path / "out"), "--cluster", address]
+    assert main(words) == 2
+    assert "cryoscale credentials" in capsys.readouterr().err
+
+
+def test_a_scheduler_with_tls_takes_the_run_that_has_its_certificates(tmp_path: Path) -> None:
+    with (
+        credentials_for_run(tmp_path / "tls", 1.0) as folder,
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, host="tls://127.0.0.1", security=security_of(folder),
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+    ):  # fmt: skip
+        address = cluster.scheduler_address
+        assert address.startswith("tls://")
+        with executor_on(address, 1, folder=tmp_path, credentials=folder) as executor:
+            (outcome,) = run_jobs([toyunits.job(tmp_path, "a")], executor)
+        assert outcome.summary == {"total": 14}
+        written = tmp_path / "scheduler.json"
+        cluster.scheduler.scheduler_file = str(written)
+        written.write_text(f'{{"type": "Scheduler", "address": "{address}", "id": "x", "workers": {{}}}}')
+        with executor_on(str(written), 1, folder=tmp_path, credentials=folder) as executor:
+            (outcome,) = run_jobs([toyunits.job(tmp_path / "b", "b")], executor)
+        assert outcome.summary == {"total": 14}
+
+
+def test_without_the_scheduler_s_certificates_it_is_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cryoscale.cluster.executor._CONNECT_SECONDS", 1)
+    make_credentials(tmp_path / "theirs", 1.0)
+    make_credentials(tmp_path / "ours", 1.0)
+    with LocalCluster(
+        n_workers=0, host="tls://127.0.0.1", security=security_of(tmp_path / "theirs"), dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        for credentials in (tmp_path / "ours", None):
+            with (
+                pytest.raises((PauseError, UsageError)),
+                executor_on(cluster.scheduler_address, 1, folder=tmp_path, credentials=credentials),
+            ):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("place", "package", "extra"), [("slurm", "dask_jobqueue", "cluster"), ("local-cuda", "dask_cuda", "local-cuda")]
+)
+def test_a_missing_package_is_named(
+    place: str, package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=rf"cryoscale\[{extra}\]"), executor_on(place, 1, folder=tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("place", "option", "complaint"),
+    [
+        ("slurm", "wall time", "allowed: name=value"),
+        ("slurm", "walltimes=2:00:00", "walltimes"),
+        ("local", "walltime=2:00:00", "dask-jobqueue or dask-cuda"),
+        ("tcp://127.0.0.1:1", "memory=8GB", "dask-jobqueue or dask-cuda"),
+    ],
+)
+def test_options_are_for_those_that_take_them(place: str, option: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=complaint), executor_on(place, 1, folder=tmp_path, options=[option]):
+        pass
+    assert not list(tmp_path.rglob("*.pem"))
+
+
+def test_a_scheduler_file_that_never_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cryoscale.cluster.executor._CONNECT_SECONDS", 1)
+    with (
+        pytest.raises(PauseError, match="no scheduler has written"),
+        executor_on(str(tmp_path / "none.json"), 1, folder=tmp_path),
+    ):
+        pass
+    (tmp_path / "odd.json").write_text("{}")
+    with (
+        pytest.raises(UsageError, match="not a scheduler's address"),
+        executor_on(str(tmp_path / "odd.json"), 1, folder=tmp_path),
+    ):
+        pass

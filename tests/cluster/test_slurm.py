@@ -1,0 +1,194 @@
+"""Job scripts on a real SLURM of two nodes: equal products, lost parts, wall time, nothing open to others."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import psutil
+import pytest
+
+from tests.cluster.listening import beyond_loopback, listening, turned_away
+from tests.slurmsandbox import private_slurm, wait_for
+
+pytestmark = pytest.mark.fault
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = ["masks", "--masks", "--mask-labels", "1", "--until", "merge"]
+PRODUCTS = ("*/instances.ome.zarr/**/c/**/*", "*/groups.ome.zarr/**/c/**/*")
+SECONDS = 240
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[dict[str, str]]:
+    with private_slurm() as environment:
+        yield environment | {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "masks").mkdir()
+    z, y, x = np.mgrid[:40, :48, :48]
+    for n in range(8):
+        shell = abs(np.hypot(np.hypot(z - 20, y - 24), x - 24) - (10 + n % 4)) < 1.2
+        with mrcfile.new(tmp_path / "masks" / f"t{n}.mrc") as file:
+            file.set_data(shell.astype(np.int8))
+            file.voxel_size = 10.0
+    return tmp_path
+
+
+def products(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for pattern in PRODUCTS
+        for path in folder.glob(pattern)
+        if path.is_file()
+    }
+
+
+def cryoscale(folder: Path, slurm: dict[str, str], *words: str) -> str:
+    command = [sys.executable, "-m", "cryoscale", *words]
+    done = subprocess.run(command, cwd=folder, env=slurm, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def submit(folder: Path, slurm: dict[str, str], *words: str) -> str:
+    """Write a job script, submit it, return its number."""
+    asked = ["--cpus-per-node", "2", "--memory", "9", "--time", "0:20:00", *words, "--", *RUN, "--output", "out"]
+    text = cryoscale(folder, slurm, "jobscript", "slurm", *asked)
+    (folder / "job").write_text(text.replace("sleep 60 ", "sleep 1 "))
+    return command(folder, slurm, "sbatch", "--parsable", "job").strip()
+
+
+def command(folder: Path, slurm: dict[str, str], *words: str) -> str:
+    return subprocess.run(words, cwd=folder, env=slurm, capture_output=True, text=True, check=True).stdout
+
+
+def state(folder: Path, slurm: dict[str, str], job: str) -> dict[str, str]:
+    return dict(re.findall(r"(\w+)=(\S+)", command(folder, slurm, "scontrol", "show", "job", job)))
+
+
+def finish(folder: Path, slurm: dict[str, str], job: str) -> None:
+    """Wait for the end of a job; require that all is as one process makes it, and that nothing else is left."""
+    wait_for(lambda: state(folder, slurm, job)["JobState"] not in ("RUNNING", "PENDING", "COMPLETING"), SECONDS, "job")
+    output = "".join(path.read_text() for path in folder.glob("*.out"))
+    assert state(folder, slurm, job)["ExitCode"] == "0:0", output
+    assert "8 of 8 tomograms complete" in output
+    assert not (folder / "out" / ".cluster").exists()
+    cryoscale(folder, slurm, "run", *RUN, "--output", "alone", "--workers", "1")
+    assert products(folder / "out") == products(folder / "alone") != {}
+    wait_for(lambda: not processes("distributed.cli", folder), 60, "an end of workers and scheduler")
+
+
+def processes(word: str, folder: Path) -> list[psutil.Process]:
+    """Processes of a job in `folder` with a word in their command."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        if process.info["cwd"] == str(folder) and any(word in part for part in process.info["cmdline"] or ()):
+            found.append(process)
+    return found
+
+
+def units_done(folder: Path) -> int:
+    return len(list(folder.glob("out/*/records/*/*.json")))
+
+
+def test_one_job_on_two_nodes(folder: Path, slurm: dict[str, str]) -> None:
+    job = submit(folder, slurm, "--nodes", "2")
+    wait_for(lambda: len(processes("spawn_main", folder)) >= 4 and units_done(folder), SECONDS, "workers")
+    assert len(command(folder, slurm, "squeue", "-h", "-o", "%N", "-j", job).strip()) > 2
+    keys = list(folder.glob("out/.cluster/*/*-key.pem"))
+    assert [key.stat().st_mode & 0o777 for key in keys] == [0o600] * 3
+    found = set().union(*(listening(process) for process in processes("distributed.cli", folder)))
+    outside = beyond_loopback(found)
+    assert len(outside) >= 9, "a scheduler, and four workers with a nanny each"
+    assert [entry for entry in outside if not turned_away(*entry[1:], folder)] == []
+    finish(folder, slurm, job)
+
+
+@pytest.mark.parametrize("victim", ["dask_scheduler", "spawn_main"])
+def test_what_is_killed_comes_back(folder: Path, slurm: dict[str, str], victim: str) -> None:
+    job = submit(folder, slurm, "--nodes", "2")
+    wait_for(lambda: units_done(folder) > 1, SECONDS, "a unit")
+    for process in processes(victim, folder)[:1]:
+        process.kill()
+    finish(folder, slurm, job)
+
+
+def test_the_wall_time_queues_it_again(folder: Path, slurm: dict[str, str]) -> None:
+    job = submit(folder, slurm, "--nodes", "2")
+    wait_for(lambda: units_done(folder) > 1, SECONDS, "a unit")
+    command(folder, slurm, "scancel", "--batch", "--signal=USR1", job)
+    wait_for(lambda: state(folder, slurm, job)["JobState"] == "PENDING", SECONDS, "a place in the queue")
+    done = units_done(folder)
+    assert done > 1
+    assert not (folder / "out" / "run.lock").exists()
+    wait_for(lambda: not processes("distributed.cli", folder), 60, "an end of workers and scheduler")
+    command(folder, slurm, "scontrol", "update", f"JobId={job}", "StartTime=now")
+    finish(folder, slurm, job)
+    assert state(folder, slurm, job)["Restarts"] == "1"
+    assert "wall time: queued again" in next(folder.glob("*.out")).read_text()
+
+
+def test_a_lost_node_takes_only_its_own_workers(folder: Path, slurm: dict[str, str]) -> None:
+    job = submit(folder, slurm, "--nodes", "2")
+    wait_for(lambda: units_done(folder) > 1, SECONDS, "a unit")
+    # All that runs on the second node, at once.
+    mine = [one for one in processes("node.sh", folder) if one.environ().get("SLURMD_NODENAME") == "n2"]
+    for process in [child for one in mine for child in (one, *one.children(recursive=True))]:
+        os.kill(process.pid, signal.SIGKILL)
+    assert mine
+    finish(folder, slurm, job)
+
+
+def test_each_gpu_has_a_worker_of_its_own(folder: Path, slurm: dict[str, str]) -> None:
+    job = submit(folder, slurm, "--nodes", "1", "--gpus-per-node", "2")
+    wait_for(lambda: len(processes("spawn_main", folder)) >= 2, SECONDS, "workers")
+    held = [one.environ()["CUDA_VISIBLE_DEVICES"] for one in processes("GPU=1", folder)]
+    assert sorted(held) == ["0", "1"]
+    # One node: nothing leaves it.
+    found = set().union(*(listening(process) for process in processes("distributed.cli", folder)))
+    assert beyond_loopback(found) == set()
+    finish(folder, slurm, job)
+
+
+def test_a_driver_and_an_array_of_workers(folder: Path, slurm: dict[str, str]) -> None:
+    text = cryoscale(
+        folder, slurm, "jobscript", "slurm", "--pattern", "array", "--nodes", "2", "--cpus-per-node", "1", "--memory",
+        "6", "--time", "0:20:00", "--", *RUN, "--output", "out",
+    )  # fmt: skip
+    # The driver leaves room for one worker on its node.
+    (folder / "job").write_text(text.replace("--cpus-per-task=2", "--cpus-per-task=1"))
+    job = command(folder, slurm, "sbatch", "--parsable", "job").strip()
+    finish(folder, slurm, job)
+    wait_for(lambda: command(folder, slurm, "squeue", "-h") == "", 60, "an empty queue")
+
+
+def test_from_the_login_node(folder: Path, slurm: dict[str, str]) -> None:
+    options = ["walltime=0:20:00", "memory=2GiB", "job_extra_directives=['--mem-per-cpu=2G']"]
+    words = [word for option in options for word in ("--cluster-option", option)]
+    words = [*RUN, "--output", "out", "--cluster", "slurm", "--workers", "2", *words]
+    done = subprocess.Popen(
+        [sys.executable, "-m", "cryoscale", "run", *words],
+        cwd=folder, env=slurm, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(lambda: units_done(folder) > 1 or done.poll() is not None, SECONDS, "a unit")
+    found = set().union(*(listening(process) for process in processes("--cluster", folder)))
+    assert [entry for entry in beyond_loopback(found) if not turned_away(*entry[1:], folder)] == []
+    # A job that is cancelled is submitted again.
+    jobs = command(folder, slurm, "squeue", "-h", "-o", "%i").split()
+    command(folder, slurm, "scancel", jobs[0])
+    _, errors = done.communicate(timeout=SECONDS)
+    assert done.returncode == 0, errors
+    assert not list(folder.glob("out/.cluster/run-*"))
+    cryoscale(folder, slurm, "run", *RUN, "--output", "alone", "--workers", "1")
+    assert products(folder / "out") == products(folder / "alone") != {}
+    wait_for(lambda: command(folder, slurm, "squeue", "-h") == "", 60, "an empty queue")
