@@ -5,7 +5,7 @@ connection is mutual TLS. Dask looks at the authority alone, never at the name i
 be this run's own: its key signs three certificates and is forgotten, never written. The folder (0700, its keys 0600)::
 
     ca.pem  {scheduler,worker,client}.pem  {scheduler,worker,client}-key.pem
-    dask.yaml      what Dask reads where DASK_CONFIG names the folder
+    dask.yaml      what Dask reads where DASK_CONFIG names it
     owner.json     who made it; the next run removes what a killed one left
 
 The certificates end with the run's time, so a copy that stays behind somewhere opens nothing later. `cryptography`

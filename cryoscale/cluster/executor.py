@@ -297,7 +297,7 @@ def _refuse_open_network(address: str) -> None:
             where="--cluster",
             found=address,
             allowed="tls://host:port with --tls DIR, or an address on this machine",
-            todo="make certificates with `cryoscale credentials DIR`, start scheduler and workers with DASK_CONFIG=DIR",
+            todo="`cryoscale credentials DIR`; start scheduler and workers with DASK_CONFIG=DIR/dask.yaml",
         )
 
 

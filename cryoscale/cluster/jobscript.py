@@ -58,7 +58,7 @@ once() {{   # credentials, scheduler, workers, run: until the run ends
     CRYOSCALE_ATTEMPT=$(date +%s)
     WORK={work}/$CRYOSCALE_JOB-$CRYOSCALE_ATTEMPT
     {python} -m cryoscale credentials "$WORK" --hours {hours} || {{ CODE=$?; return; }}
-    export DASK_CONFIG=$WORK
+    export DASK_CONFIG=$WORK/dask.yaml
 {node}
     {python} -m distributed.cli.dask_scheduler --scheduler-file "$WORK/scheduler.json" \\
         --protocol tls --port 0 {address}{dashboard} --dashboard-address 127.0.0.1:0 \\

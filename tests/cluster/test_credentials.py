@@ -75,8 +75,9 @@ def test_no_certificate_another_authority_s_or_a_late_one_does_not(folder: Path,
 
 
 def test_old_tls_is_refused(folder: Path) -> None:
-    # As Dask reads the folder that DASK_CONFIG names.
-    with dask.config.set(dask.config.merge(dask.config.config, dask.config.collect(paths=[str(folder)]))):
+    # As Dask reads the file that DASK_CONFIG names.
+    given = dask.config.collect(paths=[str(folder / "dask.yaml")], env={})
+    with dask.config.set(dask.config.merge(dask.config.config, given)):
         configured = Security()
     assert configured.require_encryption
     assert configured.tls_min_version == ssl.TLSVersion.TLSv1_3

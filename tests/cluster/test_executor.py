@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def test_the_dashboard_answers_and_groups_units_by_stage(tmp_path: Path, executo
     # The progress bars of the dashboard are the scheduler's prefixes.
     assert {"square", "total"} <= set(executor._cluster.scheduler.task_prefixes)
     assert executor.dashboard_link.startswith("http://127.0.0.1:")
+    port = executor.dashboard_link.split(":")[2].split("/")[0]
+    assert executor.tunnel == f"ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}"
     with urllib.request.urlopen(executor.dashboard_link, timeout=10) as answer:
         assert answer.status == 200
 
