@@ -11,6 +11,7 @@ from cryoscale.simulate.microscope import tilt_angles
 from cryoscale.simulate.phantom import VACUUM_VOLTS, draw
 from cryoscale.simulate.scene import Bilayer, Ice, Scene
 from cryoscale.simulate.shapes import Vesicle
+from cryoscale.simulate.training import _drawn_as_shipped
 
 
 def test_every_number_of_shrec_2021_is_a_default():
@@ -123,3 +124,24 @@ def test_ice_ends_at_its_faces():
     assert not scene.clears(Vesicle(np.array([34.0, 20, 20]), np.full(3, 9.0), np.eye(3), *bumps), 2.0)
     assert not scene.free(np.array([[5.0, 20, 20]]), 0.5)
     assert scene.free(np.array([[20.0, 20, 4]]), 2.0)
+
+
+def test_what_results_and_weights_depend_on_is_what_it_was():
+    """The order of the draws of the demo and of the shipped weights' training, by what comes out of them."""
+    for preset, kinds, membrane, volts in (
+        ("demo", ["sheet", "vesicle", "vesicle", "vesicle"], 8743, 25918.976),
+        ("training", ["sheet"], 16485, 75025.111),
+    ):
+        phantom = make_phantom((48, 80, 80), seed=1, preset=preset)
+        assert [m.kind for m in phantom.membranes] == kinds
+        assert np.count_nonzero(phantom.instances) == membrane
+        assert phantom.density.sum(dtype=float) == pytest.approx(volts, rel=1e-6)
+    drawn = _drawn_as_shipped(_rng([3, 1]))
+    expected = {"voxel_size_angstrom": 10.026024622802117, "snr": 0.1167797380865562, "phase_flip": False}
+    expected |= {"tilt_range_degrees": 56.83912598397883, "tilt_step_degrees": 3.0, "defocus_um": 4.71962537353097}
+    expected |= {"amplitude_contrast": 0.09300645196382532, "shift_sd_nm": 0.521530144743721}
+    assert drawn == pytest.approx(expected, rel=1e-12)
+    demo = CONDITIONS["demo"].drawn(_rng(0))
+    assert demo["tilt_step_degrees"] == 3.0
+    assert (demo["defocus_um"], demo["dose_per_angstrom2"], demo["shift_sd_nm"]) == (3.0, 110.0, 0.5)
+    assert (demo["detector_at_nyquist"], demo["sirt_iterations"], demo["voxel_size_angstrom"]) == (1.0, 0, 10.0)
