@@ -124,9 +124,6 @@ def network_part(base: Path, options: argparse.Namespace) -> dict[str, Any]:
         found["microtubule"] = microtubule(MICROTUBULE, base, options.model)
         shares = ", ".join(f"{name} {100 * share:.2f} %" for name, share in found["microtubule"].items())
         print(f"microtubule called membrane: {shares}", flush=True)
-    found["paper"] = paper_rows(images, [options.model, *([options.paper_model] if options.paper_model else [])])
-    for row in found["paper"]:
-        print(", ".join(f"{name} {value}" for name, value in row.items() if name != "command"), flush=True)
     found["held_out"] = []
     for row in held_out(base, count, SNRS, shape, options.model):
         found["held_out"].append(row)
@@ -134,5 +131,8 @@ def network_part(base: Path, options: argparse.Namespace) -> dict[str, Any]:
             f"{row['seed']} at {row['voxel_size_angstrom']:g} Å, SNR {row['snr']:g}: {seen_dice([row]):.3f}", flush=True
         )
     print(held_out_table(found["held_out"]), flush=True)
+    found["paper"] = paper_rows(images, [options.model, *([options.paper_model] if options.paper_model else [])])
+    for row in found["paper"]:
+        print(", ".join(f"{name} {value}" for name, value in row.items() if name != "command"), flush=True)
     found["seen_dice"] = {str(snr): seen_dice([row for row in found["held_out"] if row["snr"] == snr]) for snr in SNRS}
     return found
