@@ -114,6 +114,7 @@ footer{padding-top:64px;padding-bottom:72px;color:var(--soft);font-size:.87rem}
 .three{grid-template-columns:repeat(2,minmax(0,1fr));
 gap:20px 12px}.three figure:nth-child(3):last-child{grid-column:1/-1}section,article{margin-top:42px}
 .tiles{grid-template-columns:repeat(2,1fr)}}
+article~article{content-visibility:auto;contain-intrinsic-size:auto 2400px}
 @media print{body{font-size:11pt}article{break-before:page}figure,table{break-inside:avoid}
-details,.filter,.tools{display:none}}
+article~article{content-visibility:visible}details,.filter,.tools{display:none}}
 """
