@@ -28,7 +28,7 @@ _CHARTS = (
     ("major_axis_nm", "Diameter (major axis)", "nm", 1.0),
     ("mean_curvature_per_nm", "Mean curvature", "nm⁻¹", 1.0),
     ("thickness_nm", "Thickness", "nm", 1.0),
-    ("nearest_distance_nm", "Distance to the nearest other membrane", "nm", 1.0),
+    ("nearest_distance_nm", "Nearest other membrane", "nm", 1.0),
     ("mean_sd_nm", "Standard deviation of the position", "nm", 1.0),
     ("fraction_inferred", "Inferred rather than seen", "% of the area", 100.0),
 )

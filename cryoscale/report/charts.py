@@ -64,7 +64,7 @@ def distribution_chart(
     )
     # The median's label stays clear of the two ends'.
     if low < high:
-        at = min(max(x, _LEFT + 110), _RIGHT - 110)
+        at = min(max(x, _LEFT + 124), _RIGHT - 124)
         axis += f'<text x="{at:.1f}" y="{base + 22:.1f}" class="c">median {amount(middle)}</text>'
     label = f"{title}: {len(pairs)} {things}, {amount(low)} to {amount(high)} {unit}, median {amount(middle)} {unit}"
     return _svg(label, heading + marks + axis, height=round(base + 28))

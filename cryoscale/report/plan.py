@@ -38,7 +38,7 @@ from cryoscale.report.run import Picture, ReportRun, TomogramReport
 from cryoscale.report.scene import Scene, pack_scene
 from cryoscale.report.smoothness import largest_step_pixels
 from cryoscale.report.stacks import Stack, cut_stacks
-from cryoscale.report.thin import inferred_voxels, mean_cubes, middles
+from cryoscale.report.thin import inferred_voxels, mean_cubes, prevailing
 from cryoscale.spec import ReportSpec
 
 __all__ = ["draw_pictures", "plan", "projected_bytes", "read_pictures", "read_tomogram", "write_report"]
@@ -216,10 +216,10 @@ def _small_raw(path: Path, shape: Sequence[int], factor: int) -> NDArray[np.floa
 
 
 def _small_labels(path: Path, shape: Sequence[int], factor: int) -> NDArray[Any]:
-    """One voxel of each cube of `factor` voxels a side, near its middle."""
+    """Return what prevails in each cube of `factor` voxels a side."""
     out = np.zeros([-(-n // factor) for n in shape], image_dtype(path))
     for region, place in _small_blocks(shape, factor):
-        out[place] = middles(read_region(path, region), factor)
+        out[place] = prevailing(read_region(path, region), factor)
     return out
 
 
@@ -281,7 +281,7 @@ def _read_slice(root: Path, geometry: Geometry, axis: int, plane: int, near: _Ne
     """Read one plane: the mean of a slab of the tomogram, and the labels of its middle."""
     step = max(1, -(-max(geometry.shape) // _WIDEST))
     half = _slab_planes(geometry.voxel_size_nm) // 2
-    labels = _read_planes(root / _LABELS, geometry.shape, axis, plane, 0)[0, ::step, ::step]
+    labels = prevailing(_read_planes(root / _LABELS, geometry.shape, axis, plane, 0)[0], step)
     raw = np.full(labels.shape, np.nan, np.float32)
     if (root / _TOMOGRAM).is_dir():
         slab = _read_planes(root / _TOMOGRAM, geometry.shape, axis, plane, half)

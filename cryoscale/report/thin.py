@@ -14,7 +14,11 @@ from scipy.spatial import cKDTree
 
 from cryoscale.report.render import Surface
 
-__all__ = ["inferred_voxels", "mean_cubes", "middles"]
+__all__ = ["inferred_voxels", "mean_cubes", "prevailing"]
+
+_LEAST_SHARE = 0.25
+"""Of a block's voxels that must be of membranes, for the block to be: fewer and thin membranes break, more and they
+swell."""
 
 
 def mean_cubes(box: NDArray[np.float32], step: int) -> NDArray[np.float32]:
@@ -28,10 +32,15 @@ def mean_cubes(box: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     return box
 
 
-def middles(box: NDArray[Any], step: int) -> NDArray[Any]:
-    """One sample near the middle of each block of `step` samples a side: for labels, which have no mean."""
-    rows = [np.minimum(np.arange(0, n, step) + step // 2, n - 1) for n in box.shape]
-    return box[np.ix_(*rows)]
+def prevailing(labels: NDArray[Any], step: int) -> NDArray[Any]:
+    """Label of each block of `step` voxels a side: the largest in it where a quarter of its voxels has one, else 0."""
+    if step == 1:
+        return labels
+    share = mean_cubes((labels > 0).astype(np.float32), step)
+    largest = labels
+    for axis in range(labels.ndim):
+        largest = np.maximum.reduceat(largest, np.arange(0, labels.shape[axis], step), axis=axis)
+    return np.asarray(np.where(share >= _LEAST_SHARE, largest, 0), labels.dtype)
 
 
 def inferred_voxels(

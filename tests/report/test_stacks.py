@@ -13,7 +13,7 @@ from PIL import Image
 from cryoscale.report.colours import PALETTE, colour_of
 from cryoscale.report.smoothness import largest_step_pixels
 from cryoscale.report.stacks import cut_stacks
-from cryoscale.report.thin import inferred_voxels, mean_cubes, middles
+from cryoscale.report.thin import inferred_voxels, mean_cubes, prevailing
 from tests.report.scene import BALLS, sphere, volumes
 
 
@@ -60,11 +60,22 @@ def test_without_a_tomogram_and_with_shapes_that_differ() -> None:
         cut_stacks(None, labels, np.zeros((1, 2, 3), bool), 1.0)
 
 
-def test_means_and_middles_at_the_border() -> None:
+def test_means_and_labels_at_the_border() -> None:
     box = np.arange(5 * 3, dtype=np.float32).reshape(5, 3)
     assert np.allclose(mean_cubes(box, 2), [[2.0, 3.5], [8.0, 9.5], [12.5, 14.0]])
-    assert np.array_equal(middles(box, 2), [[4, 5], [10, 11], [13, 14]])
     assert mean_cubes(box, 1) is box
+    labels = np.array([[0, 0, 3], [0, 7, 0], [0, 0, 0], [0, 0, 0], [0, 5, 5]], np.uint16)
+    assert np.array_equal(prevailing(labels, 2), [[7, 3], [0, 0], [5, 5]])
+    assert prevailing(labels, 1) is labels
+
+
+def test_thin_membranes_do_not_break() -> None:
+    """Mutant: taking one voxel of each block leaves gaps in a membrane that is thinner than a block."""
+    y, x = np.indices((64, 64))
+    line = (np.abs(x - 0.4 * y - 10) < 1.6).astype(np.uint16)
+    rows = prevailing(line, 4).any(axis=1)
+    assert rows.all()
+    assert not line[2::4, 2::4].any(axis=1).all()
 
 
 def test_inferred_is_as_the_nearest_surface_is() -> None:
