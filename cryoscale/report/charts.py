@@ -195,9 +195,9 @@ def times_chart(seconds: Mapping[str, float], words: Mapping[str, str]) -> str:
     for row, (stage, value) in enumerate(seconds.items()):
         y = 8 + 20 * row
         parts.append(
-            f'<text x="64" y="{y + 11}" class="e">{clean(stage, longest=20)}</text>'
-            f'<rect class="b" x="72" y="{y}" width="{max(1.0, 130 * value / longest):.1f}" height="14" rx="2"/>'
-            f'<text x="{78 + max(1.0, 130 * value / longest):.1f}" y="{y + 11}">{clean(words[stage])}</text>'
+            f'<text x="78" y="{y + 11}" class="e">{clean(stage, longest=20)}</text>'
+            f'<rect class="b" x="86" y="{y}" width="{max(1.0, 130 * value / longest):.1f}" height="14" rx="2"/>'
+            f'<text x="{92 + max(1.0, 130 * value / longest):.1f}" y="{y + 11}">{clean(words[stage])}</text>'
         )
     return _svg("Time by stage", "".join(parts), height=16 + 20 * len(seconds))
 
