@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import secrets
+import signal
 import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,7 @@ import numpy as np
 
 from cryoscale.errors import UsageError
 from cryoscale.exporting import FORMATS, VOLUMES, Product, export, products_of
+from cryoscale.interrupt import Stopped
 from cryoscale.io.meshes import read_ply
 from cryoscale.io.omezarr import open_level
 from cryoscale.report.colours import colour_of
@@ -176,6 +178,8 @@ def _serve(folder: Path, name: str, port: int) -> int:
         _say(f"{address}\nonly from this machine; stop with control C")
         try:
             server.serve_forever()
-        except KeyboardInterrupt:
-            _say("stopped")
+        except (KeyboardInterrupt, Stopped) as stop:
+            # Control C is how this verb ends; other signals keep their exit codes.
+            if isinstance(stop, Stopped) and stop.number != signal.SIGINT:
+                raise
     return 0
