@@ -18,7 +18,12 @@ _NEEDED = (
     "bokeh", "dask", "distributed", "google-crc32c", "matplotlib", "mrcfile", "numba", "numcodecs", "numpy", "psutil",
     "safetensors", "scikit-image", "scipy", "threadpoolctl", "tifffile", "torch", "tqdm", "zarr",
 )  # fmt: skip
-_OPTIONAL = {"cupy": "GP solves on a GPU", "dask-cuda": "one worker per GPU"}
+_OPTIONAL = {
+    "cupy": "GP solves on a GPU",
+    "cryptography": "runs over several machines",
+    "dask-jobqueue": "--cluster slurm and the like",
+    "dask-cuda": "--cluster local-cuda",
+}
 _LEAST_MEMORY_GIB, _LEAST_DISK_GIB = 6, 5
 
 

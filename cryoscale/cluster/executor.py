@@ -51,7 +51,7 @@ class DaskExecutor:
     credentials
         Folder of the certificates for it; None: those of Dask's own configuration, if any.
     cluster
-        A Dask cluster to use, and to close at the end (launch.py).
+        A Dask cluster to use; who made it closes it (launch.py).
     dashboard
         Serve the Dask dashboard on loopback (port 8787 or the next free one).
     gpus
@@ -176,10 +176,9 @@ class DaskExecutor:
                 self._abandon()
             with contextlib.suppress(TimeoutError, OSError):
                 self._client.close(timeout=_CLOSE_SECONDS)
-            if self._cluster is not None:
+            if self._own:
                 with contextlib.suppress(TimeoutError, OSError):
                     self._cluster.close(timeout=_CLOSE_SECONDS)
-            if self._own:
                 _kill(set(active_children()) - self._others)
 
     def _abandon(self) -> None:

@@ -76,12 +76,16 @@ once() {{   # credentials, scheduler, workers, run: until the run ends
         [ $STATUS = 127 ] || CODE=$STATUS
     done
     RUN=''
-    {end_workers} 2>/dev/null
     kill $SCHEDULER 2>/dev/null
-    wait {processes}
+{end_workers}
     rm -rf "$WORK"
 }}
 """
+
+_END_NODES = """\
+    ( sleep 20; kill $NODES ) 2>/dev/null &   # workers end with their scheduler; they have so long
+    wait $SCHEDULER $NODES
+    kill $! 2>/dev/null"""
 
 _MAIN = """\
 RUN='' STOP='' WAIT=0 CODE=1 TRIES=0
@@ -134,9 +138,9 @@ def job_script(request: Request, command: str) -> str:
 
 
 def _once(request: Request, address: str) -> str:
-    workers, end_workers = f"{DIALECTS[request.scheduler].nodes(request)} &\n    NODES=$!", "kill $NODES"
+    workers, end_workers = f"{DIALECTS[request.scheduler].nodes(request)} &\n    NODES=$!", _END_NODES
     if request.pattern == "array":
-        workers, end_workers = _array(request), 'scancel "$NODES"'
+        workers, end_workers = _array(request), '    scancel "$NODES"\n    wait $SCHEDULER'
     return _ONCE.format(
         work=_work(request),
         python=request.python,
@@ -147,7 +151,6 @@ def _once(request: Request, address: str) -> str:
         workers=workers,
         run=shlex.join(["run", *request.words]),
         end_workers=end_workers,
-        processes="$SCHEDULER" if request.pattern == "array" else "$SCHEDULER $NODES",
     )
 
 

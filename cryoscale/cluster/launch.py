@@ -33,6 +33,7 @@ __all__ = ["QUEUES", "executor_on"]
 
 QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster"}
 _LOGIN_HOURS = 24 * 30.0
+_CLOSE_SECONDS = 30
 _ONE_THREAD = tuple(f"export {name}_NUM_THREADS=1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"))
 _GUARD = "cryoscale.cluster.guard"
 
@@ -122,12 +123,12 @@ def _queue(
             "preload": [_GUARD],
             **options.get("scheduler_options", {}),
         }
-        cluster = _made(kind, given, place)
-        # `scale` would never replace a job that was cancelled or ran out of time.
-        cluster.adapt(minimum=workers, maximum=workers)
-        print(f"{workers} jobs submitted to {place}; waiting for the first to start", file=sys.stderr)
-        with DaskExecutor(cluster=cluster) as executor:
-            yield executor
+        with _started(kind, given, place) as cluster:
+            # `scale` would never replace a job that was cancelled or ran out of time.
+            cluster.adapt(minimum=workers, maximum=workers)
+            print(f"{workers} jobs submitted to {place}; waiting for the first to start", file=sys.stderr)
+            with DaskExecutor(cluster=cluster) as executor:
+                yield executor
 
 
 @contextlib.contextmanager
@@ -142,9 +143,7 @@ def _cuda(options: dict[str, Any], *, dashboard: bool) -> Iterator[DaskExecutor]
         "resources": {"GPU": 1},
         "scheduler_kwargs": {"dashboard": dashboard, "preload": [_GUARD]},
     }
-    with without_keyboard():
-        cluster = _made(kind, given, "local-cuda")
-    with DaskExecutor(cluster=cluster) as executor:
+    with _started(kind, given, "local-cuda") as cluster, DaskExecutor(cluster=cluster) as executor:
         yield executor
 
 
@@ -160,11 +159,12 @@ def _package(name: str, extra: str) -> Any:
         ) from error
 
 
-def _made(kind: Any, given: dict[str, Any], place: str) -> Any:
-    """Start a cluster, with Dask's complaints as ours."""
+@contextlib.contextmanager
+def _started(kind: Any, given: dict[str, Any], place: str) -> Iterator[Any]:
+    """Give a cluster, with Dask's complaints as ours, and end it however its use ends: jobs must not stay behind."""
     try:
-        with shielded(), dask.config.set({"distributed.scheduler.no-workers-timeout": None}):
-            return kind(**given)
+        with shielded(), without_keyboard(), dask.config.set({"distributed.scheduler.no-workers-timeout": None}):
+            cluster = kind(**given)
     except (TypeError, ValueError) as error:
         raise UsageError(
             "this cluster cannot be made so", where=f"--cluster {place}", found=error,
@@ -172,6 +172,11 @@ def _made(kind: Any, given: dict[str, Any], place: str) -> Any:
         ) from error  # fmt: skip
     except (OSError, RuntimeError) as error:
         raise PauseError("this cluster does not start", where=f"--cluster {place}", found=error) from error
+    try:
+        yield cluster
+    finally:
+        with shielded(), contextlib.suppress(TimeoutError, OSError):
+            cluster.close(timeout=_CLOSE_SECONDS)
 
 
 def _values(options: Sequence[str]) -> dict[str, Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from distributed import LocalCluster
 
@@ -14,6 +18,7 @@ from cryoscale.cluster.credentials import credentials_for_run, make_credentials,
 from cryoscale.driver import run_jobs
 from cryoscale.errors import PauseError, UsageError
 from tests import toyunits
+from tests.cluster.listening import beyond_loopback, listening
 
 
 @pytest.mark.parametrize(
@@ -103,3 +108,48 @@ def test_a_scheduler_file_that_never_comes(tmp_path: Path, monkeypatch: pytest.M
         executor_on(str(tmp_path / "odd.json"), 1, folder=tmp_path),
     ):
         pass
+
+
+def test_a_worker_per_gpu_by_dask_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the package that this machine has no GPU for: how it is asked, and that units run there."""
+    asked = {}
+
+    def stand_in(**given: object) -> LocalCluster:
+        asked.update(given)
+        return LocalCluster(n_workers=1, processes=False, **given)
+
+    monkeypatch.setitem(sys.modules, "dask_cuda", SimpleNamespace(LocalCUDACluster=stand_in))
+    with executor_on("local-cuda", 9, folder=tmp_path, options=["memory_limit=2GiB"]) as executor:
+        assert executor.gpu
+        assert executor.slots(gpu=True) == 1
+        assert beyond_loopback(listening(psutil.Process())) == set()
+        (outcome,) = run_jobs([toyunits.job(tmp_path, "a")], executor)
+    assert outcome.summary == {"total": 14}
+    assert (asked["memory_limit"], asked["threads_per_worker"], asked["host"]) == ("2GiB", 1, "127.0.0.1")
+    assert not listening(psutil.Process()), "all is closed"
+
+
+def test_a_queue_that_is_left_while_it_waits_keeps_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = {"sbatch": 'cp "$1" {0}/job; echo Submitted batch job 7', "scancel": 'echo "$@" > {0}/cancelled'}
+    for name, shell in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{shell.format(tmp_path)}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def stopped(*_: object, **__: object) -> None:
+        while not (tmp_path / "job").exists():
+            time.sleep(0.1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cryoscale.cluster.executor.Client.wait_for_workers", stopped)
+    options = ["walltime=2:00:00", 'worker_extra_args=["--resources", "GPU=1"]']
+    with pytest.raises(KeyboardInterrupt), executor_on("slurm", 1, folder=tmp_path / "out", options=options):
+        pass
+    assert (tmp_path / "cancelled").read_text() == "7\n"
+    assert not list(tmp_path.rglob("*.pem"))
+    job = (tmp_path / "job").read_text()
+    for needed in (
+        "#SBATCH -t 2:00:00", "export OMP_NUM_THREADS=1", " tls://", "--nthreads 1", "--resources GPU=1", "--tls-key ",
+        "--dashboard-address 127.0.0.1:0", "--no-dashboard", "--death-timeout 120",
+    ):  # fmt: skip
+        assert needed in job

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN = ["masks", "--masks", "--mask-labels", "1", "--until", "merge"]
 PRODUCTS = ("*/instances.ome.zarr/**/c/**/*", "*/groups.ome.zarr/**/c/**/*")
 SECONDS = 240
+TOMOGRAMS = 6
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +33,29 @@ def slurm() -> Iterator[dict[str, str]]:
         yield environment | {"PYTHONPATH": str(ROOT)}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "masks").mkdir()
+def write_masks(folder: Path) -> None:
+    (folder / "masks").mkdir()
     z, y, x = np.mgrid[:40, :48, :48]
-    for n in range(8):
+    for n in range(TOMOGRAMS):
         shell = abs(np.hypot(np.hypot(z - 20, y - 24), x - 24) - (10 + n % 4)) < 1.2
-        with mrcfile.new(tmp_path / "masks" / f"t{n}.mrc") as file:
+        with mrcfile.new(folder / "masks" / f"t{n}.mrc") as file:
             file.set_data(shell.astype(np.int8))
             file.voxel_size = 10.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_masks(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, slurm: dict[str, str]) -> dict[str, bytes]:
+    """What one process makes."""
+    folder = tmp_path_factory.mktemp("alone")
+    write_masks(folder)
+    cryoscale(folder, slurm, "run", *RUN, "--output", "out", "--workers", "1")
+    return products(folder / "out")
 
 
 def products(folder: Path) -> dict[str, bytes]:
@@ -76,15 +90,15 @@ def state(folder: Path, slurm: dict[str, str], job: str) -> dict[str, str]:
     return dict(re.findall(r"(\w+)=(\S+)", command(folder, slurm, "scontrol", "show", "job", job)))
 
 
-def finish(folder: Path, slurm: dict[str, str], job: str) -> None:
+def finish(folder: Path, slurm: dict[str, str], job: str, alone: dict[str, bytes]) -> None:
     """Wait for the end of a job; require that all is as one process makes it, and that nothing else is left."""
-    wait_for(lambda: state(folder, slurm, job)["JobState"] not in ("RUNNING", "PENDING", "COMPLETING"), SECONDS, "job")
+    running = ("RUNNING", "PENDING", "COMPLETING")
+    wait_for(lambda: state(folder, slurm, job)["JobState"] not in running, SECONDS, "an end of the job")
     output = "".join(path.read_text() for path in folder.glob("*.out"))
     assert state(folder, slurm, job)["ExitCode"] == "0:0", output
-    assert "8 of 8 tomograms complete" in output
+    assert f"{TOMOGRAMS} of {TOMOGRAMS} tomograms complete" in output
     assert not (folder / "out" / ".cluster").exists()
-    cryoscale(folder, slurm, "run", *RUN, "--output", "alone", "--workers", "1")
-    assert products(folder / "out") == products(folder / "alone") != {}
+    assert products(folder / "out") == alone != {}
     wait_for(lambda: not processes("distributed.cli", folder), 60, "an end of workers and scheduler")
 
 
@@ -101,7 +115,7 @@ def units_done(folder: Path) -> int:
     return len(list(folder.glob("out/*/records/*/*.json")))
 
 
-def test_one_job_on_two_nodes(folder: Path, slurm: dict[str, str]) -> None:
+def test_one_job_on_two_nodes(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
     job = submit(folder, slurm, "--nodes", "2")
     wait_for(lambda: len(processes("spawn_main", folder)) >= 4 and units_done(folder), SECONDS, "workers")
     assert len(command(folder, slurm, "squeue", "-h", "-o", "%N", "-j", job).strip()) > 2
@@ -111,19 +125,19 @@ def test_one_job_on_two_nodes(folder: Path, slurm: dict[str, str]) -> None:
     outside = beyond_loopback(found)
     assert len(outside) >= 9, "a scheduler, and four workers with a nanny each"
     assert [entry for entry in outside if not turned_away(*entry[1:], folder)] == []
-    finish(folder, slurm, job)
+    finish(folder, slurm, job, alone)
 
 
 @pytest.mark.parametrize("victim", ["dask_scheduler", "spawn_main"])
-def test_what_is_killed_comes_back(folder: Path, slurm: dict[str, str], victim: str) -> None:
+def test_what_is_killed_comes_back(folder: Path, slurm: dict[str, str], alone: dict[str, bytes], victim: str) -> None:
     job = submit(folder, slurm, "--nodes", "2")
     wait_for(lambda: units_done(folder) > 1, SECONDS, "a unit")
     for process in processes(victim, folder)[:1]:
         process.kill()
-    finish(folder, slurm, job)
+    finish(folder, slurm, job, alone)
 
 
-def test_the_wall_time_queues_it_again(folder: Path, slurm: dict[str, str]) -> None:
+def test_the_wall_time_queues_it_again(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
     job = submit(folder, slurm, "--nodes", "2")
     wait_for(lambda: units_done(folder) > 1, SECONDS, "a unit")
     command(folder, slurm, "scancel", "--batch", "--signal=USR1", job)
@@ -133,12 +147,12 @@ def test_the_wall_time_queues_it_again(folder: Path, slurm: dict[str, str]) -> N
     assert not (folder / "out" / "run.lock").exists()
     wait_for(lambda: not processes("distributed.cli", folder), 60, "an end of workers and scheduler")
     command(folder, slurm, "scontrol", "update", f"JobId={job}", "StartTime=now")
-    finish(folder, slurm, job)
+    finish(folder, slurm, job, alone)
     assert state(folder, slurm, job)["Restarts"] == "1"
     assert "wall time: queued again" in next(folder.glob("*.out")).read_text()
 
 
-def test_a_lost_node_takes_only_its_own_workers(folder: Path, slurm: dict[str, str]) -> None:
+def test_a_lost_node_takes_only_its_own_workers(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
     job = submit(folder, slurm, "--nodes", "2")
     wait_for(lambda: units_done(folder) > 1, SECONDS, "a unit")
     # All that runs on the second node, at once.
@@ -146,10 +160,10 @@ def test_a_lost_node_takes_only_its_own_workers(folder: Path, slurm: dict[str, s
     for process in [child for one in mine for child in (one, *one.children(recursive=True))]:
         os.kill(process.pid, signal.SIGKILL)
     assert mine
-    finish(folder, slurm, job)
+    finish(folder, slurm, job, alone)
 
 
-def test_each_gpu_has_a_worker_of_its_own(folder: Path, slurm: dict[str, str]) -> None:
+def test_each_gpu_has_a_worker_of_its_own(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
     job = submit(folder, slurm, "--nodes", "1", "--gpus-per-node", "2")
     wait_for(lambda: len(processes("spawn_main", folder)) >= 2, SECONDS, "workers")
     held = [one.environ()["CUDA_VISIBLE_DEVICES"] for one in processes("GPU=1", folder)]
@@ -157,10 +171,10 @@ def test_each_gpu_has_a_worker_of_its_own(folder: Path, slurm: dict[str, str]) -
     # One node: nothing leaves it.
     found = set().union(*(listening(process) for process in processes("distributed.cli", folder)))
     assert beyond_loopback(found) == set()
-    finish(folder, slurm, job)
+    finish(folder, slurm, job, alone)
 
 
-def test_a_driver_and_an_array_of_workers(folder: Path, slurm: dict[str, str]) -> None:
+def test_a_driver_and_an_array_of_workers(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
     text = cryoscale(
         folder, slurm, "jobscript", "slurm", "--pattern", "array", "--nodes", "2", "--cpus-per-node", "1", "--memory",
         "6", "--time", "0:20:00", "--", *RUN, "--output", "out",
@@ -168,11 +182,11 @@ def test_a_driver_and_an_array_of_workers(folder: Path, slurm: dict[str, str]) -
     # The driver leaves room for one worker on its node.
     (folder / "job").write_text(text.replace("--cpus-per-task=2", "--cpus-per-task=1"))
     job = command(folder, slurm, "sbatch", "--parsable", "job").strip()
-    finish(folder, slurm, job)
+    finish(folder, slurm, job, alone)
     wait_for(lambda: command(folder, slurm, "squeue", "-h") == "", 60, "an empty queue")
 
 
-def test_from_the_login_node(folder: Path, slurm: dict[str, str]) -> None:
+def test_from_the_login_node(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
     options = ["walltime=0:20:00", "memory=2GiB", "job_extra_directives=['--mem-per-cpu=2G']"]
     words = [word for option in options for word in ("--cluster-option", option)]
     words = [*RUN, "--output", "out", "--cluster", "slurm", "--workers", "2", *words]
@@ -189,6 +203,5 @@ def test_from_the_login_node(folder: Path, slurm: dict[str, str]) -> None:
     _, errors = done.communicate(timeout=SECONDS)
     assert done.returncode == 0, errors
     assert not list(folder.glob("out/.cluster/run-*"))
-    cryoscale(folder, slurm, "run", *RUN, "--output", "alone", "--workers", "1")
-    assert products(folder / "out") == products(folder / "alone") != {}
+    assert products(folder / "out") == alone != {}
     wait_for(lambda: command(folder, slurm, "squeue", "-h") == "", 60, "an empty queue")
