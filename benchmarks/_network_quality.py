@@ -131,6 +131,7 @@ def paper_rows(count: int, models: Sequence[str]) -> list[dict[str, Any]]:
             {
                 "model": card["name"],
                 "command": card["command"],
+                "steps": card["scores"]["step"],
                 "images": count,
                 "intensities": dataclasses.asdict(fitted),
             }

@@ -91,6 +91,7 @@ def _simulate_parser(simulate: argparse.ArgumentParser) -> None:
     simulate.add_argument(
         "--mask-labels", type=integers, default=(), metavar="N,N", help="membrane (default: all but 0)"
     )
+    simulate.add_argument("--labels-apix", type=float, metavar="Å", help="their voxel size, if the header is silent")
     simulate.add_argument("--snr", type=float, help="signal to noise variance in the reconstruction")
     simulate.add_argument("--tilt-range", type=float, metavar="DEGREES", help="tilts from minus to plus this")
     simulate.add_argument("--tilt-step", type=float, metavar="DEGREES")
@@ -171,6 +172,7 @@ def _simulate(options: argparse.Namespace) -> int:
         preset=options.preset or ("real" if options.labels else "demo"),
         labels=options.labels,
         values=options.mask_labels,
+        labels_apix=options.labels_apix,
         tilt_range_degrees=options.tilt_range,
         tilt_step_degrees=options.tilt_step,
     )

@@ -41,6 +41,7 @@ def write_simulation(
     preset: str = "demo",
     labels: str = "",
     values: tuple[int, ...] = (),
+    labels_apix: float | None = None,
     **asked: float | None,
 ) -> Path:
     """Simulate a tomogram and write it with its truth beside it.
@@ -59,8 +60,9 @@ def write_simulation(
         Voxels z, y, x, and ångström per voxel.
     preset
         Scene and conditions (`simulate.family`).
-    labels, values
-        Label volume to take real shapes from, and its values that are membranes (all but 0), for the preset "real".
+    labels, values, labels_apix
+        Label volume to take real shapes from, its values that are membranes (all but 0), and its voxel size where the
+        header does not state it, for the preset "real".
     **asked
         Conditions to fix, by their names in `image_phantom`.
 
@@ -81,7 +83,7 @@ def write_simulation(
         imaging = CONDITIONS[preset].drawn(np.random.default_rng([seed, 1]))
         imaging |= {name: value for name, value in fixed.items() if value is not None}
         apix = float(imaging["voxel_size_angstrom"])
-        shapes = _real_shapes(labels, values, apix) if labels else ()
+        shapes = _real_shapes(labels, values, labels_apix, apix) if labels else ()
         phantom = make_phantom(shape, seed=seed, voxel_size_angstrom=apix, preset=preset, shapes=shapes)
         tomogram = image_phantom(phantom.density, seed=seed, **imaging)
     except ValueError as error:
@@ -120,16 +122,18 @@ def write_simulation(
     return output / f"simulated_{seed}.mrc"
 
 
-def _real_shapes(path: str, values: tuple[int, ...], apix: float) -> list[Drawn]:
+def _real_shapes(path: str, values: tuple[int, ...], own_apix: float | None, apix: float) -> list[Drawn]:
     """Read the membranes of a label volume, in voxels of `apix`."""
     with tempfile.TemporaryDirectory() as scratch:
         source = open_source(path, scratch=Path(scratch) / "labels")
-        if not source.voxel_size_angstrom:
-            raise UsageError("the labels do not state their voxel size", where=path, todo="write it into the header")
+        if own_apix is None and source.voxel_size_angstrom:
+            own_apix = source.voxel_size_angstrom[0]
+        if not own_apix or own_apix <= 0:
+            raise UsageError("the labels do not state their voxel size", where=path, todo="give --labels-apix")
         labels = source.read((0, 0, 0), source.shape)
     if labels.dtype.kind not in "iu":
         labels = np.rint(labels).astype(np.int32)
-    return drawn_shapes(labels, scale=source.voxel_size_angstrom[0] / apix, values=values)
+    return drawn_shapes(labels, scale=own_apix / apix, values=values)
 
 
 def run_demo(

@@ -44,12 +44,18 @@ def test_the_demo_is_what_it_was(tmp_path: Path) -> None:
     assert imaging["detector_at_nyquist"] == 1.0
 
 
-def test_real_shapes_and_their_mid_surface(tmp_path: Path) -> None:
+def test_real_shapes_and_their_mid_surface(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     z, y, x = np.indices((40, 40, 40)) - 19.5
     shell = np.abs(np.sqrt(z**2 + y**2 + x**2) - 12) <= 1.5
     labels = shell.astype(np.uint8) * 3 + (z**2 + y**2 + x**2 < 100) * np.uint8(9)
     write_mrc(tmp_path / "labels.mrc", labels, 20.0)
+    with (tmp_path / "labels.mrc").open("r+b") as stream:
+        stream.seek(40)
+        stream.write(bytes(12))  # the box in Å
     taken = ("--labels", str(tmp_path / "labels.mrc"), "--mask-labels", "3", "--apix", "25")
+    assert main(["simulate", "--output", str(tmp_path / "out"), *taken]) == 2
+    assert "give --labels-apix" in capsys.readouterr().err
+    taken = (*taken, "--labels-apix", "20")
     facts = simulated(tmp_path / "out", *taken)
     assert facts["preset"] == "real"
     assert facts["membranes"] == [{"id": 1, "kind": "real", "closed": True, "inside": 0}]
