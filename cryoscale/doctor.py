@@ -15,8 +15,8 @@ from cryoscale import __version__
 __all__ = ["examine"]
 
 _NEEDED = (
-    "bokeh", "dask", "distributed", "google-crc32c", "matplotlib", "mrcfile", "numba", "numcodecs", "numpy", "psutil",
-    "safetensors", "scikit-image", "scipy", "threadpoolctl", "tifffile", "torch", "tqdm", "zarr",
+    "bokeh", "dask", "distributed", "google-crc32c", "matplotlib", "mrcfile", "numba", "numcodecs", "numpy", "pillow",
+    "psutil", "safetensors", "scikit-image", "scipy", "threadpoolctl", "tifffile", "torch", "tqdm", "zarr",
 )  # fmt: skip
 _OPTIONAL = {
     "cupy": "GP solves on a GPU",
