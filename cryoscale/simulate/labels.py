@@ -15,15 +15,24 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_fill_holes, find_objects, gaussian_filter, label, map_coordinates
+from scipy.ndimage import (
+    binary_fill_holes,
+    distance_transform_edt,
+    find_objects,
+    gaussian_filter,
+    label,
+    map_coordinates,
+)
 from scipy.spatial import cKDTree
 
 from cryoscale.simulate.shapes import SAMPLES
 
 Doubles = npt.NDArray[np.float64]
 
-#: Standard deviation of the Gaussian, in voxels of the labels.
+#: Standard deviation of the Gaussian at least, in voxels of the labels.
 SMOOTHING_VOXELS = 1.5
+#: And in thicknesses of the label: seen from its edge, a sheet must still be wider than thick.
+SMOOTHING_THICKNESSES = 0.5
 #: Labelled pieces smaller than this are left out.
 LEAST_VOXELS = 100
 _PAD = 6
@@ -115,21 +124,23 @@ def drawn_shapes(
 def _drawn(mask: npt.NDArray[np.bool_], corner: Doubles, scale: float) -> Drawn:
     padded = np.pad(mask, _PAD)
     voxels = np.argwhere(padded)
+    thickness = 2.0 * float(np.quantile(distance_transform_edt(padded)[padded], 0.95)) - 1.0
+    sd = max(SMOOTHING_VOXELS, SMOOTHING_THICKNESSES * thickness)
     feet: Doubles = voxels.astype(np.float64)
     for _ in range(_STEPS):
-        centroid, normal = _planes(padded, feet)
+        centroid, normal = _planes(padded, feet, sd)
         feet = feet + ((centroid - feet) * normal).sum(axis=1, keepdims=True) * normal
     filled = binary_fill_holes(padded)
     hollow = filled & ~padded
     closed = int(hollow.sum()) > LEAST_VOXELS
     if closed:
-        smooth = gaussian_filter(filled.astype(np.float32), 2.0 * SMOOTHING_VOXELS)
+        smooth = gaussian_filter(filled.astype(np.float32), 2.0 * sd)
         outward = -np.stack(np.gradient(smooth), axis=-1)[tuple(voxels.T)]
         normal *= np.where((outward * normal).sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
     return Drawn((feet - _PAD + corner) * scale, normal, scale, closed)
 
 
-def _planes(mask: npt.NDArray[np.bool_], places: Doubles) -> tuple[Doubles, Doubles]:
+def _planes(mask: npt.NDArray[np.bool_], places: Doubles, sd: float) -> tuple[Doubles, Doubles]:
     """Centroid and normal of the labelled voxels around each place."""
     weight = mask.astype(np.float32)
     # About the middle of the box, so that squares of coordinates lose nothing in single precision.
@@ -137,7 +148,7 @@ def _planes(mask: npt.NDArray[np.bool_], places: Doubles) -> tuple[Doubles, Doub
     grid = np.meshgrid(*axes, indexing="ij", sparse=True)
 
     def moment(values: npt.NDArray[np.float32]) -> Doubles:
-        smooth = gaussian_filter(values, SMOOTHING_VOXELS, mode="constant")
+        smooth = gaussian_filter(values, sd, mode="constant")
         found: Doubles = map_coordinates(smooth, places.T, np.float64, order=1)
         return found
 

@@ -77,6 +77,16 @@ def test_the_middle_and_normals_of_an_ellipsoid():
     assert (cosine > 0).all()
 
 
+@pytest.mark.parametrize("thickness", [3, 5, 7])
+def test_edges_do_not_bend_the_normals(thickness):
+    """The middle of a flat label of any thickness is flat up to its edges."""
+    labels = np.zeros((24, 40, 40), np.uint8)
+    labels[8 : 8 + thickness, 6:34, 6:34] = 1
+    (shape,) = drawn_shapes(labels, scale=1.0)
+    assert np.mean(np.abs(shape.normals[:, 0]) > 0.95) > 0.97
+    assert np.abs(shape.points[:, 0] - 8 - (thickness - 1) / 2).mean() < 0.15
+
+
 def test_values_and_pieces():
     labels = np.zeros((40, 40, 80), np.uint8)
     labels[10:13, 5:35, 5:35], labels[20:23, 5:35, 45:75], labels[30:33, 5:30, 5:30] = 1, 1, 2
