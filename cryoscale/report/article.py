@@ -5,17 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from cryoscale.report.charts import distribution_chart, line_chart, score_chart, times_chart
+from cryoscale.report.charts import line_chart, score_chart, times_chart
 from cryoscale.report.colours import colour_of, hex_of
+from cryoscale.report.distributions import distributions_part
 from cryoscale.report.interactive import slices_part, viewer_part
 from cryoscale.report.proteins import proteins_part
 from cryoscale.report.run import TomogramReport
 from cryoscale.report.tables import Cell, picture, table
-from cryoscale.report.text import amount, cell, clean, column_head, duration, error_column, size_of
+from cryoscale.report.text import (
+    NUMBER_COLUMNS,
+    amount,
+    cell,
+    clean,
+    column_head,
+    duration,
+    error_column,
+    number_in,
+    number_of,
+    size_of,
+)  # fmt: skip
 
-__all__ = ["area_nm2", "article", "is_closed", "number_of"]
+__all__ = ["area_nm2", "article", "is_closed"]
 
-_NUMBER_COLUMNS = ("membrane", "id", "number", "label")
 _IN_FILE_ONLY = (
     "_low_angstrom", "_high_angstrom", "mesh", "vertices", "voxels", "_patches", "max_sd_nm", "middle_axis_nm",
     "middle_axis_se_nm", "boundary_length_nm", "distance_median_nm", "double_distance_sd_nm",
@@ -23,15 +34,6 @@ _IN_FILE_ONLY = (
 """Ends of the names of columns that only the file has: for programs, or one detail too many for a page."""
 _PARTS = ("_seen", "_se", "gaussian_", "curvedness", "shape_index")
 """Parts of such names: of the seen part alone, standard errors (which follow their values), further curvatures."""
-_CHARTS = (
-    ("area_nm2", "Area", "nm²", 1.0),
-    ("major_axis_nm", "Diameter (major axis)", "nm", 1.0),
-    ("mean_curvature_per_nm", "Mean curvature", "nm⁻¹", 1.0),
-    ("thickness_nm", "Thickness", "nm", 1.0),
-    ("nearest_distance_nm", "Nearest other membrane", "nm", 1.0),
-    ("mean_sd_nm", "Standard deviation of the position", "nm", 1.0),
-    ("fraction_inferred", "Inferred rather than seen", "% of the area", 100.0),
-)
 _SLICE_WORDS = {"raw": "network", "final": "final"}
 _ANGLE_SCORES = ("angle_edges_degrees", "dice_raw_by_angle", "dice_final_by_angle")
 
@@ -46,7 +48,7 @@ def article(tomogram: TomogramReport, *, most_rows: int) -> str:
         slices_part(tomogram),
         viewer_part(tomogram),
         _left_out(tomogram),
-        _distributions(tomogram),
+        distributions_part(tomogram),
         _membranes(tomogram, most_rows),
         _not_closed(tomogram),
         proteins_part(tomogram),
@@ -57,15 +59,6 @@ def article(tomogram: TomogramReport, *, most_rows: int) -> str:
     return "".join(parts)
 
 
-def number_of(row: Mapping[str, str]) -> int | None:
-    """Return a membrane's number, which gives it its colour; None where no column has it."""
-    for name in _NUMBER_COLUMNS:
-        text = row.get(name, "")
-        if text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0:
-            return int(text)
-    return None
-
-
 def is_closed(row: Mapping[str, str]) -> bool:
     """Whether a membrane's surface is closed."""
     return row.get("closed", "").strip().lower() in ("yes", "true", "1", "closed")
@@ -73,15 +66,8 @@ def is_closed(row: Mapping[str, str]) -> bool:
 
 def area_nm2(row: Mapping[str, str]) -> float:
     """Return a membrane's area in nm2, 0 where it is not known."""
-    value = _number(row.get("area_nm2", ""))
+    value = number_in(row.get("area_nm2", ""))
     return value if math.isfinite(value) else 0.0
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def _facts(tomogram: TomogramReport) -> str:
@@ -125,24 +111,6 @@ def _left_out(tomogram: TomogramReport) -> str:
     )
 
 
-def _distributions(tomogram: TomogramReport) -> str:
-    charts = []
-    for column, title, unit, factor in _CHARTS:
-        rows = [row for row in tomogram.membranes if math.isfinite(_number(row.get(column, "")))]
-        # Values that are all the same need no chart.
-        if len({row[column] for row in rows}) > 1:
-            values = [factor * _number(row[column]) for row in rows]
-            charts.append(distribution_chart(title, unit, values, [number_of(row) or 1 for row in rows]))
-    if tomogram.steps_pixels:
-        charts.append(
-            distribution_chart("Largest step from slice to slice", "pixels", tomogram.steps_pixels, things="slices")
-        )
-    if not charts:
-        return ""
-    words = "one dot per membrane, in its colour" if len(tomogram.membranes) <= 120 else "number of membranes"
-    return f'<h3>Distributions <span class="soft small">{words}</span></h3><div class="charts">{"".join(charts)}</div>'
-
-
 def _membranes(tomogram: TomogramReport, most_rows: int) -> str:
     rows = sorted(tomogram.membranes, key=lambda row: -area_nm2(row))[:most_rows]
     if not rows:
@@ -171,8 +139,8 @@ def _swatched(row: Mapping[str, str], column: str) -> Cell:
     number = number_of(row)
     error = row.get(error_column(column), "")
     if is_number and error:
-        return Cell(f"{text} <small>± {cell(column, error)[0]}</small>", True, _number(row[column]))
-    if column not in _NUMBER_COLUMNS or number is None or row[column] != str(number):
+        return Cell(f"{text} <small>± {cell(column, error)[0]}</small>", True, number_in(row[column]))
+    if column not in NUMBER_COLUMNS or number is None or row[column] != str(number):
         return Cell(text, is_number)
     swatch = f'<i class="sw" style="background:{hex_of(colour_of(number))}"></i>'
     return Cell(f'<span class="id">{swatch}{text}</span>', False, number)

@@ -9,6 +9,7 @@ everything but the page's own script (`script`). Every text that is not ours goe
 from __future__ import annotations
 
 from cryoscale.report.article import area_nm2, article, is_closed
+from cryoscale.report.distributions import pooled_part
 from cryoscale.report.run import ReportRun, TomogramReport, within_budget
 from cryoscale.report.script import SCRIPT, policy
 from cryoscale.report.style import STYLE
@@ -58,6 +59,7 @@ def render_page(run: ReportRun) -> str:
         _alert(run),
         _gallery(shown) if len(tomograms) > 1 else "",
         _overview(tomograms, {t.id for t in shown}) if len(tomograms) > 1 else "",
+        pooled_part(tomograms),
         *(article(tomogram, most_rows=_MOST_ROWS if len(shown) <= _FEW else _FEWER_ROWS) for tomogram in shown),
         _problems(run),
         _methods(run),

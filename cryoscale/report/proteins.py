@@ -9,7 +9,7 @@ from cryoscale.report.charts import distribution_chart, line_chart
 from cryoscale.report.colours import colour_of, hex_of
 from cryoscale.report.run import TomogramReport
 from cryoscale.report.tables import Cell, table
-from cryoscale.report.text import cell, clean, column_head
+from cryoscale.report.text import cell, clean, column_head, number_in
 
 __all__ = ["proteins_part"]
 
@@ -32,13 +32,7 @@ def proteins_part(tomogram: TomogramReport) -> str:
 
 
 def _floats(rows: Sequence[Row], column: str) -> list[float]:
-    values = []
-    for row in rows:
-        try:
-            values.append(float(row.get(column) or math.nan))
-        except ValueError:
-            values.append(math.nan)
-    return values
+    return [number_in(row.get(column, "")) for row in rows]
 
 
 def _distances(rows: Sequence[Row]) -> str:

@@ -10,8 +10,15 @@ from __future__ import annotations
 import html
 import math
 import unicodedata
+from collections.abc import Mapping
 
-__all__ = ["amount", "cell", "clean", "column_head", "duration", "error_column", "size_of"]
+__all__ = [
+    "NUMBER_COLUMNS", "amount", "cell", "clean", "column_head", "duration", "error_column", "number_in", "number_of",
+    "size_of",
+]  # fmt: skip
+
+NUMBER_COLUMNS = ("membrane", "id", "number", "label")
+"""Names of columns with a membrane's number."""
 
 _LONGEST = 400
 _UNITS = (
@@ -142,3 +149,20 @@ def cell(name: str, value: str) -> tuple[str, bool]:
     if number.is_integer() and abs(number) < 1e15 and "." not in value:
         return _grouped(str(int(number))), True
     return amount(number), True
+
+
+def number_in(text: str) -> float:
+    """Read a cell as a number, NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def number_of(row: Mapping[str, str]) -> int | None:
+    """Return a membrane's number, which gives it its colour; None where no column has it."""
+    for name in NUMBER_COLUMNS:
+        text = row.get(name, "")
+        if text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0:
+            return int(text)
+    return None

@@ -190,6 +190,24 @@ def test_what_is_told() -> None:
         assert words in text, words
 
 
+def test_membranes_of_all_tomograms_together() -> None:
+    one, two = tomogram("TS_01"), tomogram("TS_02")
+    assert "Area: 8 membranes, 1000 to 4000 nm²" in render_page(run(one, two))
+    assert "coloured by its tomogram" in render_page(run(one, two))
+    assert "coloured by its tomogram" not in render_page(run(one))
+
+
+def test_columns_of_the_table() -> None:
+    """Values with their standard errors in one cell; what only programs read is in the file alone."""
+    row = {"number": "1", "area_nm2": "1000", "area_se_nm2": "12.5", "area_seen_nm2": "900", "z_low_angstrom": "1"}
+    shown = dataclasses.replace(tomogram("TS_01"), membranes=(row,))
+    page = render_page(run(shown))
+    assert "1000 <small>± 12.5</small>" in page
+    assert 'data-v="1000"' in page
+    assert "seen</th>" not in page
+    assert "z low" not in page
+
+
 def test_an_empty_run_and_a_tomogram_without_anything() -> None:
     check(render_page(ReportRun("Empty", "0.1.0", "", "")))
     bare = ReportRun("Bare", "0.1.0", "", "", tomograms=(TomogramReport("TS_01", "a.mrc"),))
