@@ -59,6 +59,7 @@ _TABLES = ("membranes", "neighbours", "thickness", "proteins", "protein_density"
 _STARS = ("proteins_relion5", "proteins_relion4", "proteins_warp")
 _MESH = re.compile(r"membrane_(\d{1,9})\.ply")
 _LEVELS = 3
+_GREY_SCALES = 3.0
 _Writer = Callable[[Path, PlyMesh], None]
 _MESH_WRITERS: dict[str, _Writer] = {"ply": write_ply, "obj": write_obj, "stl": write_stl, "vtp": write_vtp}
 
@@ -70,6 +71,8 @@ class Product:
     id: str
     folder: Path
     geometry: Geometry
+    greys: tuple[float, float] | None = None
+    """Values of the tomogram to be shown black and white."""
 
     def volume(self, name: str) -> Path:
         """Return where a volume is, by its name."""
@@ -95,7 +98,7 @@ def products_of(source: Path, names: Sequence[str] = ()) -> list[Product]:
     found = []
     for folder in folders:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        found.append(Product(summary["id"], folder, Geometry.from_json(summary["geometry"])))
+        found.append(Product(summary["id"], folder, Geometry.from_json(summary["geometry"]), _greys(summary)))
     missing = sorted(set(names) - {product.id for product in found})
     if not found or missing:
         raise UsageError(
@@ -105,6 +108,14 @@ def products_of(source: Path, names: Sequence[str] = ()) -> list[Product]:
             allowed=", ".join(product.id for product in found[:10]) or "a folder that `cryoscale run` made",
         )
     return [product for product in found if not names or product.id in names]
+
+
+def _greys(summary: dict[str, Any]) -> tuple[float, float] | None:
+    ingested = summary.get("ingest", {})
+    if not {"centre", "scale"} <= ingested.keys():
+        return None
+    centre, scale = float(ingested["centre"]), float(ingested["scale"])
+    return centre - _GREY_SCALES * scale, centre + _GREY_SCALES * scale
 
 
 def export(
@@ -267,7 +278,8 @@ def _state(product: Product, numbers: list[int], image: str, mesh: str) -> dict[
         }
     ]
     if product.volume("tomogram").is_dir():
-        layers.insert(0, {"type": "image", "name": "tomogram", "source": f"zarr://{image}/"})
+        shown = {"shaderControls": {"normalized": {"range": list(product.greys)}}} if product.greys else {}
+        layers.insert(0, {"type": "image", "name": "tomogram", "source": f"zarr://{image}/", **shown})
     return {
         "dimensions": {axis: [1e-9, "m"] for axis in "xyz"},
         "position": middle[::-1],

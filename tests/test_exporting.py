@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("run")
     for levels, name in ((3, "TS_01"), (1, "TS_02")):
         made = write_products(root / name, levels)
-        summary = {"id": name, "geometry": GEOMETRY.to_json()}
+        summary = {"id": name, "geometry": GEOMETRY.to_json(), "ingest": {"centre": 1.0, "scale": 0.5}}
         made.path("summary.json").write_text(json.dumps(summary))
         particles = Oriented(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), np.zeros((2, 3)), np.array([True, False]))
         write_star(made.path("proteins_relion5.star"), relion5_columns(name, particles, GEOMETRY))
@@ -123,6 +123,7 @@ def test_tables_and_particles_of_all_tomograms(run: Path, tmp_path: Path) -> Non
 def test_neuroglancer_finds_everything(run: Path, tmp_path: Path) -> None:
     (folder,) = export(run, "neuroglancer", tmp_path, names=["TS_01"], url="http://127.0.0.1:9000")
     state = json.loads((folder / "state.json").read_text())
+    assert state["layers"][0]["shaderControls"]["normalized"]["range"] == [-0.5, 2.5]
     sources = [state["layers"][0]["source"], *state["layers"][1]["source"]]
     for source in sources:
         local = tmp_path / source.split("9000/")[1]
