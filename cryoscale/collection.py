@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from cryoscale.completion import (
 )
 from cryoscale.driver import run_jobs
 from cryoscale.engine import Executor, Job, Observer, Outcome
-from cryoscale.errors import TransientError, failure_class
+from cryoscale.errors import PauseError, TransientError, failure_class
 from cryoscale.io.files import crc32c
 from cryoscale.io.inputs import InputError
 from cryoscale.io.tables import read_csv, write_csv
@@ -138,7 +139,7 @@ def run_collection(
     model = weights_of(collection)
     for entry in collection.entries:
         entry.spec_over(collection.spec)
-    with run_lock(collection.output):
+    with _pausing(collection.output), run_lock(collection.output):
         refuse_mixture(collection, model)
         record = run_record(collection, model)
         with Journal(collection.output, observer or Observer()) as journal:
@@ -152,6 +153,19 @@ def run_collection(
         if collection.until == "report":
             result.report = collection.output / "report.html"
         return result
+
+
+@contextlib.contextmanager
+def _pausing(output: Path) -> Iterator[None]:
+    """Tell a fault of the output's file system, met by what the run itself writes, as what pauses a run."""
+    try:
+        yield
+    except OSError as error:
+        raise PauseError(
+            error.strerror or str(error),
+            where=str(error.filename or output),
+            todo="free space or mend the file system, then run the same command again",
+        ) from error
 
 
 class _Work:

@@ -38,7 +38,8 @@ __all__ = [
 
 _TRIES = 4
 _BACK_OFF_SECONDS = 0.5
-_TRANSIENT = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR}
+# What a unit reads, a record promises: on a network's file system it may be late, or gone for a moment.
+_TRANSIENT = {errno.ENOENT, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR}
 _ENVIRONMENT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
 

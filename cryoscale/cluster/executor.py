@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from multiprocessing import active_children, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -37,6 +38,21 @@ _CONNECT_SECONDS = 20
 _WORKERS_SECONDS = 120
 _CLOSE_SECONDS = 10
 _COUNT_SECONDS = 5.0
+_SILENT_SECONDS = 60
+"""A worker that is not heard of for so long is started anew, and what it held goes to others."""
+
+
+@dataclass
+class _Sent:
+    """A unit on the cluster."""
+
+    unit: Unit
+    folder: str
+    fingerprint: str
+    order: int
+    future: Any = None
+    alone: bool = False
+    """Whether nothing else runs: it was there when workers died, and may have killed them."""
 
 
 class DaskExecutor:
@@ -69,7 +85,7 @@ class DaskExecutor:
         dashboard: bool = False,
         gpus: int = 0,
     ) -> None:
-        dask.config.set({"distributed.comm.retry.count": 2})
+        dask.config.set({"distributed.comm.retry.count": 2, "distributed.scheduler.worker-ttl": f"{_SILENT_SECONDS}s"})
         self._cluster: Any = cluster
         self._own = cluster is None and not address
         self._others = set(active_children())
@@ -87,7 +103,9 @@ class DaskExecutor:
                 self._client = Client(self._cluster)
         # Results are fetched as units end, many under way: asking for each in turn would wait for each in turn.
         self._completed = as_completed(with_results=True, raise_errors=False)
-        self._units: dict[str, tuple[Any, Unit]] = {}
+        self._units: dict[str, _Sent] = {}
+        self._suspects: list[_Sent] = []
+        self._held: list[_Sent] = []
         self._counted = -_COUNT_SECONDS
         self._slots = {False: 1, True: 0}
         self._gpu_workers = self.slots(gpu=True) > 0
@@ -127,42 +145,71 @@ class DaskExecutor:
 
     def submit(self, unit: Unit, folder: str, fingerprint: str, *, order: int = 0) -> None:
         """Take a unit; its tuple key makes the dashboard group units by stage."""
-        resources = {"GPU": 1} if unit.gpu and self._gpu_workers else None
+        sent = _Sent(unit, folder, fingerprint, order)
+        if self._suspects or any(other.alone for other in self._units.values()):
+            self._held.append(sent)
+        else:
+            self._send(sent)
+
+    def _send(self, sent: _Sent) -> None:
+        unit = sent.unit
         with shielded():
-            future = self._client.submit(
+            sent.future = self._client.submit(
                 run_unit,
                 unit,
-                folder,
-                fingerprint,
-                key=unit.key,
+                sent.folder,
+                sent.fingerprint,
+                key=(*unit.key, "alone") if sent.alone else unit.key,
                 pure=False,
-                resources=resources,
+                resources={"GPU": 1} if unit.gpu and self._gpu_workers else None,
                 retries=0,
-                priority=-order,
+                priority=-sent.order,
             )
-            self._units[future.key] = (future, unit)
-            self._completed.add(future)
+            self._units[sent.future.key] = sent
+            self._completed.add(sent.future)
 
     def completed(self) -> tuple[tuple[str, str, int], UnitResult | BaseException]:
-        """Wait for any unit to end and return its key and result; the cluster then forgets it."""
+        """Wait for any unit to end and return its key and result; the cluster then forgets it.
+
+        Dask blames every unit that was on a dying worker. Only one that kills a worker while nothing else runs is
+        believed to have done it.
+        """
         while True:
+            if not self._units:
+                self._go_on()
             future, result = next(self._completed)
-            if future.key in self._units:
-                break
-        with shielded():
-            _, unit = self._units.pop(future.key)
-            if future.status == "finished" and isinstance(result, UnitResult):
-                return unit.key, result
-            return unit.key, _dask_failure(unit, future)
+            if future.key not in self._units:
+                continue
+            with shielded():
+                sent = self._units.pop(future.key)
+                if future.status == "finished" and isinstance(result, UnitResult):
+                    return sent.unit.key, result
+                if not sent.alone and future.status == "error" and isinstance(future.exception(), KilledWorker):
+                    sent.alone = True
+                    self._suspects.append(sent)
+                    continue
+                return sent.unit.key, _dask_failure(sent.unit, future)
+
+    def _go_on(self) -> None:
+        """Nothing is on the cluster: send one suspect, or all that was held back meanwhile."""
+        if self._suspects:
+            self._send(self._suspects.pop(0))
+            return
+        held, self._held = self._held, []
+        for sent in held:
+            self._send(sent)
 
     def drop(self, job: str) -> list[Unit]:
         """Cancel the units of a job that failed, and return them."""
         dropped = []
-        for key, (future, unit) in list(self._units.items()):
-            if unit.key[1] == job:
+        for key, sent in list(self._units.items()):
+            if sent.unit.key[1] == job:
                 del self._units[key]
-                future.cancel()
-                dropped.append(unit)
+                sent.future.cancel()
+                dropped.append(sent.unit)
+        for waiting in (self._suspects, self._held):
+            dropped += [sent.unit for sent in waiting if sent.unit.key[1] == job]
+            waiting[:] = [sent for sent in waiting if sent.unit.key[1] != job]
         return dropped
 
     def __enter__(self) -> Self:
@@ -188,7 +235,7 @@ class DaskExecutor:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         if not self._own:
             with contextlib.suppress(TimeoutError, OSError):
-                self._client.cancel([future for future, _ in self._units.values()], force=True)
+                self._client.cancel([sent.future for sent in self._units.values()], force=True)
             return
         for nanny in self._cluster.workers.values():
             nanny.auto_restart = False

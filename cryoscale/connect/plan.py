@@ -124,7 +124,8 @@ def plan(
         If the foreground asked for does not exist.
     """
     task = _task(tomogram, spec, merge_spec, source, values, threshold)
-    create_image(tomogram.path(INSTANCES), tomogram.known_geometry, np.uint32, chunk_voxels, labels=True)
+    edge = _block_edge(task.shape, chunk_voxels)
+    create_image(tomogram.path(INSTANCES), tomogram.known_geometry, np.uint32, chunk_voxels, shards=edge, labels=True)
     depth, name, itemsize = task.shape[0], tomogram.id, image_dtype(task.source).itemsize
     slabs = [(start, min(start + _SLICES, depth)) for start in range(0, depth, _SLICES)]
     memory = _slab_bytes(task.shape, itemsize, chunk_voxels)
@@ -141,7 +142,7 @@ def plan(
     numbered = yield [
         Unit(("connect-number", name, 0), number_unit, (task, len(slabs)), projected_number_bytes(offset[-1], links))
     ]
-    painted = blocks(task.shape, _block_edge(task.shape, chunk_voxels))
+    painted = blocks(task.shape, edge)
     paint_bytes = projected_paint_bytes(painted[0].shape, _SLICES, task.shape[1:])
     yield [
         Unit(("connect-paint", name, k), paint_unit, (task, box, tuple(offset)), paint_bytes)

@@ -49,8 +49,8 @@ def plan(
         Centre and scale of the tomogram's grey values, from ingest.
     """
     geometry = tomogram.known_geometry
-    create_image(tomogram.path(ENHANCED), geometry, np.float32, chunk_voxels)
     slab = (chunk_voxels[0], *geometry.shape[1:])
+    create_image(tomogram.path(ENHANCED), geometry, np.float32, chunk_voxels, shards=slab)
     yield [
         Unit(
             ("enhance", tomogram.id, index),

@@ -116,8 +116,9 @@ def plan(tomogram: Tomogram, spec: IngestSpec, *, mask: str = "", mode0_bytes: s
         geometry, notes = _geometry(tomogram if mask else None, found, spec, printable(path))
         dtype = _mask_dtype(np.dtype(found["dtype"])) if mask else stored_dtype(np.dtype(found["dtype"]))
         levels, labels = spec.pyramid_levels, bool(mask) and dtype.kind == "u"
-        create_image(tomogram.path(name), geometry, dtype, spec.chunk_voxels, levels=levels, labels=labels)
-        regions = blocks(geometry.shape, (spec.chunk_voxels[0], *geometry.shape[1:]))
+        slab = (spec.chunk_voxels[0], *geometry.shape[1:])
+        create_image(tomogram.path(name), geometry, dtype, spec.chunk_voxels, shards=slab, levels=levels, labels=labels)
+        regions = blocks(geometry.shape, slab)
         receipts = yield [
             Unit(
                 (stage, tomogram.id, index),

@@ -1,9 +1,10 @@
 """OME-Zarr 0.5 (Zarr v3) volumes: created once, written by whole chunks, read by regions.
 
 Every chunk is compressed by Blosc (LZ4, bit-shuffled) and closed by a crc32c, so that a flipped bit is an error and
-never data (reliability.md, section 0). An all-zero chunk has no file. Axes are z, y, x in ångström; level ``n`` of
-the pyramid has half the samples of level ``n - 1`` along each axis, and its translation keeps the voxels' centres
-where they belong.
+never data (reliability.md, section 0). A file holds a whole shard of chunks, all that one unit of work owns, so that a
+volume is a few files; each is written, zeros and all, and one that is missing is an error and never zeros. Axes are
+z, y, x in ångström; level ``n`` of the pyramid has half the samples of level ``n - 1`` along each axis, and its
+translation keeps the voxels' centres where they belong.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
+from zarr.abc.store import ByteRequest
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
-from zarr.storage import MemoryStore
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore, MemoryStore
 
 from cryoscale.chunks import Region, blocks, whole
-from cryoscale.errors import TomogramError
+from cryoscale.errors import TomogramError, TransientError
 from cryoscale.io.files import write_text
 from cryoscale.records import Geometry
 
 __all__ = [
-    "chunk_files",
     "create_image",
     "describe_labels",
     "image_dtype",
@@ -54,6 +56,7 @@ def create_image(
     dtype: DTypeLike,
     chunks: Sequence[int],
     *,
+    shards: Sequence[int] | None = None,
     levels: int = 1,
     labels: bool = False,
     value_scale: float | None = None,
@@ -71,6 +74,8 @@ def create_image(
     chunks
         Chunk of level 0 in voxels, z, y, x; level n has ``chunks[0] >> n`` along z, so that the owner of a slab of
         level 0 owns whole chunks of every level.
+    shards
+        Region that one unit writes: what one file holds is that, made up to whole chunks. None: a file a chunk.
     levels
         Number of levels, at least 1.
     labels
@@ -92,26 +97,31 @@ def create_image(
         attributes["cryoscale"] = {"value_scale": value_scale}
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     for level in range(levels):
-        _create_level(path / str(level), geometry, np.dtype(dtype), chunks, level)
+        _create_level(path / str(level), geometry, np.dtype(dtype), (chunks, shards or chunks), level)
     # The group's metadata comes last: a store that has it has all its levels.
     if _json(path / "zarr.json") != group:
         write_text(path / "zarr.json", json.dumps(group, indent=1))
 
 
-def _create_level(path: Path, geometry: Geometry, dtype: np.dtype[Any], chunks: Sequence[int], level: int) -> None:
+def _create_level(
+    path: Path, geometry: Geometry, dtype: np.dtype[Any], grid: tuple[Sequence[int], Sequence[int]], level: int
+) -> None:
     shape = tuple(-(-n >> level) if level == 0 else -(-n // (1 << level)) for n in geometry.shape)
-    chunk = (max(1, chunks[0] >> level), int(chunks[1]), int(chunks[2]))
+    chunk, owned = ((max(1, edges[0] >> level), int(edges[1]), int(edges[2])) for edges in grid)
+    shard = tuple(-(-min(o, n) // c) * c for o, n, c in zip(owned, shape, chunk, strict=True))
     with_items = dtype.itemsize > 1
     store: dict[str, Any] = {}
     zarr.create_array(
         store=MemoryStore(store),
         shape=shape,
         chunks=chunk,
+        shards=None if shard == chunk else shard,
         dtype=dtype,
         serializer=BytesCodec() if with_items else BytesCodec(endian=None),
         compressors=(BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize), Crc32cCodec()),
         fill_value=0,
         dimension_names=("z", "y", "x"),
+        attributes={"cryoscale": {"complete": True}},
     )
     text = store["zarr.json"].to_bytes().decode()
     found = _json(path / "zarr.json")
@@ -207,6 +217,23 @@ def require_no_links(path: str | Path) -> None:
                 )
 
 
+class _Store(LocalStore):
+    """A folder of which every file was written: one that is not there is a fault, of a network's file system say."""
+
+    complete = False
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return what a file holds, as any store does; raise where it should be there and is not."""
+        found = await super().get(key, prototype, byte_range)
+        if found is None and self.complete and not key.endswith(".json"):
+            raise TransientError(
+                "a file of a volume is missing", where=str(self.root / key), todo="run again, or `cryoscale verify`"
+            )
+        return found
+
+
 def open_level(path: str | Path, level: int = 0, *, mode: str = "r") -> Any:
     """Open one level of a volume as a Zarr array, after checking that reading it is safe.
 
@@ -216,8 +243,13 @@ def open_level(path: str | Path, level: int = 0, *, mode: str = "r") -> Any:
         No readable array is there, a codec is not on the allow-list, or a chunk is larger than 256 MiB.
     """
     where = Path(path) / str(level)
+    store = _Store(where, read_only=mode == "r")
     try:
-        array = zarr.open_array(str(where), mode=mode)
+        array = zarr.open_array(store, mode=mode)
+    except FileNotFoundError as error:
+        raise TransientError("no Zarr array", where=str(where), todo="check the path, or run again") from error
+    except OSError:
+        raise
     except Exception as error:  # zarr raises many kinds for torn or foreign metadata
         raise TomogramError(
             "no readable Zarr array",
@@ -227,6 +259,8 @@ def open_level(path: str | Path, level: int = 0, *, mode: str = "r") -> Any:
             todo="check the path, or write the volume again",
         ) from error
     _check_safe(array, where)
+    known = array.attrs.get("cryoscale")
+    array.store_path.store.complete = isinstance(known, dict) and known.get("complete") is True
     return array
 
 
@@ -313,7 +347,7 @@ def read_region(path: str | Path, region: Region | None = None, level: int = 0) 
     region = whole(array.shape) if region is None else region
     try:
         return np.asarray(array[region.slices])
-    except OSError:
+    except (OSError, TransientError):
         raise
     except Exception as error:  # a failed checksum or codec, by whatever name zarr gives it
         raise TomogramError(
@@ -338,30 +372,29 @@ def read_values(path: str | Path, region: Region | None = None) -> NDArray[np.fl
 
 
 def write_region(path: str | Path, region: Region, array: NDArray[Any], level: int = 0) -> list[str]:
-    """Write a box of whole chunks and return the chunk files that now exist, as absolute paths.
+    """Write a box of whole files and return their names, as absolute paths in raster order.
 
     Raises
     ------
     ValueError
-        The region cuts through a chunk: two units would then write into one file.
+        The region cuts through what one file holds: two units would then write into it.
     """
     target = open_level(path, level, mode="r+")
-    for a, b, c, n in zip(region.start, region.stop, target.chunks, target.shape, strict=True):
+    # What is there is replaced, not read: it may be torn.
+    target.store_path.store.complete = False
+    owned = target.shards or target.chunks
+    for a, b, c, n in zip(region.start, region.stop, owned, target.shape, strict=True):
         if a % c or (b % c and b != n):
-            msg = f"region {region.start}..{region.stop} does not consist of whole chunks {target.chunks}"
+            msg = f"region {region.start}..{region.stop} does not consist of whole chunks {owned}"
             raise ValueError(msg)
-    target[region.slices] = array
-    return chunk_files(path, region, level)
-
-
-def chunk_files(path: str | Path, region: Region, level: int = 0) -> list[str]:
-    """Return the existing chunk files of a region of whole chunks, in raster order."""
-    array = open_level(path, level)
-    root = Path(path).absolute() / str(level) / "c"
-    files = []
-    for block in blocks(region.shape, array.chunks):
-        index = ((a + s) // c for a, s, c in zip(block.start, region.start, array.chunks, strict=True))
-        name = root.joinpath(*(str(i) for i in index))
-        if name.is_file():
-            files.append(str(name))
+    empty = target.with_config({"write_empty_chunks": True})
+    root, files = Path(path).absolute() / str(level) / "c", []
+    for block in blocks(region.shape, owned):
+        place = block.moved(region.start)
+        name = root.joinpath(*(str(a // c) for a, c in zip(place.start, owned, strict=True)))
+        name.unlink(missing_ok=True)
+        part = array[block.slices]
+        # Zarr leaves zeros out, but within a file that is there.
+        (target if part.any() else empty)[place.slices] = part
+        files.append(str(name))
     return files

@@ -153,7 +153,7 @@ def plan(
     levels = Levels(geometry.shape, whole_chunks(_BLOCK_VOXELS, chunk_voxels), _FAN_IN)
     volume = volume or INSTANCES[stage]
     task = Task(stage, path, tomogram.folder, volume, levels, foreground, ball, minimum)
-    create_image(tomogram.path(volume), geometry, np.uint32, chunk_voxels, labels=True)
+    create_image(tomogram.path(volume), geometry, np.uint32, chunk_voxels, shards=levels.edge, labels=True)
     owned = blocks(geometry.shape, levels.edge)
     memory = [_block_bytes(box.shape, dtype.itemsize, ball, minimum, separate_values) for box in owned]
     labelled = yield [

@@ -194,9 +194,19 @@ def plan(
     geometry = tomogram.known_geometry
     model, card = load_model(model_path(spec))
     grid, path = _grid(geometry, spec, card), tomogram.path(source)
+    regions = unit_regions(geometry, image_dtype(path).itemsize, spec, chunk_voxels, model, card, gpu=gpu)
+    shards = (chunk_voxels[0], *regions[0][0].shape[1:])
     for name, dtype in ((SCORES, spec.score_type), (CLASSES, "uint8")):
         scale = 1 / 255 if (name, dtype) == (SCORES, "uint8") else None
-        create_image(tomogram.path(name), geometry, dtype, chunk_voxels, labels=name == CLASSES, value_scale=scale)
+        create_image(
+            tomogram.path(name),
+            geometry,
+            dtype,
+            chunk_voxels,
+            shards=shards,
+            labels=name == CLASSES,
+            value_scale=scale,
+        )
     if grid is not None:
         key, size = ("segment-scale", tomogram.id, 0), _measure_bytes(geometry, grid, chunk_voxels[0])
         (measured,) = yield [Unit(key, measure_intensity, (str(path), grid), size)]
@@ -209,9 +219,7 @@ def plan(
             size,
             gpu=gpu,
         )
-        for index, (region, size) in enumerate(
-            unit_regions(geometry, image_dtype(path).itemsize, spec, chunk_voxels, model, card, gpu=gpu)
-        )
+        for index, (region, size) in enumerate(regions)
     ]
     counts = np.sum([receipt.numbers["class_voxels"] for receipt in receipts], axis=0)
     return {

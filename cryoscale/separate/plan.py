@@ -114,7 +114,7 @@ def plan(
     geometry, name = tomogram.known_geometry, tomogram.id
     edge = whole_chunks(_BLOCK_VOXELS, chunk_voxels)
     task = Task(str(tomogram.path(groups)), tomogram.folder, geometry.shape, edge, minimum_voxels)
-    create_image(tomogram.path(INSTANCES), geometry, np.uint32, chunk_voxels, labels=True)
+    create_image(tomogram.path(INSTANCES), geometry, np.uint32, chunk_voxels, shards=edge, labels=True)
     batches = _batches(_members(load_npz(tomogram.path(regions))))
     split = yield [
         Unit(("separate-split", name, k), split_unit, (task, k, batch), _split_bytes(batch, edge))

@@ -96,8 +96,8 @@ def plan(
     membranes = {number: dict(entry) for receipt in receipts for number, entry in receipt.numbers["membranes"].items()}
     count = max(numbers, default=0)
     dtype = "uint16" if count <= np.iinfo(np.uint16).max else "uint32"
-    create_image(tomogram.path(LABELS), geometry, dtype, chunk_voxels, labels=True)
-    create_image(tomogram.path(POSITION_SD), geometry, np.float32, chunk_voxels)
+    create_image(tomogram.path(LABELS), geometry, dtype, chunk_voxels, shards=block, labels=True)
+    create_image(tomogram.path(POSITION_SD), geometry, np.float32, chunk_voxels, shards=block)
     painted = yield _paint_units(tomogram, geometry.shape, block, dtype, receipts)
     for number, entry in membranes.items():
         entry["voxels"] = sum(receipt.numbers["voxels"].get(number, 0) for receipt in painted)

@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from cryoscale.chunks import Region, blocks, whole
-from cryoscale.errors import TomogramError
+from cryoscale.errors import TomogramError, TransientError
 from cryoscale.io.omezarr import create_image, image_geometry, open_level, read_region, write_region
 from cryoscale.records import Geometry
 
@@ -46,16 +46,41 @@ def test_a_region_through_a_chunk_is_refused(tmp_path: Path) -> None:
         write_region(tmp_path / "a.ome.zarr", Region((0, 0, 0), (4, 30, 25)), np.zeros((4, 30, 25), "uint8"))
 
 
-def test_files_named_are_those_that_exist(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shards", [None, (8, 30, 25), (16, 16, 32)])
+def test_files_named_are_those_that_exist(tmp_path: Path, shards: tuple[int, int, int] | None) -> None:
     path = tmp_path / "a.ome.zarr"
-    create_image(path, GEOMETRY, "uint8", (8, 16, 16))
+    create_image(path, GEOMETRY, "uint8", (8, 16, 16), shards=shards, levels=2 if shards == (8, 30, 25) else 1)
+    values = np.random.default_rng(0).integers(0, 9, GEOMETRY.shape).astype("uint8")
+    for written in (values, values * (np.indices(GEOMETRY.shape)[0] < 8), values * 0):
+        files = write_region(path, whole(GEOMETRY.shape), written)
+        assert sorted(files) == sorted(str(name) for name in path.rglob("c/*/*/*"))
+        assert len(files) == {None: 12, (8, 30, 25): 3, (16, 16, 32): 4}[shards]
+        assert np.array_equal(read_region(path), written)
+        assert np.array_equal(zarr.open_array(str(path / "0"), mode="r")[:], written)
+
+
+@pytest.mark.parametrize("shards", [None, (8, 30, 25)])
+def test_a_missing_file_is_an_error_and_never_zeros(tmp_path: Path, shards: tuple[int, int, int] | None) -> None:
+    path = tmp_path / "a.ome.zarr"
+    create_image(path, GEOMETRY, "uint8", (8, 16, 16), shards=shards)
     values = np.zeros(GEOMETRY.shape, "uint8")
-    values[9, 20, 3] = 1
-    files = write_region(path, whole(GEOMETRY.shape), values)
-    assert [Path(name).relative_to(path).as_posix() for name in files] == ["0/c/1/1/0"]
-    values[:] = 0
-    assert write_region(path, whole(GEOMETRY.shape), values) == []
-    assert not Path(files[0]).exists(), "a chunk of an earlier run was left behind"
+    Path(write_region(path, whole(GEOMETRY.shape), values)[1]).unlink()
+    with pytest.raises(TransientError, match="0/c/"):
+        read_region(path)
+    # Zarr itself says nothing.
+    assert not zarr.open_array(str(path / "0"), mode="r")[:].any()
+    write_region(path, whole(GEOMETRY.shape), values)
+    assert not read_region(path).any()
+
+
+def test_a_torn_file_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.zarr"
+    create_image(path, GEOMETRY, "uint8", (8, 16, 16), shards=(8, 30, 25))
+    values = np.ones(GEOMETRY.shape, "uint8")
+    for file in write_region(path, whole(GEOMETRY.shape), values):
+        Path(file).write_bytes(Path(file).read_bytes()[:20])
+    write_region(path, whole(GEOMETRY.shape), values)
+    assert read_region(path).all()
 
 
 @pytest.mark.parametrize("position", [0, 50, 100, -1])
