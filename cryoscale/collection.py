@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ __all__ = ["Collection", "Result", "run_collection", "weights_of"]
 _FAILURE_COLUMNS = ("id", "class", "stage", "error", "message", "path")
 _STILL_WRITTEN = {"changed", "truncated", "empty", "short-header", "constant", "archive-damaged"}
 """Codes of what a file may be refused for while it is still being written."""
+_LOOKERS = 16
+"""Threads that look for what is complete."""
 _FAULTS_IN_A_ROW = 3
 """A fault of ours that ends so many tomograms one after the other would end them all."""
 
@@ -174,10 +177,13 @@ class _Work:
     def __init__(self, collection: Collection, model: str, journal: Journal, *, gpu: bool) -> None:
         self._collection, self._model, self._journal, self._gpu = collection, model, journal, gpu
         self._outcomes: dict[str, Outcome] = {}
-        self._marks = {entry.id: self._mark(entry) for entry in collection.entries}
-        if not (collection.overwrite or collection.first):
-            for entry in collection.entries:
-                self._leave_alone(entry)
+        # Side by side: each look at a shared file system is a wait.
+        with ThreadPoolExecutor(_LOOKERS) as pool:
+            marks = pool.map(self._mark, collection.entries)
+            self._marks = {entry.id: mark for entry, mark in zip(collection.entries, marks, strict=True)}
+            if not (collection.overwrite or collection.first):
+                for _ in pool.map(self._leave_alone, collection.entries):
+                    pass
         self.kept = len(self._outcomes)
         self._failed = {name: _failure_row(record) for name, record in self._failed_before()}
 

@@ -260,7 +260,9 @@ def open_level(path: str | Path, level: int = 0, *, mode: str = "r") -> Any:
         ) from error
     _check_safe(array, where)
     known = array.attrs.get("cryoscale")
-    array.store_path.store.complete = isinstance(known, dict) and known.get("complete") is True
+    kept = array.store_path.store
+    assert isinstance(kept, _Store)
+    kept.complete = isinstance(known, dict) and known.get("complete") is True
     return array
 
 
