@@ -51,8 +51,10 @@ class _Sent:
     fingerprint: str
     order: int
     future: Any = None
-    alone: bool = False
-    """Whether nothing else runs: it was there when workers died, and may have killed them."""
+    alone: bool = True
+    """Whether nothing else was on the cluster as long as it was."""
+    again: bool = False
+    """Whether it was there before when workers died."""
 
 
 class DaskExecutor:
@@ -85,7 +87,7 @@ class DaskExecutor:
         dashboard: bool = False,
         gpus: int = 0,
     ) -> None:
-        dask.config.set({"distributed.comm.retry.count": 2, "distributed.scheduler.worker-ttl": f"{_SILENT_SECONDS}s"})
+        dask.config.set({"distributed.comm.retry.count": 2})
         self._cluster: Any = cluster
         self._own = cluster is None and not address
         self._others = set(active_children())
@@ -146,20 +148,22 @@ class DaskExecutor:
     def submit(self, unit: Unit, folder: str, fingerprint: str, *, order: int = 0) -> None:
         """Take a unit; its tuple key makes the dashboard group units by stage."""
         sent = _Sent(unit, folder, fingerprint, order)
-        if self._suspects or any(other.alone for other in self._units.values()):
+        if self._suspects or any(other.again for other in self._units.values()):
             self._held.append(sent)
         else:
             self._send(sent)
 
     def _send(self, sent: _Sent) -> None:
-        unit = sent.unit
+        unit, sent.alone = sent.unit, not self._units
+        for other in self._units.values():
+            other.alone = False
         with shielded():
             sent.future = self._client.submit(
                 run_unit,
                 unit,
                 sent.folder,
                 sent.fingerprint,
-                key=(*unit.key, "alone") if sent.alone else unit.key,
+                key=(*unit.key, "again") if sent.again else unit.key,
                 pure=False,
                 resources={"GPU": 1} if unit.gpu and self._gpu_workers else None,
                 retries=0,
@@ -185,7 +189,7 @@ class DaskExecutor:
                 if future.status == "finished" and isinstance(result, UnitResult):
                     return sent.unit.key, result
                 if not sent.alone and future.status == "error" and isinstance(future.exception(), KilledWorker):
-                    sent.alone = True
+                    sent.again = True
                     self._suspects.append(sent)
                     continue
                 return sent.unit.key, _dask_failure(sent.unit, future)
@@ -255,7 +259,13 @@ class _Nanny(Nanny):  # type: ignore[misc]
 
 def _local_cluster(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
     # A run with no workers left must end, with the command to resume, and not hang.
-    with dask.config.set({"distributed.scheduler.no-workers-timeout": f"{_WORKERS_SECONDS}s"}):
+    options = {
+        "no-workers-timeout": f"{_WORKERS_SECONDS}s",
+        "worker-ttl": f"{_SILENT_SECONDS}s",
+        # Suspicion costs little here: a unit that was there when two workers died is tried again, alone.
+        "allowed-failures": 1,
+    }
+    with dask.config.set({f"distributed.scheduler.{name}": value for name, value in options.items()}):
         return _start_local(workers, dashboard=dashboard, gpus=gpus)
 
 

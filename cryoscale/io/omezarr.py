@@ -272,18 +272,15 @@ def _check_safe(array: Any, where: Path) -> None:
     names = [str(c.get("name", c.get("id", ""))).removeprefix("numcodecs.") for c in codecs]
     unknown = sorted(set(names) - _SAFE_CODECS)
     if unknown:
-        raise TomogramError(
-            "codec not allowed", where=str(where), found=unknown, allowed=", ".join(sorted(_SAFE_CODECS))
-        )
+        allowed = ", ".join(sorted(_SAFE_CODECS))
+        raise TomogramError("codec not allowed", where=str(where), found=unknown, allowed=allowed)
     if not array.shape or min(array.shape) < 1 or math.prod(array.shape) > _LARGEST_VOXELS:
-        raise TomogramError(
-            "no volume of this shape", where=str(where), found=array.shape, allowed=f"1 to {_LARGEST_VOXELS} voxels"
-        )
+        allowed = f"1 to {_LARGEST_VOXELS} voxels"
+        raise TomogramError("no volume of this shape", where=str(where), found=array.shape, allowed=allowed)
     size = int(np.prod(array.chunks, dtype=object)) * array.dtype.itemsize
     if size > _CHUNK_BYTES_LIMIT:
-        raise TomogramError(
-            "chunk too large", where=str(where), found=f"{size} bytes", allowed=f"{_CHUNK_BYTES_LIMIT} bytes"
-        )
+        allowed = f"{_CHUNK_BYTES_LIMIT} bytes"
+        raise TomogramError("chunk too large", where=str(where), found=f"{size} bytes", allowed=allowed)
 
 
 def image_dtype(path: str | Path) -> np.dtype[Any]:
