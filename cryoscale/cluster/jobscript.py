@@ -87,6 +87,12 @@ _END_NODES = """\
     wait $SCHEDULER $NODES
     kill $! 2>/dev/null"""
 
+_END_ARRAY = """\
+    rm -rf "$WORK"   # which tells its workers not to queue again
+    wait $SCHEDULER
+    sleep 20 & wait $!
+    scancel "$NODES\""""
+
 _MAIN = """\
 RUN='' STOP='' WAIT=0 CODE=1 TRIES=0
 stop_run() {{ WAIT=1; [ -z "$RUN" ] || kill -TERM $RUN 2>/dev/null; }}
@@ -140,7 +146,7 @@ def job_script(request: Request, command: str) -> str:
 def _once(request: Request, address: str) -> str:
     workers, end_workers = f"{DIALECTS[request.scheduler].nodes(request)} &\n    NODES=$!", _END_NODES
     if request.pattern == "array":
-        workers, end_workers = _array(request), '    scancel "$NODES"\n    wait $SCHEDULER'
+        workers, end_workers = _array(request), _END_ARRAY
     return _ONCE.format(
         work=_work(request),
         python=request.python,

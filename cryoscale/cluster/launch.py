@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+from distributed.core import Status
 
 from cryoscale.cluster.credentials import credentials_for_run, security_of
 from cryoscale.cluster.executor import DaskExecutor, free_dashboard_port
@@ -124,7 +125,8 @@ def _queue(
             **options.get("scheduler_options", {}),
         }
         with _started(kind, given, place) as cluster:
-            # `scale` would never replace a job that was cancelled or ran out of time.
+            _submit(cluster, workers, place)
+            # `scale` alone would never replace a job that was cancelled or ran out of time.
             cluster.adapt(minimum=workers, maximum=workers)
             print(f"{workers} jobs submitted to {place}; waiting for the first to start", file=sys.stderr)
             with DaskExecutor(cluster=cluster) as executor:
@@ -177,6 +179,28 @@ def _started(kind: Any, given: dict[str, Any], place: str) -> Iterator[Any]:
     finally:
         with shielded(), contextlib.suppress(TimeoutError, OSError):
             cluster.close(timeout=_CLOSE_SECONDS)
+
+
+def _submit(cluster: Any, workers: int, place: str) -> None:
+    """Submit the first jobs; a queue that refuses them would else be asked again and again in silence."""
+
+    async def submitted() -> None:
+        # Not `scale`, which would have the refusal printed with its traceback.
+        while len(cluster.worker_spec) < workers:
+            cluster.worker_spec.update(cluster.new_worker_spec())
+        await cluster
+
+    try:
+        cluster.sync(submitted)
+    except (OSError, RuntimeError) as error:
+        for job in cluster.workers.values():
+            # Dask does not close a cluster with a job that it takes to be on its way.
+            job.status = Status.failed
+        said = str(error).rpartition("stderr:")[2].strip()
+        raise PauseError(
+            "the queue does not take the jobs", where=f"--cluster {place}", found=said,
+            todo="mend what it says with --cluster-option, or ask its administrators; run the same command again",
+        ) from error  # fmt: skip
 
 
 def _values(options: Sequence[str]) -> dict[str, Any]:

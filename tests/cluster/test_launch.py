@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -129,16 +128,30 @@ def test_a_worker_per_gpu_by_dask_cuda(tmp_path: Path, monkeypatch: pytest.Monke
     assert not listening(psutil.Process()), "all is closed"
 
 
+def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **shell: str) -> None:
+    """Put commands of a queue where they are found first."""
+    for name, text in shell.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text.format(folder)}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_a_queue_that_refuses_the_jobs_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs(tmp_path, monkeypatch, sbatch="echo sbatch: error: no such partition >&2; exit 1", scancel="true")
+    with (
+        pytest.raises(PauseError, match="no such partition"),
+        executor_on("slurm", 2, folder=tmp_path, options=["walltime=2:00:00"]),
+    ):
+        pass
+    assert not list(tmp_path.rglob("*.pem"))
+
+
 def test_a_queue_that_is_left_while_it_waits_keeps_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    programs = {"sbatch": 'cp "$1" {0}/job; echo Submitted batch job 7', "scancel": 'echo "$@" > {0}/cancelled'}
-    for name, shell in programs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{shell.format(tmp_path)}\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    programs(
+        tmp_path, monkeypatch, sbatch='cp "$1" {0}/job; echo Submitted batch job 7', scancel='echo "$@" > {0}/cancelled'
+    )
 
     def stopped(*_: object, **__: object) -> None:
-        while not (tmp_path / "job").exists():
-            time.sleep(0.1)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cryoscale.cluster.executor.Client.wait_for_workers", stopped)

@@ -46,6 +46,7 @@ def write_masks(folder: Path) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_masks(tmp_path)
+    (tmp_path / "scratch").mkdir()
     return tmp_path
 
 
@@ -76,7 +77,21 @@ def cryoscale(folder: Path, slurm: dict[str, str], *words: str) -> str:
 
 def submit(folder: Path, slurm: dict[str, str], *words: str) -> str:
     """Write a job script, submit it, return its number."""
-    asked = ["--cpus-per-node", "2", "--memory", "9", "--time", "0:20:00", *words, "--", *RUN, "--output", "out"]
+    asked = [
+        "--cpus-per-node",
+        "2",
+        "--memory",
+        "9",
+        "--time",
+        "0:20:00",
+        "--scratch",
+        str(folder / "scratch"),
+        *words,
+        "--",
+        *RUN,
+        "--output",
+        "out",
+    ]
     text = cryoscale(folder, slurm, "jobscript", "slurm", *asked)
     (folder / "job").write_text(text.replace("sleep 60 ", "sleep 1 "))
     return command(folder, slurm, "sbatch", "--parsable", "job").strip()
@@ -90,7 +105,9 @@ def state(folder: Path, slurm: dict[str, str], job: str) -> dict[str, str]:
     return dict(re.findall(r"(\w+)=(\S+)", command(folder, slurm, "scontrol", "show", "job", job)))
 
 
-def finish(folder: Path, slurm: dict[str, str], job: str, alone: dict[str, bytes]) -> None:
+def finish(
+    folder: Path, slurm: dict[str, str], job: str, alone: dict[str, bytes], *, leaves_scratch: bool = False
+) -> None:
     """Wait for the end of a job; require that all is as one process makes it, and that nothing else is left."""
     running = ("RUNNING", "PENDING", "COMPLETING")
     wait_for(lambda: state(folder, slurm, job)["JobState"] not in running, SECONDS, "an end of the job")
@@ -100,6 +117,7 @@ def finish(folder: Path, slurm: dict[str, str], job: str, alone: dict[str, bytes
     assert not (folder / "out" / ".cluster").exists()
     assert products(folder / "out") == alone != {}
     wait_for(lambda: not processes("distributed.cli", folder), 60, "an end of workers and scheduler")
+    assert list((folder / "scratch").iterdir()) == [] or leaves_scratch
 
 
 def processes(word: str, folder: Path) -> list[psutil.Process]:
@@ -160,7 +178,7 @@ def test_a_lost_node_takes_only_its_own_workers(folder: Path, slurm: dict[str, s
     for process in [child for one in mine for child in (one, *one.children(recursive=True))]:
         os.kill(process.pid, signal.SIGKILL)
     assert mine
-    finish(folder, slurm, job, alone)
+    finish(folder, slurm, job, alone, leaves_scratch=True)
 
 
 def test_each_gpu_has_a_worker_of_its_own(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
@@ -177,7 +195,7 @@ def test_each_gpu_has_a_worker_of_its_own(folder: Path, slurm: dict[str, str], a
 def test_a_driver_and_an_array_of_workers(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
     text = cryoscale(
         folder, slurm, "jobscript", "slurm", "--pattern", "array", "--nodes", "2", "--cpus-per-node", "1", "--memory",
-        "6", "--time", "0:20:00", "--", *RUN, "--output", "out",
+        "6", "--time", "0:20:00", "--scratch", str(folder / "scratch"), "--", *RUN, "--output", "out",
     )  # fmt: skip
     # The driver leaves room for one worker on its node.
     (folder / "job").write_text(text.replace("--cpus-per-task=2", "--cpus-per-task=1"))
@@ -187,7 +205,7 @@ def test_a_driver_and_an_array_of_workers(folder: Path, slurm: dict[str, str], a
 
 
 def test_from_the_login_node(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
-    options = ["walltime=0:20:00", "memory=2GiB", "job_extra_directives=['--mem-per-cpu=2G']"]
+    options = ["walltime=0:20:00", "memory=2GiB"]
     words = [word for option in options for word in ("--cluster-option", option)]
     words = [*RUN, "--output", "out", "--cluster", "slurm", "--workers", "2", *words]
     done = subprocess.Popen(
