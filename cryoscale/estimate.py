@@ -87,7 +87,6 @@ def estimate_tomogram(
         What the stages cost.
     """
     voxels = math.prod(geometry.shape)
-    chunks = math.prod(-(-n // c) for n, c in zip(geometry.shape, spec.ingest.chunk_voxels, strict=True))
     found = []
     for stage in stages:
         if stage in ("merge", "connect", "separate", "locate"):
@@ -96,7 +95,7 @@ def estimate_tomogram(
             units, unit_bytes = _units(stage, geometry, itemsizes, spec)
         rate = rates.stages.get(stage, TYPICAL.stages[stage])
         seconds = rate.seconds * (1 if stage in FIXED_STAGES else voxels / 1e6)
-        files = units + round(rate.files * chunks)
+        files = units + round(rate.files * units)
         disk = voxels * rate.disk_bytes * (sum(itemsizes) if stage == "ingest" else 1)
         found.append(StageEstimate(stage, units, unit_bytes, round(disk), files, seconds))
     return found

@@ -3,7 +3,7 @@
 A simulated tomogram of four chunks goes through the stages that a run will use, with its options, in one process::
 
     time of a stage   =  core seconds per voxel x voxels, but for stages that cost the same for any size
-    disk, files       =  what the stage's records name, per voxel and per chunk
+    disk, files       =  what the stage's records name, per voxel and per unit
 
 A still smaller one goes first, so that loading and compiling are not counted. The rates are kept in the user's cache
 folder, ``$XDG_CACHE_HOME/cryoscale``, for this machine, these options, code and weights.
@@ -46,7 +46,7 @@ class StageRate:
     disk_bytes: float
     """Bytes per voxel; for ingest, per byte of the file that is read."""
     files: float = 0.0
-    """Files, records left out, per chunk of the tomogram."""
+    """Files, records left out, per unit."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _measure(collection: Collection, apix: float, *, masked: bool) -> Rates:
         for name, size in (("warm-up", _WARM_UP), ("measured", shape)):
             source = _run(collection, Path(scratch) / name, size, apix, masked=masked)
         folder = Path(scratch) / "measured" / "out" / f"simulated_{_SEED}"
-        stages = _rates_of(folder, shape, (z, y, x), source.stat().st_size / math.prod(shape))
+        stages = _rates_of(folder, shape, source.stat().st_size / math.prod(shape))
     return Rates(stages, f"measured on {platform.node()} with a tomogram of {' x '.join(map(str, shape))} voxels")
 
 
@@ -135,17 +135,18 @@ def _run(collection: Collection, root: Path, shape: tuple[int, int, int], apix: 
     return source
 
 
-def _rates_of(folder: Path, shape: Sequence[int], chunk: Sequence[int], itemsize: float) -> dict[str, StageRate]:
+def _rates_of(folder: Path, shape: Sequence[int], itemsize: float) -> dict[str, StageRate]:
     """Add up what the records of a run say, by stage."""
-    voxels, chunks = math.prod(shape), math.prod(-(-n // c) for n, c in zip(shape, chunk, strict=True))
+    voxels = math.prod(shape)
     sums: dict[str, list[float]] = {}
     for path in (folder / "records").glob("*/*.json"):
         record = DoneRecord.from_json(path.read_text(encoding="utf-8"))
-        row = sums.setdefault(record.key[0].split("-")[0], [0.0, 0.0, 0.0])
+        row = sums.setdefault(record.key[0].split("-")[0], [0.0, 0.0, 0.0, 0.0])
         row[0] += record.seconds
         row[1] += sum(length for _, length, _ in record.files) / (itemsize if record.key[0][:6] == "ingest" else 1)
         row[2] += len(record.files)
+        row[3] += 1
     return {
-        stage: StageRate(seconds if stage in FIXED_STAGES else seconds / voxels * 1e6, size / voxels, files / chunks)
-        for stage, (seconds, size, files) in sums.items()
+        stage: StageRate(seconds if stage in FIXED_STAGES else seconds / voxels * 1e6, size / voxels, files / units)
+        for stage, (seconds, size, files, units) in sums.items()
     }
