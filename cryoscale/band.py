@@ -78,7 +78,7 @@ class Mesh:
 
 
 def band_file(number: int) -> str:
-    """Return where a membrane's band is kept, relative to its tomogram's folder: an npz of `Band`'s fields."""
+    """Return where a membrane's band is kept, relative to its tomogram's folder: an npz of `Band`'s fields and more."""
     return f"fits/{number:05d}.npz"
 
 

@@ -18,6 +18,7 @@ from cryoscale import __version__
 from cryoscale.arguments import integers, shape, workers
 from cryoscale.errors import CryoscaleError, UsageError
 from cryoscale.interrupt import check
+from cryoscale.measuring import add_measure_verb
 from cryoscale.progress import Bars, printable
 from cryoscale.running import add_run_verbs, executor_for, read_run
 from cryoscale.slicing import add_slice_verbs
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _train_parser(verbs.add_parser("train", help="train a network on simulated tomograms, or on your own labels"))
     add_slice_verbs(verbs)
     add_view_verbs(verbs)
+    add_measure_verb(verbs)
     _evaluate_parser(verbs.add_parser("evaluate", help="score labels against the truth"))
     _particles_parser(verbs.add_parser("evaluate particles", help="score positions of particles against the truth"))
     config = verbs.add_parser("config", help="print every option with its default, as TOML")

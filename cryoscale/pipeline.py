@@ -37,7 +37,7 @@ from cryoscale.records import Geometry, Plan, Receipt, Tomogram, fingerprint
 from cryoscale.segment.weights import model_hash
 from cryoscale.spec import MergeSpec, RunSpec
 
-__all__ = ["STAGES", "Summary", "group_spec", "tomogram_job"]
+__all__ = ["STAGES", "Summary", "group_spec", "stage_phases", "tomogram_job"]
 
 STAGES = (
     "ingest",
@@ -73,11 +73,12 @@ class _Way:
     def run(self, stage: str, plan: Plan, *parts: object) -> Generator[Phase, list[Receipt], Summary]:
         """Run one stage's plan under a fingerprint that continues the one before."""
         self.mark = fingerprint(stage, self.mark, parts)
-        self.summaries[stage] = summary = yield from _phases(stage, self.tomogram, plan, self.mark)
+        self.summaries[stage] = summary = yield from stage_phases(stage, self.tomogram, plan, self.mark)
         return summary
 
 
-def _phases(stage: str, tomogram: Tomogram, plan: Plan, mark: str) -> Generator[Phase, list[Receipt], Summary]:
+def stage_phases(stage: str, tomogram: Tomogram, plan: Plan, mark: str) -> Generator[Phase, list[Receipt], Summary]:
+    """Run a stage's plan as phases of the engine under a fingerprint; return its summary."""
     try:
         # An empty phase first: whatever the plan then raises is told under its own stage.
         yield Phase(stage, tomogram.folder, mark, ())
@@ -115,7 +116,8 @@ def tomogram_job(
 
 
 Volume = dict[str, Any]
-"""What merge reads: names of the volumes, the foreground's values or threshold, whether proteins are there."""
+"""What merge reads: names of the volumes, the foreground's values or threshold, whether proteins are there; and the
+raw density, where there is one, for what measures it."""
 
 
 def _from_tomogram(way: _Way, *, gpu: bool) -> Generator[Phase, list[Receipt], Volume]:
@@ -143,11 +145,12 @@ def _from_tomogram(way: _Way, *, gpu: bool) -> Generator[Phase, list[Receipt], V
     # The batch size changes no result, and so makes none stale; a GPU's units are longer, its numbers shorter.
     options = dataclasses.asdict(spec.segment) | {"batch_slices": None, "model": None, "gpu": gpu}
     yield from way.run("segment", stage, options, model)
-    return {"source": segment.CLASSES, "values": (2,), "scores": segment.SCORES, "proteins": True}
+    density = str(summary["volume"])
+    return {"source": segment.CLASSES, "values": (2,), "scores": segment.SCORES, "proteins": True, "density": density}
 
 
 def _from_mask(way: _Way, entry: Entry) -> Generator[Phase, list[Receipt], Volume]:
-    spec = way.spec
+    spec, density = way.spec, ""
     if entry.source != entry.mask:
         tomogram = yield from way.run(
             "ingest",
@@ -156,10 +159,14 @@ def _from_mask(way: _Way, entry: Entry) -> Generator[Phase, list[Receipt], Volum
         )
         # The mask must have the tomogram's shape, and gets its voxel size.
         way.tomogram = dataclasses.replace(way.tomogram, geometry=Geometry.from_json(tomogram["geometry"]))
+        density = str(tomogram["volume"])
     stage = ingest.plan(way.tomogram, spec.ingest, mask=entry.mask, mode0_bytes=spec.ingest.mode0_bytes)
     summary = yield from way.run("ingest-mask", stage, dataclasses.asdict(spec.ingest))
     way.tomogram = dataclasses.replace(way.tomogram, geometry=Geometry.from_json(summary["geometry"]))
-    return {"source": str(summary["volume"]), "values": spec.merge.mask_labels, "scores": "", "proteins": False}
+    source = str(summary["volume"])
+    return {
+        "source": source, "values": spec.merge.mask_labels, "scores": "", "proteins": False, "density": density
+    }  # fmt: skip
 
 
 def _membranes(way: _Way, volume: Volume) -> Generator[Phase, list[Receipt], None]:
@@ -174,7 +181,7 @@ def _membranes(way: _Way, volume: Volume) -> Generator[Phase, list[Receipt], Non
             way.tomogram, spec.fit, instances=merged["volume"], regions=merged["regions"], scores=volume["scores"]
         )
         fitted = yield from way.run("fit", stage, dataclasses.asdict(spec.fit))
-        yield from _products(way, merged, proteins, fitted)
+        yield from _products(way, merged, proteins, fitted, volume["density"])
 
 
 def _located(tomogram: Tomogram, spec: RunSpec, volume: Volume) -> Plan:
@@ -229,14 +236,22 @@ def _grouped(way: _Way, volume: Volume) -> Generator[Phase, list[Receipt], Summa
     return {**merged, **separated, "warnings": [*merged["warnings"], *separated["warnings"]]}
 
 
-def _products(way: _Way, merged: Summary, proteins: Summary, fitted: Summary) -> Generator[Phase, list[Receipt], None]:
+def _products(
+    way: _Way, merged: Summary, proteins: Summary, fitted: Summary, density: str
+) -> Generator[Phase, list[Receipt], None]:
     spec = way.spec
     if way.wanted("surface"):
         stage = surface.plan(way.tomogram, spec.surface, spec.ingest.chunk_voxels, fitted=fitted["membranes"])
         yield from way.run("surface", stage, dataclasses.asdict(spec.surface))
     if way.wanted("measure"):
         stage = measure.plan(
-            way.tomogram, spec.measure, spec.surface, merged=merged, proteins=proteins, fitted=fitted["membranes"]
+            way.tomogram,
+            spec.measure,
+            spec.surface,
+            merged=merged,
+            proteins=proteins,
+            fitted=fitted["membranes"],
+            density=density,
         )
         yield from way.run("measure", stage, dataclasses.asdict(spec.measure))
     if way.wanted("report"):

@@ -197,7 +197,13 @@ class MeasureSpec:
     """Tables."""
 
     neighbour_nm: float = 20.0
-    """Membranes that come closer than this are listed as neighbours."""
+    """Membranes that come closer than this are listed as neighbours; surface within it is a contact site."""
+    distance_nm: float = 60.0
+    """Other membranes are looked for up to this distance from each vertex."""
+    thickness_patch_nm: float = 20.0
+    """Edge of the patches whose averaged density gives the thickness."""
+    vertices_csv: bool = False
+    """Write the tables of vertices as CSV too, not only as Parquet."""
     pattern_nm: float = 50.0
     """Distance along the surface up to which pairs of proteins on a membrane are counted."""
     pattern_simulations: int = 199
@@ -276,6 +282,10 @@ def _require_measure(measure: MeasureSpec) -> None:
     simulations = measure.pattern_simulations
     _require(simulations >= 1, "measure.pattern_simulations", simulations, "at least 1")
     _require(measure.seed >= 0, "measure.seed", measure.seed, "0 or more")
+    for name in ("distance_nm", "thickness_patch_nm"):
+        _require(getattr(measure, name) > 0, f"measure.{name}", getattr(measure, name), "more than 0")
+    distance, near = measure.distance_nm, measure.neighbour_nm
+    _require(distance >= near, "measure.distance_nm", distance, f"measure.neighbour_nm, {near:g}, or more")
 
 
 def _require_connect(connect: ConnectSpec) -> None:

@@ -17,7 +17,7 @@ STAGES = {
 ABOVE_THE_STAGES = {
     "engine", "cluster", "pipeline", "collection", "cli", "manifest", "lock", "progress", "summary", "doctor",
     "training", "labelled", "demo", "scoring", "showing", "reporting", "estimate", "running", "slicing", "arguments",
-    "picking", "submitting", "comparing", "exporting", "viewing", "__main__",
+    "picking", "submitting", "comparing", "exporting", "viewing", "measuring", "__main__",
 }  # fmt: skip
 SHARED_KERNELS = {"band", "unionfind"}
 SCHEDULER = {"dask", "distributed"}

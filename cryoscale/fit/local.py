@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 from cryoscale.fit.covariance import Kernel
 from cryoscale.fit.evaluate import variance_gradient
 
-__all__ = ["local_variance"]
+__all__ = ["local_variance", "spread_out"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -67,7 +67,7 @@ def local_variance(
     value, gradient = np.empty(len(places)), np.empty((len(places), 3))
     if len(points) <= NEAR + SPREAD:
         return variance_gradient(kernel, points, _factor(within(np.arange(len(points)))), places, inverted=False)
-    spread, tree = _spread_out(points, SPREAD), cKDTree(points)
+    spread, tree = spread_out(points, SPREAD), cKDTree(points)
     for block in _blocks(places):
         rows = np.union1d(_near(tree, places[block].mean(0)), spread)
         factor = _factor(within(rows))
@@ -102,7 +102,7 @@ def _blocks(places: Array) -> list[Index]:
     return np.split(order, ends)
 
 
-def _spread_out(points: Array, count: int) -> Index:
+def spread_out(points: Array, count: int) -> Index:
     """Return the rows of points each of which is farthest from those before it."""
     rows = np.zeros(count, np.int64)
     far = ((points - points[0]) ** 2).sum(1)

@@ -99,6 +99,16 @@ class Patch:
             out[row] = prior + trend[row] @ trend[row].T - reach @ reach.T
         return out
 
+    def joint_covariance(self, q: Array) -> Array:
+        """Return the posterior covariance (m, m) of the field among places (m, 3)."""
+        kernel, x, ellipsoid = self.hypothesis.kernel, self.constraints.points, self.hypothesis.ellipsoid
+        prior, cross = covariance(kernel, q, q, np), covariance(kernel, q, x, np)
+        if ellipsoid is not None:
+            trend = ellipsoid.trend(q)
+            prior, cross = prior + trend @ trend.T, cross + trend @ ellipsoid.trend(x).T
+        reach = cross @ self.triangle().T
+        return np.asarray(prior - reach @ reach.T)
+
     def variance(self, q: Array) -> Array:
         """Return the posterior variance (m,)."""
         ellipsoid, x = self.hypothesis.ellipsoid, self.constraints.points
@@ -163,7 +173,7 @@ class Model:
             return self.patches[0].value_gradient(q)
         total, value = np.zeros(len(q)), np.zeros(len(q))
         slope, change, lean = (np.zeros((len(q), 3)) for _ in range(3))
-        for patch, rows, w, dw in self._shares(q):
+        for patch, rows, w, dw in self.shares(q):
             f, g = patch.value_gradient(q[rows])
             total[rows] += w
             value[rows] += w * f
@@ -184,7 +194,7 @@ class Model:
         total, value = np.zeros(len(q)), np.zeros(len(q))
         lean, slope = np.zeros((len(q), 3)), np.zeros((len(q), 3))
         turn, bend = np.zeros((len(q), 3, 3)), np.zeros((len(q), 3, 3))
-        for patch, rows, w, dw in self._shares(q):
+        for patch, rows, w, dw in self.shares(q):
             f, g = patch.value_gradient(q[rows])
             ddw = _weight_hessians(q[rows], patch.low, patch.high, self.overlap)
             total[rows] += w
@@ -218,7 +228,7 @@ class Model:
             return of(self.patches[0], q)
         total = np.zeros(len(q))
         value: Array | None = None
-        for patch, rows, w, _ in self._shares(q):
+        for patch, rows, w, _ in self.shares(q):
             found = of(patch, q[rows])
             if value is None:
                 value = np.zeros((len(q), *found.shape[1:]))
@@ -227,7 +237,7 @@ class Model:
         assert value is not None
         return np.asarray(value / total.reshape(-1, *[1] * (value.ndim - 1)))
 
-    def _shares(self, q: Array) -> list[tuple[Patch, NDArray[np.int64], Array, Array]]:
+    def shares(self, q: Array) -> list[tuple[Patch, NDArray[np.int64], Array, Array]]:
         """Return per patch the rows of q where it has a say, its weights there and their gradients."""
         low = np.stack([p.low for p in self.patches])
         high = np.stack([p.high for p in self.patches])

@@ -2,7 +2,8 @@
 
 A unit reads its membranes' voxels (or the ridge of the score inside them, where there is a score) tile by tile of the
 membranes' boxes, so that a thin membrane across the whole volume costs no more memory than a small one; fits the
-surfaces, and writes each one's narrow band to ``fits/<number>.npz``.
+surfaces, and writes each one's narrow band to ``fits/<number>.npz``, with curvatures and how its errors hang together
+(`sites`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cryoscale.band import Band, band_file
 from cryoscale.chunks import Region
 from cryoscale.fit import Surface, fit_surfaces, projected_bytes, ridge_points
 from cryoscale.fit.ridge import RIDGE_HALO
+from cryoscale.fit.sites import surface_sites
 from cryoscale.io.files import load_npz, save_npz
 from cryoscale.io.omezarr import read_region, read_values
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
@@ -107,7 +109,7 @@ def fit_batch(
             least_nm2 = spec.minimum_area_nm2 if surface.closed else spec.minimum_open_area_nm2
             if area_nm2 >= least_nm2:
                 files.append(band_file(number))
-                save_band(Path(folder) / files[-1], band)
+                save_band(Path(folder) / files[-1], band, **surface_sites(surface))
             else:
                 entry["reason"] = f"too small for a membrane: {area_nm2:.0f} nm2, at least {least_nm2:.0f}"
         else:
@@ -121,8 +123,8 @@ def _area_voxels2(band: Band) -> float:
     return float(np.count_nonzero(np.abs(band.distance) <= 1.0)) / 2.0
 
 
-def save_band(path: Path, band: Band) -> None:
-    """Write a band."""
+def save_band(path: Path, band: Band, **sites: NDArray[np.float32]) -> None:
+    """Write a band, and what `surface_sites` says of the surface."""
     save_npz(
         path,
         index=band.index,
@@ -130,6 +132,7 @@ def save_band(path: Path, band: Band) -> None:
         sd=band.sd,
         support=band.support,
         closed=np.array(band.closed),
+        **sites,
     )
 
 

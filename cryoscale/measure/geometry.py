@@ -41,10 +41,12 @@ class SurfaceMeasures:
     """2 for a closed surface without handles, in one piece."""
     pieces: int
     """Connected parts of the mesh."""
-    fraction_inferred: float
-    """Share of the area that is farther from segmented voxels than the limit."""
-    mean_sd_nm: float
-    max_sd_nm: float
+    boundary_length_nm: float
+    """Length of all edges with a face on one side only; 0 where it is closed."""
+    fraction_inferred: float | None
+    """Share of the area that is farther from segmented voxels than the limit; None where that is not known."""
+    mean_sd_nm: float | None
+    max_sd_nm: float | None
     low_angstrom: tuple[float, float, float]
     """Smallest z, y, x, with the tomogram's origin."""
     high_angstrom: tuple[float, float, float]
@@ -59,6 +61,7 @@ def measure_surface(
     origin_angstrom: tuple[float, float, float],
     inferred_beyond_nm: float,
     believed_closed: bool,
+    fitted: bool = True,
 ) -> SurfaceMeasures:
     """Measure one surface.
 
@@ -74,6 +77,8 @@ def measure_surface(
         Surface farther than this from every segmented voxel is inferred.
     believed_closed : bool
         Whether the fit took the membrane for a closed one.
+    fitted : bool
+        Whether sd and support are known; of a mesh from elsewhere they are not.
 
     Raises
     ------
@@ -99,9 +104,10 @@ def measure_surface(
         sphericity=None if volume is None else sphericity(area, volume),
         euler_number=euler_number(mesh),
         pieces=_pieces(mesh),
-        fraction_inferred=_area_mean(inferred, mesh.faces, areas),
-        mean_sd_nm=_area_mean(mesh.sd.astype(np.float64), mesh.faces, areas),
-        max_sd_nm=float(mesh.sd[used].max()),
+        boundary_length_nm=_boundary_length(physical),
+        fraction_inferred=_area_mean(inferred, mesh.faces, areas) if fitted else None,
+        mean_sd_nm=_area_mean(mesh.sd.astype(np.float64), mesh.faces, areas) if fitted else None,
+        max_sd_nm=float(mesh.sd[used].max()) if fitted else None,
         low_angstrom=_triple(position.min(axis=0)),
         high_angstrom=_triple(position.max(axis=0)),
     )
@@ -122,6 +128,11 @@ def why_open(mesh: Mesh, shape: tuple[int, int, int], *, believed_closed: bool) 
     if not believed_closed:
         return "open sheet" if share == 0 else "open sheet that reaches the volume's border"
     return "holes in the surface" if share == 0 else "cut by the volume's border, and holes in the surface"
+
+
+def _boundary_length(mesh: Mesh) -> float:
+    ends = mesh.vertices[mesh_boundary_edges(mesh.faces)].astype(np.float64)
+    return float(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1).sum())
 
 
 def _pieces(mesh: Mesh) -> int:

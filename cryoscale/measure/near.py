@@ -1,9 +1,9 @@
-"""What is near what: neighbouring membranes, and the membrane nearest to each protein.
+"""What may be near what: membranes whose boxes come close, and the membrane nearest to each protein.
 
-distance(A, B) = min over vertices a of A, b of B of |a - b|
+distance(p, B) = min over vertices b of B of |p - b|
 
-between the vertices of meshes whose edges are about one voxel, so it is too large by at most about half a voxel; a
-distance is from mid-surface to mid-surface (or from a protein's centre to the mid-surface).
+of meshes whose edges are about one voxel, so it is too large by at most about half a voxel: enough to tell which
+membrane a protein belongs to, whose distance to it is then exact (`proteins.foot`).
 """
 
 from __future__ import annotations
@@ -14,18 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-__all__ = ["box_pairs", "nearest_surface", "smallest_distance"]
-
-
-def smallest_distance(a: NDArray[np.floating], b: NDArray[np.floating], limit: float) -> float | None:
-    """Smallest distance between two sets of (n, 3) points, None where it is above `limit`; one unit for all."""
-    low, high = a.min(axis=0) - limit, a.max(axis=0) + limit
-    # Of two large membranes mostly a small part is near the other's box; one ulp wider, for sums that round.
-    near = b[((b >= np.nextafter(low, -np.inf)) & (b <= np.nextafter(high, np.inf))).all(axis=1)]
-    if not len(near):
-        return None
-    distance = float(cKDTree(a).query(near, distance_upper_bound=np.nextafter(limit, np.inf))[0].min())
-    return distance if distance <= limit else None
+__all__ = ["box_pairs", "nearest_surface"]
 
 
 def box_pairs(low: NDArray[np.floating], high: NDArray[np.floating], limit: float) -> list[tuple[int, list[int]]]:

@@ -167,6 +167,7 @@ def plan(
     count = sum(receipt.numbers["count"] for receipt in ranked)
     voxels = sum(receipt.numbers["voxels"] for receipt in labelled)
     return {
+        "separate_values": separate_values,
         "volume": volume,
         "regions": f"{stage}/regions.npz",
         "count": count,

@@ -7,11 +7,18 @@ cryoscale/band.py). This stage makes of it what people open: one volume of label
 thickness everywhere, one volume with the standard deviation of each membrane's position in nm, and one mesh per
 membrane that says of every vertex how sure its position is and whether the membrane was seen there or inferred.
 
-The files: `voxels` (thickness, and painting many membranes into one volume), `mesh` (ångström and the seen flag),
-`plan` (units of work on files). The triangles themselves come from `cryoscale.band.band_mesh`.
+The files: `voxels` (thickness, and painting many membranes into one volume), `mesh` (ångström, curvature and the seen
+flag), `plan` (units of work on files). The triangles themselves come from `cryoscale.band.band_mesh`.
 """
 
-from cryoscale.surface.mesh import vertex_angstrom, vertex_properties
+from cryoscale.surface.mesh import vertex_angstrom, vertex_curvature, vertex_properties
 from cryoscale.surface.voxels import membrane_voxels, paint_block, voxel_records
 
-__all__ = ["membrane_voxels", "paint_block", "vertex_angstrom", "vertex_properties", "voxel_records"]
+__all__ = [
+    "membrane_voxels",
+    "paint_block",
+    "vertex_angstrom",
+    "vertex_curvature",
+    "vertex_properties",
+    "voxel_records",
+]

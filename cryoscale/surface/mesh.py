@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from cryoscale.band import Mesh
 from cryoscale.records import Geometry
 
-__all__ = ["vertex_angstrom", "vertex_properties"]
+__all__ = ["vertex_angstrom", "vertex_curvature", "vertex_properties"]
+
+_NEIGHBOURS = 6
 
 
 def vertex_angstrom(vertices: NDArray[np.floating], geometry: Geometry) -> NDArray[np.float64]:
@@ -42,4 +45,32 @@ def vertex_properties(mesh: Mesh, voxel_size_nm: float, inferred_beyond_nm: floa
         "sd_nm": (mesh.sd * voxel_size_nm).astype(np.float32),
         "support_nm": support_nm,
         "seen": (support_nm <= inferred_beyond_nm).astype(np.uint8),
+    }
+
+
+def vertex_curvature(
+    vertices: NDArray[np.floating], places: NDArray[np.floating], bend: NDArray[np.floating], voxel_size_nm: float
+) -> dict[str, NDArray[np.float32]]:
+    """Return the curvatures of the field at the vertices, carried there from places closer than the control points.
+
+    Parameters
+    ----------
+    vertices : (n, 3) array
+        In voxels.
+    places, bend : (k, 3) and (k, 2) arrays
+        Places on the surface, in voxels, and mean and Gaussian curvature there, per voxel and per square voxel.
+    voxel_size_nm : float
+
+    Returns
+    -------
+    dict
+        ``mean_curvature_per_nm`` and ``gaussian_curvature_per_nm2`` (n,): weighted by 1 / distance^2 to the nearest
+        six places.
+    """
+    distance, near = cKDTree(places).query(vertices, k=list(range(1, min(_NEIGHBOURS, len(places)) + 1)))
+    weights = 1 / np.maximum(distance, 1e-3) ** 2
+    found = np.einsum("nk,nkc->nc", weights / weights.sum(axis=1, keepdims=True), bend[near])
+    return {
+        "mean_curvature_per_nm": (found[:, 0] / voxel_size_nm).astype(np.float32),
+        "gaussian_curvature_per_nm2": (found[:, 1] / voxel_size_nm**2).astype(np.float32),
     }

@@ -28,7 +28,7 @@ from cryoscale.io.mrc import write_mrc
 from cryoscale.io.omezarr import create_image, read_region, write_region
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.spec import SurfaceSpec
-from cryoscale.surface.mesh import vertex_angstrom, vertex_properties
+from cryoscale.surface.mesh import vertex_angstrom, vertex_curvature, vertex_properties
 from cryoscale.surface.voxels import VOXEL, paint_block, split_by_block, voxel_records
 
 __all__ = [
@@ -69,7 +69,8 @@ def plan(
         Chunk of the output volumes, z, y, x.
     fitted
         Of each membrane its ``number``, and a ``reason`` where there is no surface. The others have a band in
-        ``fits/<number>.npz`` (`band_file`): the arrays ``index``, ``distance``, ``sd``, ``support``, ``closed``.
+        ``fits/<number>.npz`` (`band_file`): the arrays ``index``, ``distance``, ``sd``, ``support``, ``closed``, and
+        ``bend_places`` and ``bend``, curvatures along the surface.
 
     Returns
     -------
@@ -207,14 +208,15 @@ def build_group(
     membranes: dict[str, Any] = {}
     pieces: dict[int, list[NDArray[np.void]]] = {}
     for number in numbers:
-        band = _load_band(root / band_file(number))
+        fit = load_npz(root / band_file(number))
+        band = _band_of(fit)
         records = voxel_records(band, spec.thickness_nm / voxel_size_nm, voxel_size_nm, number)
         for home, piece in split_by_block(records, geometry.shape, block):
             pieces.setdefault(home, []).append(piece)
         mesh = band_mesh(band)
         path = f"meshes/membrane_{number:04d}.ply" if len(mesh.faces) else ""
         if path:
-            _write_mesh(root / path, mesh, geometry, spec)
+            _write_mesh(root / path, mesh, fit, geometry, spec)
             files.append(path)
         membranes[str(number)] = {
             "mesh": path,
@@ -229,8 +231,7 @@ def build_group(
     return Receipt((*files, voxel_file), {"membranes": membranes, "voxel_file": voxel_file, "blocks": sizes})
 
 
-def _load_band(path: Path) -> Band:
-    arrays = load_npz(path)
+def _band_of(arrays: Mapping[str, NDArray[Any]]) -> Band:
     return Band(
         arrays["index"].astype(np.int32, copy=False),
         arrays["distance"].astype(np.float32, copy=False),
@@ -240,9 +241,10 @@ def _load_band(path: Path) -> Band:
     )
 
 
-def _write_mesh(path: Path, mesh: Mesh, geometry: Geometry, spec: SurfaceSpec) -> None:
+def _write_mesh(path: Path, mesh: Mesh, fit: Mapping[str, NDArray[Any]], geometry: Geometry, spec: SurfaceSpec) -> None:
     positions = vertex_angstrom(mesh.vertices, geometry)
     properties = vertex_properties(mesh, geometry.voxel_size_nm, spec.inferred_beyond_nm)
+    properties |= vertex_curvature(mesh.vertices, fit["bend_places"], fit["bend"], geometry.voxel_size_nm)
     comments = ("unit angstrom, origin of the tomogram applied", "seen 1: near segmented voxels, 0: inferred")
     write_ply(path, PlyMesh(positions, mesh.faces, mesh.normals, dict(properties), comments))
 

@@ -1,29 +1,11 @@
 """Neighbours and nearest membranes against brute force."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from cryoscale.measure.near import box_pairs, nearest_surface, smallest_distance
-
-
-@settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 2**31), limit=st.floats(0.1, 20))
-def test_smallest_distance_equals_brute_force(seed, limit):
-    rng = np.random.default_rng(seed)
-    a, b = rng.uniform(0, 10, (rng.integers(1, 30), 3)), rng.uniform(5, 20, (rng.integers(1, 30), 3))
-    wanted = cdist(a, b).min()
-    found = smallest_distance(a, b, limit)
-    assert found == (pytest.approx(wanted) if wanted <= limit else None)
-    assert smallest_distance(b, a, limit) == (None if found is None else pytest.approx(found))
-
-
-def test_exactly_at_the_limit_is_near():
-    a, b = np.zeros((1, 3)), np.array([[0.0, 0.0, 20.0]])
-    assert smallest_distance(a, b, 20.0) == 20.0
-    assert smallest_distance(a, b, np.nextafter(20.0, 0)) is None
+from cryoscale.measure.near import box_pairs, nearest_surface
 
 
 @settings(max_examples=50, deadline=None)

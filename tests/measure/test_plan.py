@@ -12,6 +12,7 @@ from cryoscale.io.files import save_npz
 from cryoscale.io.star import read_star
 from cryoscale.measure import plan as stage
 from cryoscale.measure.proteins import plan as on_membranes
+from cryoscale.measure.vertices import plan as around_membranes
 from cryoscale.records import Geometry, Tomogram
 from cryoscale.spec import MeasureSpec, SurfaceSpec
 from cryoscale.surface import plan as surface
@@ -25,6 +26,7 @@ PROTEINS = np.array([[28, 24, 38], [28, 24, 20], [2, 2, 79]], float)
 PROTEIN_FILES = (
     "protein_density.csv", "protein_pairs.csv", "proteins_relion5.star", "proteins_relion4.star", "proteins_warp.star"
 )  # fmt: skip
+VERTICES = tuple(f"vertices/membrane_000{number}.parquet" for number in SPHERES)
 FITTED = [{"number": 1}, {"number": 2}, {"number": 3, "reason": "too few points"}, {"number": 4}]
 
 
@@ -182,10 +184,10 @@ def test_neighbours_and_pairs_along_a_sphere(tomogram):
 def test_groups_and_order_do_not_change_the_tables(tomogram, monkeypatch):
     crowd(tomogram)
     run(tomogram)
-    names = ("membranes.csv", "neighbours.csv", "proteins.csv", *PROTEIN_FILES)
+    names = ("membranes.csv", "membranes.parquet", "neighbours.csv", "proteins.csv", *PROTEIN_FILES, *VERTICES)
     before = [tomogram.path(name).read_bytes() for name in names]
     monkeypatch.setattr(stage, "_GROUP_MEMBRANES", 1)
-    monkeypatch.setattr(stage, "_GROUP_PAIRS", 1)
+    monkeypatch.setattr(around_membranes, "_GROUP_MEMBRANES", 1)
     monkeypatch.setattr(on_membranes, "_GROUP_MEMBRANES", 1)
     run(tomogram, seed=1)
     assert [tomogram.path(name).read_bytes() for name in names] == before
@@ -193,7 +195,7 @@ def test_groups_and_order_do_not_change_the_tables(tomogram, monkeypatch):
 
 def test_without_proteins(tomogram):
     summary, _ = run(tomogram, proteins=False)
-    assert summary["proteins"] == 0 and summary["tables"] == ["membranes.csv", "neighbours.csv"]
+    assert summary["proteins"] == 0 and summary["tables"] == ["membranes.csv", "membranes.parquet", "neighbours.csv"]
     assert not tomogram.path("proteins.csv").exists()
 
 
@@ -213,7 +215,6 @@ def test_memory_stays_within_the_projection(tmp_path):
     projected = stage.mesh_bytes([(tmp_path / mesh).stat().st_size]) - stage._BASE_BYTES
     tracemalloc.start()
     stage.measure_group(str(tmp_path), 0, ((1, mesh, True),), geometry, 4.0, "")
-    stage.neighbour_group(str(tmp_path), ((1, mesh, 1, mesh),), 20.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert projected / 4 < peak < projected

@@ -20,8 +20,9 @@ def band_of(distance, width=3.5, sd=0.5, support=None, closed=True):
     return Band(index, values, np.full(len(index), sd, np.float32), support[near].astype(np.float32), closed)
 
 
-def save_band(path, band):
-    """Write a band as the fit stage does."""
+def save_band(path, band, **sites):
+    """Write a band as the fit stage does, with no curvature unless `sites` says."""
+    flat = {"bend_places": band.index[:1].astype(np.float32), "bend": np.zeros((len(band.index[:1]), 2), np.float32)}
     save_npz(
         path,
         index=band.index,
@@ -29,4 +30,5 @@ def save_band(path, band):
         sd=band.sd,
         support=band.support,
         closed=np.array(band.closed),
+        **{**flat, **sites},
     )

@@ -4,7 +4,7 @@ import numpy as np
 
 from cryoscale.band import band_mesh
 from cryoscale.records import Geometry
-from cryoscale.surface.mesh import vertex_angstrom, vertex_properties
+from cryoscale.surface.mesh import vertex_angstrom, vertex_curvature, vertex_properties
 from tests.surface.shapes import band_of, distance_to_sphere
 
 
@@ -24,3 +24,16 @@ def test_seen_follows_support_in_nm():
     clear = np.abs(mesh.vertices[:, 0] - 12) > 1e-4
     np.testing.assert_array_equal(columns["seen"][clear] == 1, mesh.vertices[clear, 0] < 12)
     assert columns["seen"].dtype == np.uint8
+
+
+def test_curvature_is_carried_to_vertices():
+    rng = np.random.default_rng(0)
+    ways = rng.normal(size=(4000, 3))
+    places = 20 * ways / np.linalg.norm(ways, axis=1, keepdims=True)
+    bend = np.column_stack([0.05 + 0.01 * places[:, 0] / 20, np.full(len(places), 0.0025)])
+    vertices = places[:500] + rng.normal(0, 0.1, (500, 3))
+    found = vertex_curvature(vertices, places[500:], bend[500:], voxel_size_nm=2.0)
+    np.testing.assert_allclose(found["mean_curvature_per_nm"], bend[:500, 0] / 2, rtol=0.02)
+    np.testing.assert_allclose(found["gaussian_curvature_per_nm2"], 0.0025 / 4, rtol=1e-5)
+    one = vertex_curvature(vertices, places[:1], bend[:1], voxel_size_nm=1.0)
+    np.testing.assert_allclose(one["mean_curvature_per_nm"], bend[0, 0], rtol=1e-6)
