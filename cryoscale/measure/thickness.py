@@ -40,6 +40,8 @@ THICKNESS_NM = (0.5, 9.0)
 MOST_OFF_NM = 2.5
 _STEPS = 40
 _LEAST_CELLS = 4
+_FLAT = 1e-9
+"""A profile that varies by less than this share of the density is constant."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,11 @@ def measure_thickness(
     """
     total = len(angle_degrees)
     mean, covariance = _mean_profiles(cells, counts.astype(np.float64), patch, total)
-    known = np.isfinite(mean).all(axis=1) & np.isfinite(covariance).all(axis=(1, 2))
+    finite = np.asarray(np.isfinite(mean).all(axis=1) & np.isfinite(covariance).all(axis=(1, 2)))
     # Where a tomogram was padded its density is one constant, in which there is nothing to fit.
-    known[known] = np.ptp(mean[known], axis=1) > 0
+    known = finite & (
+        np.ptp(np.where(finite[:, None], mean, 0.0), axis=1) > _FLAT * np.nanmax(np.abs(cells), initial=0)
+    )
     empty = np.full(total, np.nan)
     quality = np.full(total, QUALITIES.index("faint"))
     side = np.flatnonzero(known & (angle_degrees >= BEAM_DEGREES))
