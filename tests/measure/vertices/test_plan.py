@@ -178,6 +178,8 @@ def test_memory_stays_within_the_projection(tmp_path):
     surface.build_group(str(tmp_path), 0, (1, 2), geometry, shape, SurfaceSpec())
     tomogram, names = Tomogram("t", "t.mrc", str(tmp_path), geometry), [f"meshes/membrane_000{k}.ply" for k in (1, 2)]
     create_image(tmp_path / "raw.ome.zarr", geometry, np.float32, (64, 64, 64))
+    noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    write_region(tmp_path / "raw.ome.zarr", Region((0, 0, 0), shape), noise)
     around = around_membranes.Surroundings(geometry, "raw.ome.zarr", 4.0, MeasureSpec())
     (unit,) = around_membranes.units(tomogram, around, [(2, names[1], ((1, names[0]),))])
     unit.call(*unit.args)
