@@ -229,8 +229,9 @@ def _copy_labels(product: Product, path: Path, levels: int) -> None:
     step = 1 << (levels - 1)
     depth, *across = open_level(source).chunks
     chunks = (-(-depth // step) * step, *across)
-    create_image(path, product.geometry, image_dtype(source), chunks, levels=levels, labels=True)
-    for region in blocks(shape, (chunks[0], *shape[1:])):
+    slab_shape = (chunks[0], *shape[1:])
+    create_image(path, product.geometry, image_dtype(source), chunks, shards=slab_shape, levels=levels, labels=True)
+    for region in blocks(shape, slab_shape):
         slab = read_region(source, region)
         for level in range(levels):
             slab = halve(slab, labels=True) if level else slab
