@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CORNERS", "Cells", "cells_around", "grow"]
+__all__ = ["CORNERS", "Cells", "grow"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -103,16 +103,3 @@ def grow(
     cells = np.sort(np.concatenate(kept))
     nodes = np.stack(np.unravel_index(keys, tuple(shape)), 1) + low
     return Cells(pitch, nodes, value, slope, np.searchsorted(keys, cells[:, None] + corner), keys, strides)
-
-
-def cells_around(field: Callable[[Array], tuple[Array, Array]], places: Array, pitch: float) -> tuple[Cells, Index]:
-    """Return the cells that hold places (m, 3), m >= 1, with the field at their nodes, and the cell of each (m,)."""
-    home = np.floor(places / pitch).astype(np.int64)
-    low = home.min(0)
-    shape = home.max(0) - low + 2
-    strides = np.array([shape[1] * shape[2], shape[2], 1])
-    first, which = np.unique((home - low) @ strides, return_inverse=True)
-    around = first[:, None] + CORNERS @ strides
-    keys = np.unique(around)
-    nodes = np.stack(np.unravel_index(keys, tuple(shape)), 1) + low
-    return Cells(pitch, nodes, *field(nodes * pitch), np.searchsorted(keys, around), keys, strides), which

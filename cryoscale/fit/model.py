@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from cryoscale.fit.covariance import covariance
 from cryoscale.fit.hessian import field_hessian
 from cryoscale.fit.local import local_variance
 from cryoscale.fit.matrix import covariance_triangles
-from cryoscale.fit.smooth import PITCHES, interpolated
+from cryoscale.fit.smooth import PITCHES, Function, interpolated
 from cryoscale.fit.solve import Solution, solve_many
 
 __all__ = ["Model", "Patch"]
@@ -34,9 +35,9 @@ Array = NDArray[np.float64]
 FIRST_ORDER = 1e-4
 """Step of the ellipsoid along its change: the prior mean is linear in its parameters."""
 
-MOST_EXACT = 900
+MOST_EXACT = 1500
 """Constraints up to which a variance is computed from all of them, with no ellipsoid; see `local` for more."""
-LOCAL_PITCH = 2.75
+LOCAL_PITCH = 3.0
 """Edge of the cells for more than that, in voxels."""
 FINELY = 600
 """Constraints up to which the finest cells are worth their time."""
@@ -115,12 +116,12 @@ class Patch:
         trends = None if ellipsoid is None else (ellipsoid.trend(x), ellipsoid.trend(q))
         return evaluate.variance(self.hypothesis.kernel, x, self.triangle(), q, trends)
 
-    def variance_near(self, q: Array) -> Array:
-        """Return the posterior variance (m,) at many places along the surface; see `smooth` and `local`."""
+    def variance_near(self, q: Array, normals: Array, field: Function) -> Array:
+        """Return the posterior variance (m,) at many places on the field's surface; see `smooth` and `local`."""
         x, ellipsoid = self.constraints.points, self.hypothesis.ellipsoid
         if ellipsoid is None and len(x) > MOST_EXACT:
             # To try cells would cost as much as the result: every block has a matrix of its own.
-            return interpolated(self.local_variance, q, (LOCAL_PITCH,))
+            return interpolated(self.local_variance, field, q, normals, (LOCAL_PITCH,))
         triangle = self.triangle()
         basis = np.zeros((len(x), 0)) if ellipsoid is None else ellipsoid.trend(x)
 
@@ -128,7 +129,7 @@ class Patch:
             trends = None if ellipsoid is None else (basis, *ellipsoid.trend_gradient(at))
             return evaluate.variance_gradient(self.hypothesis.kernel, x, triangle, at, trends, inverted=True)
 
-        return interpolated(exact, q, PITCHES if len(x) <= FINELY else PITCHES[:-1])
+        return interpolated(exact, field, q, normals, PITCHES if len(x) <= FINELY else PITCHES[:-1])
 
     def local_variance(self, q: Array) -> tuple[Array, Array]:
         """Return the posterior variance (m,), from the constraints near each place, and its gradient (m, 3).
@@ -212,24 +213,28 @@ class Model:
 
     def variance(self, q: Array) -> Array:
         """Return the variance of the field (m,) at places (m, 3)."""
-        return self.scale**2 * self._blended(q, lambda patch, places: patch.variance(places))
+        return self.scale**2 * self._blended(q, lambda patch, rows: patch.variance(q[rows]))
 
-    def variance_near(self, q: Array) -> Array:
-        """Return the variance (m,) at many places (m, 3), to about 1 %."""
-        return self.scale**2 * self._blended(q, lambda patch, places: patch.variance_near(places))
+    def variance_near(self, q: Array, normals: Array) -> Array:
+        """Return the variance (m,) at many places (m, 3) of the surface, normal to (m, 3), to about 1 %."""
+
+        def of(patch: Patch, rows: Any) -> Array:
+            return patch.variance_near(q[rows], normals[rows], self.value_gradient)
+
+        return self.scale**2 * self._blended(q, of)
 
     def covariance(self, q: Array, offsets: Array, weights: Array) -> Array:
         """Return the covariance (m, k, k) of differences of the field around places (m, 3); see `Patch`."""
-        return self.scale**2 * self._blended(q, lambda patch, places: patch.covariance(places, offsets, weights))
+        return self.scale**2 * self._blended(q, lambda patch, rows: patch.covariance(q[rows], offsets, weights))
 
-    def _blended(self, q: Array, of: Callable[[Patch, Array], Array]) -> Array:
-        """Return the patches' answers, (m, ..), averaged by their weights."""
+    def _blended(self, q: Array, of: Callable[[Patch, Any], Array]) -> Array:
+        """Return the patches' answers for rows of q, (m, ..), averaged by their weights."""
         if len(self.patches) == 1:
-            return of(self.patches[0], q)
+            return of(self.patches[0], slice(None))
         total = np.zeros(len(q))
         value: Array | None = None
         for patch, rows, w, _ in self.shares(q):
-            found = of(patch, q[rows])
+            found = of(patch, rows)
             if value is None:
                 value = np.zeros((len(q), *found.shape[1:]))
             total[rows] += w

@@ -196,7 +196,7 @@ class Surface:
 
     def _band_sd(self, foot: Array, slope: Array) -> Array:
         """Return the standard deviation of the position (m,), in voxels, at feet (m, 3)."""
-        return np.minimum(self._sd_of(self.model.variance_near(foot), slope), LARGEST_SD)
+        return np.minimum(self._sd_of(self.model.variance_near(foot, slope), slope), LARGEST_SD)
 
     def _membership(self, foot: Array) -> tuple[Array, NDArray[np.bool_]]:
         """Return the distance of feet to the nearest raw point, and which feet lie on the membrane."""
