@@ -146,13 +146,14 @@ def _sparse(points: Array) -> NDArray[np.bool_]:
 
 def _islands(points: Array, cell: float) -> NDArray[np.bool_]:
     """Mark points in small groups of neighbouring cells."""
-    index = np.floor((points - points.min(0)) / cell + 0.5)
-    cells, where = np.unique(index, axis=0, return_inverse=True)
+    keys, where = _cells(points, cell)
+    cells = np.empty((len(keys), 3))
+    cells[where] = np.floor((points - points.min(0)) / cell + 0.5)
     pairs = cKDTree(cells).query_pairs(1.8, output_type="ndarray")
     shape = (len(cells), len(cells))
     count, label = connected_components(coo_matrix((np.ones(len(pairs)), pairs.T), shape), directed=False)
-    sizes = np.bincount(label[where.ravel()], minlength=count)
-    return np.asarray(sizes[label[where.ravel()]] < ISLAND_SHARE * len(points))
+    sizes = np.bincount(label[where], minlength=count)
+    return np.asarray(sizes[label[where]] < ISLAND_SHARE * len(points))
 
 
 def _twigs(points: Array, radius: float) -> NDArray[np.bool_]:

@@ -310,7 +310,8 @@ def within_rim(foot: Array, hole: NDArray[np.bool_], support: Array, limit: floa
 
 def _assemble(index: Any, distance: Array, sd: Array, support: Array, closed: bool) -> Band:
     """Return one band in raster order."""
-    order = np.lexsort(index.T[::-1])
+    low = index.min(0, initial=0)
+    order = np.argsort(np.ravel_multi_index(tuple((index - low).T), tuple(index.max(0, initial=0) - low + 1)))
     return Band(
         index[order].astype(np.int32),
         distance[order].astype(np.float32),
