@@ -38,7 +38,7 @@ Array = NDArray[np.float64]
 SCREENED = 256
 """Constraints on which all candidates are ranked."""
 FINALISTS = 3
-JUDGED = 640
+JUDGED = 800
 """Constraints on which the best few are judged: what tells priors apart does not need more of the same surface."""
 NOISE_SCALES = (1.0, 1.4, 2.0)
 FINER_AMPLITUDES = (0.4, 0.55, 0.75, 1.0, 1.3)

@@ -8,9 +8,8 @@ r"""From raw membrane voxels to control points: prune what is not membrane, then
    max(3 voxels, 3.5 robust standard deviations, 0.12 radius) are dropped.
    *Ellipses*: where it does not, slice by slice, points far from the ellipse of their slice (paper: section 5.1; see
    `ellipses`) where the membrane itself lies on that ellipse beneath them: a membrane that leaves its ellipse, as
-   waisted ones do, has nothing else there, and stays. So does what goes on in the next slices as part of the membrane.
-   Nor is a slice touched a fifth of whose points are off: bent membranes are no ellipse, though most of their points
-   may lie on one.
+   waisted ones do, has nothing else there, and stays. Nor is a slice touched a fifth of whose points are off: bent
+   membranes are no ellipse, though most of their points may lie on one.
 4. *Thinning*: a voxel grid of about one cell per 35 square voxels of membrane, coarser when that gives more than the
    cap. A control point is the mean of its cell's points, moved along the normal to the middle of the points around it,
    so that a cell which holds one face of a thick membrane does not pull the surface there.
@@ -42,8 +41,6 @@ MOST_FLAT = 3.0
 """Ratio of axes, or of the ellipsoid's radius to the points' own, beyond which an ellipsoid says nothing."""
 BENEATH = 3.0
 """Voxels from the foot of a point on its ellipse within which the membrane must lie for the point to be foreign."""
-AROUND = 5.0
-"""Voxels around a foreign point in which the next slices are looked at."""
 MOST_OFF = 0.2
 """Share of a slice's points off its ellipse from which that is no description of the slice."""
 SLICE = 3
@@ -197,21 +194,7 @@ def _off_ellipses(points: Array) -> NDArray[np.bool_]:
         if len(far) <= MOST_OFF * len(rows):
             feet = ellipses[int(z)].feet(points[far, 1:])
             foreign[far] = cKDTree(points[on, 1:]).query(feet)[0] <= BENEATH
-    foreign[foreign] = _apart(points, foreign, index)
     return foreign
-
-
-def _apart(points: Array, foreign: NDArray[np.bool_], index: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which foreign points are not half surrounded, in other slices, by points that are none.
-
-    A slice that cuts a waisted membrane in two rings has an ellipse around one of them; the other goes on in the next.
-    """
-    tree, rows = cKDTree(points), np.flatnonzero(foreign)
-    out = np.ones(len(rows), bool)
-    for place, around in enumerate(tree.query_ball_point(points[rows], AROUND)):
-        others = np.array(around)[index[around] != index[rows[place]]]
-        out[place] = not len(others) or foreign[others].mean() > 0.5
-    return out
 
 
 def _cells(points: Array, cell: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

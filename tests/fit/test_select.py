@@ -110,11 +110,3 @@ def test_without_its_safeguard_bananas_would_lose_a_side(monkeypatch: pytest.Mon
     monkeypatch.setattr(select, "MOST_OFF", 1.0)
     cloud, _ = degrade(SHAPES["banana"], seed=110, outliers=0.0)
     assert _off_ellipses(cloud).mean() > 0.1
-
-
-def test_the_second_ring_of_a_waisted_membrane_is_not_foreign(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a slice cuts a peanut in two, the ellipse goes round one half; the slices beside it know the other."""
-    cloud, _ = degrade(SHAPES["peanut"], seed=100, cap=0.87, noise=0.5)
-    assert "ellipses" not in select_points(cloud, np.ones(len(cloud))).dropped
-    monkeypatch.setattr(select, "AROUND", 0.0)
-    assert select_points(cloud, np.ones(len(cloud))).dropped["ellipses"] > 20
