@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def cryoscale(folder: Path, slurm: dict[str, str], *words: str) -> str:
     return done.stdout
 
 
-def submit(folder: Path, slurm: dict[str, str], *words: str) -> str:
+def submit(folder: Path, slurm: dict[str, str], *words: str, dashboard: bool = False) -> str:
     """Write a job script, submit it, return its number."""
     asked = [
         "--cpus-per-node",
@@ -92,7 +93,7 @@ def submit(folder: Path, slurm: dict[str, str], *words: str) -> str:
         "--output",
         "out",
     ]
-    text = cryoscale(folder, slurm, "jobscript", "slurm", *asked)
+    text = cryoscale(folder, slurm, "jobscript", "slurm", *asked, *(["--dashboard"] if dashboard else []))
     (folder / "job").write_text(text.replace("sleep 60 ", "sleep 1 "))
     return command(folder, slurm, "sbatch", "--parsable", "job").strip()
 
@@ -182,10 +183,16 @@ def test_a_lost_node_takes_only_its_own_workers(folder: Path, slurm: dict[str, s
 
 
 def test_each_gpu_has_a_worker_of_its_own(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
-    job = submit(folder, slurm, "--nodes", "1", "--gpus-per-node", "2")
+    job = submit(folder, slurm, "--nodes", "1", "--gpus-per-node", "2", dashboard=True)
     wait_for(lambda: len(processes("spawn_main", folder)) >= 2, SECONDS, "workers")
     held = [one.environ()["CUDA_VISIBLE_DEVICES"] for one in processes("GPU=1", folder)]
     assert sorted(held) == ["0", "1"]
+    # The dashboard is where the output says, and a tunnel leads to it.
+    said = r"dashboard: (http://127.0.0.1:(\d+)/status)\n  from elsewhere: ssh -N .*-L \2:127.0.0.1:\2 \S+\n"
+    found_there = wait_for(lambda: re.search(said, next(folder.glob("*.out")).read_text()), SECONDS, "a dashboard")
+    assert isinstance(found_there, re.Match)
+    with urllib.request.urlopen(found_there[1], timeout=20) as answer:
+        assert answer.status == 200
     # One node: nothing leaves it.
     found = set().union(*(listening(process) for process in processes("distributed.cli", folder)))
     assert beyond_loopback(found) == set()
