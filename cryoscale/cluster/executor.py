@@ -38,8 +38,8 @@ _CONNECT_SECONDS = 20
 _WORKERS_SECONDS = 120
 _CLOSE_SECONDS = 10
 _COUNT_SECONDS = 5.0
-_SILENT_SECONDS = 60
-"""A worker that is not heard of for so long is started anew, and what it held goes to others."""
+_SILENT_SECONDS = 300
+"""A worker that is not heard of for so long is started anew; one long call may keep it from answering."""
 
 
 @dataclass
@@ -51,10 +51,8 @@ class _Sent:
     fingerprint: str
     order: int
     future: Any = None
-    alone: bool = True
-    """Whether nothing else was on the cluster as long as it was."""
     again: bool = False
-    """Whether it was there before when workers died."""
+    """Whether it was there before when workers died; nothing else is then on the cluster."""
 
 
 class DaskExecutor:
@@ -154,9 +152,7 @@ class DaskExecutor:
             self._send(sent)
 
     def _send(self, sent: _Sent) -> None:
-        unit, sent.alone = sent.unit, not self._units
-        for other in self._units.values():
-            other.alone = False
+        unit = sent.unit
         with shielded():
             sent.future = self._client.submit(
                 run_unit,
@@ -188,7 +184,7 @@ class DaskExecutor:
                 sent = self._units.pop(future.key)
                 if future.status == "finished" and isinstance(result, UnitResult):
                     return sent.unit.key, result
-                if not sent.alone and future.status == "error" and isinstance(future.exception(), KilledWorker):
+                if not sent.again and future.status == "error" and isinstance(future.exception(), KilledWorker):
                     sent.again = True
                     self._suspects.append(sent)
                     continue

@@ -82,7 +82,7 @@ def test_a_poison_unit_fails_its_tomogram_alone(
 def test_a_stopped_worker_is_replaced(
     tmp_path: Path, undisturbed: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cryoscale.cluster.executor._SILENT_SECONDS", 6)
+    monkeypatch.setattr("cryoscale.cluster.executor._SILENT_SECONDS", 15)
     scene, stopped = Scene(tmp_path, 0.05), []
 
     def stop() -> None:
