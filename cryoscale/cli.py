@@ -184,7 +184,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from cryoscale.segment.settings import settings_for
-    from cryoscale.training import Length, train_as_paper, train_own, train_shipped
+    from cryoscale.training import Length, Training, train_as_paper, train_own, train_shipped
 
     paper = options.preset == "zhou2023"
     if paper != bool(options.match) or (options.data and options.preset != "training"):
@@ -201,41 +201,24 @@ def _train(options: argparse.Namespace) -> int:
         **{name: value for name, value in given.items() if value is not None},
     )
     length, threads = Length(options.minutes, options.steps), options.threads or os.cpu_count() or 1
+    training = Training(options.output, settings, length, threads, options.start)
     if options.data:
         path = train_own(
-            options.output,
+            training,
             data=options.data,
             labels=options.labels,
             unlabelled=options.unlabelled,
-            length=length,
-            threads=threads,
-            settings=settings,
-            start=options.start,
             membrane=options.mask_labels,
             protein=options.protein_labels,
             all_slices=options.all_slices,
             unlabelled_slices=options.unlabelled_slices,
         )
     elif paper:
-        path = train_as_paper(
-            options.output,
-            match=options.match,
-            labels=next(iter(options.labels), ""),
-            images=2000 if options.volumes is None else options.volumes,
-            length=length,
-            threads=threads,
-            settings=settings,
-            start=options.start,
-        )
+        images = 2000 if options.volumes is None else options.volumes
+        path = train_as_paper(training, match=options.match, labels=next(iter(options.labels), ""), images=images)
     else:
         path = train_shipped(
-            options.output,
-            volumes=48 if options.volumes is None else options.volumes,
-            length=length,
-            threads=threads,
-            settings=settings,
-            start=options.start,
-            preset=options.preset,
+            training, volumes=48 if options.volumes is None else options.volumes, preset=options.preset
         )
     print(path)
     return 0

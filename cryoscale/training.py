@@ -20,11 +20,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cryoscale import __version__
 from cryoscale.errors import UsageError
@@ -45,6 +47,7 @@ __all__ = [
     "TEST_SEED",
     "VALIDATION_SEED",
     "Length",
+    "Training",
     "train_as_paper",
     "train_own",
     "train_shipped",
@@ -72,34 +75,44 @@ class Length:
         return f"--steps {self.steps}" if self.steps is not None else f"--minutes {self.minutes:g}"
 
 
-def train_shipped(
-    output: Path,
-    *,
-    volumes: int,
-    length: Length,
-    threads: int,
-    settings: TrainSettings,
-    preset: str = "training",
-    start: str = "",
-) -> Path:
-    """Simulate, train, and write weights, card, log and curves.
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What every training is asked."""
+
+    output: Path
+    """Folder of weights, card, log and curves; a checkpoint in it is continued."""
+    settings: TrainSettings
+    """Network and optimiser."""
+    length: Length
+    threads: int
+    """Processor threads."""
+    start: str = ""
+    """Weights to start from, of the same network."""
+
+    def command(self, **sources: Sequence[str]) -> str:
+        """Return the command that trains so."""
+        options = {name: [str(value)] for name, value in self.settings.options.items()}
+        words = ["cryoscale", "train", "--output", "DIR", "--model", self.settings.model]
+        for name, given in {**sources, "from": [self.start] if self.start else [], **options}.items():
+            words += [f"--{name}", *given] if given else []
+        return f"{shlex.join(words)} {self.length} --seed {self.settings.seed}"
+
+    def knowing(self, data: str, **changed: Any) -> Training:
+        """Return the training with the name of its data, so that a checkpoint made with others is refused."""
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, data=data, **changed))
+
+
+def train_shipped(training: Training, *, volumes: int, preset: str = "training") -> Path:
+    """Simulate and train.
 
     Parameters
     ----------
-    output
-        Folder; a checkpoint in it is continued.
+    training
+        The seed of its settings is the first training seed.
     volumes
         Simulated tomograms to train on.
-    length
-        Of the training.
-    threads
-        Processor threads.
-    settings
-        Network and optimiser; their seed is the first training seed.
     preset
         What is simulated (`simulate.training`); the shipped weights saw "training".
-    start
-        Weights to start from, of the same network.
 
     Returns
     -------
@@ -110,8 +123,8 @@ def train_shipped(
     UsageError
         A seed is reserved for tests, or the network does not learn from slices.
     """
-    _network(settings)
-    seed = settings.seed
+    _network(training.settings)
+    seed = training.settings.seed
     if seed + volumes > TEST_SEED:
         raise UsageError("a seed is reserved for tests", where="--seed", found=seed, allowed=f"below {TEST_SEED}")
     wide = preset != "training"
@@ -121,46 +134,37 @@ def train_shipped(
         for number in range(seed, seed + volumes)
     ]
     card = {
-        "command": _command(settings, length, volumes=[str(volumes)], preset=[preset] if wide else [], **_from(start)),
+        "command": training.command(volumes=[str(volumes)], preset=[preset] if wide else []),
         "data": f"simulated{words}: seeds {seed} to {seed + volumes - 1}, validation {VALIDATION_SEED} on, at SNR "
         + ", ".join(f"{snr:g}" for snr in sorted(set(_VALIDATION_SNRS))),
         "voxel_size_angstrom": [8.0, 20.0] if wide else [8.0, 16.0],
     }
-    settings = dataclasses.replace(settings, data=f"{volumes} simulated" + words)
     groups = [f"snr{snr:g}" for snr in _VALIDATION_SNRS]
-    return _train(output, card, settings, length, threads, samples, _validation(), groups=groups, start=start)
+    return _train(training.knowing(f"{volumes} simulated" + words), card, samples, _validation(), groups=groups)
 
 
-def train_as_paper(
-    output: Path,
-    *,
-    match: str,
-    labels: str,
-    images: int,
-    length: Length,
-    threads: int,
-    settings: TrainSettings,
-    start: str = "",
-) -> Path:
+def train_as_paper(training: Training, *, match: str, labels: str, images: int) -> Path:
     """Train on the paper's images, their intensities those of a tomogram; the card has the scores of the test.
 
     Parameters
     ----------
-    output
-        Folder; a checkpoint in it is continued.
+    training
+        See :class:`Training`.
     match, labels
         Tomogram to fit the intensities to, and its labels where there are any.
     images
         To draw, a tenth of them for the test.
-    length, threads, settings, start
-        As in `train_shipped`.
+
+    Returns
+    -------
+    Path of the weights.
 
     Raises
     ------
     UsageError
         The network wants neighbouring slices, or the intensities cannot be fitted.
     """
-    network = _network(settings)
+    network = _network(training.settings)
     if network.slices_in != 1:
         raise UsageError("these images have no neighbours", where="--model", found=network.name, allowed="unet2d")
     if images < 10:
@@ -169,55 +173,40 @@ def train_as_paper(
     test, validation = images // 10, max(1, images // 200)
     first, parts = 0, []
     for count in (images - test, test, validation):
-        parts.append(sample_of(*paper_slices(settings.seed, first, count, fitted)))
+        parts.append(sample_of(*paper_slices(training.settings.seed, first, count, fitted)))
         first += count
     numbers = {name: float(f"{value:.6g}") for name, value in dataclasses.asdict(fitted).items()}
     card: Card = {
-        "command": _command(
-            settings, length, preset=["zhou2023"], match=[match], labels=[labels] if labels else [], **_from(start)
-        ),
+        "command": training.command(preset=["zhou2023"], match=[match], labels=[labels] if labels else []),
         "data": f"zhou2023: {images} images, {test} of them held out for the test, {validation} more for validation",
         "intensities": numbers,
     }
-    settings = dataclasses.replace(settings, data=f"zhou2023 {images} {numbers}")
-    return _train(output, card, settings, length, threads, parts[:1], parts[2:], test=parts[1], start=start)
+    return _train(training.knowing(f"zhou2023 {images} {numbers}"), card, parts[:1], parts[2:], test=parts[1])
 
 
 def train_own(
-    output: Path,
+    training: Training,
     *,
     data: Sequence[str],
     labels: Sequence[str],
     unlabelled: Sequence[str],
-    length: Length,
-    threads: int,
-    settings: TrainSettings,
     membrane: Sequence[int] = (),
     protein: Sequence[int] = (),
     all_slices: bool = False,
     unlabelled_slices: int = 64,
-    start: str = "",
 ) -> Path:
-    """Train on a user's own tomograms and labels; write weights, card, log and curves.
+    """Train on a user's own tomograms and labels.
 
     Parameters
     ----------
-    output
-        Folder; a checkpoint in it is continued.
+    training
+        See :class:`Training`; crops become as small as the slices ask for.
     data, labels, unlabelled
         Files, folders, globs or .txt lists; tomograms under `unlabelled` are learnt from without labels.
-    length
-        Of the training, at most.
-    threads
-        Processor threads.
-    settings
-        Network and optimiser.
     membrane, protein, all_slices
         What the labels' values mean (`labelled.read_labelled`).
     unlabelled_slices
         Slices to take from each tomogram without labels.
-    start
-        Weights to start from, of the same network.
 
     Returns
     -------
@@ -228,7 +217,7 @@ def train_own(
     UsageError
         If tomograms and labels do not fit each other or the network.
     """
-    network = _network(settings)
+    network = _network(training.settings)
     if unlabelled and network.name != "twohead":
         raise UsageError(
             "only a network with two heads learns from tomograms without labels",
@@ -238,26 +227,23 @@ def train_own(
         )
     near = network.slices_in // 2
     own = read_labelled(data, labels, neighbours=near, membrane=membrane, protein=protein, all_slices=all_slices)
-    kept, scored = held_out(own, settings.seed)
+    kept, scored = held_out(own, training.settings.seed)
     more = read_unlabelled(unlabelled, neighbours=near, slices=unlabelled_slices) if unlabelled else None
     parts = [*kept.samples, *(more.samples if more else ())]
-    settings = dataclasses.replace(
-        settings,
-        crop_voxels=_crop(parts, network, settings.crop_voxels),
-        data=own.digest + (more.digest if more else ""),
-    )
+    crop = _crop(parts, network, training.settings.crop_voxels)
+    training = training.knowing(own.digest + (more.digest if more else ""), crop_voxels=crop)
     out = own.slice_count - kept.slice_count
     card: Card = {
-        "command": _command(settings, length, data=data, labels=labels, unlabelled=unlabelled, **_from(start)),
+        "command": training.command(data=data, labels=labels, unlabelled=unlabelled),
         "data": f"{kept.slice_count} labelled slices of {', '.join(own.names)}; {out} held out"
         + (f"; {more.slice_count} without labels of {', '.join(more.names)}" if more else ""),
     }
     if own.voxel_size_angstrom:
-        zoom = 1.02 if settings.turns_only else _ZOOM
+        zoom = 1.02 if training.settings.turns_only else _ZOOM
         low, high = own.voxel_size_angstrom
         card["voxel_size_angstrom"] = [round(low / zoom, 2), round(high * zoom, 2)]
     rest = more.samples if more else ()
-    return _train(output, card, settings, length, threads, kept.samples, scored, unlabelled=rest, start=start)
+    return _train(training, card, kept.samples, scored, unlabelled=rest)
 
 
 def _crop(samples: Sequence[Sample], network: Network, wanted: int) -> int:
@@ -284,19 +270,6 @@ def _network(settings: TrainSettings) -> Network:
     return network
 
 
-def _command(settings: TrainSettings, length: Length, **sources: Sequence[str]) -> str:
-    """Return the command that trains so."""
-    words = ["cryoscale", "train", "--output", "DIR", "--model", settings.model]
-    for name, given in (*sources.items(), *((name, [str(value)]) for name, value in settings.options.items())):
-        words += [f"--{name}", *given] if given else []
-    return f"{shlex.join(words)} {length} --seed {settings.seed}"
-
-
-def _from(start: str) -> dict[str, Sequence[str]]:
-    """Return the option that names the weights to start from, for `_command`."""
-    return {"from": [start]} if start else {}
-
-
 def _simulated(tomogram: NDArray[np.float32], classes: NDArray[np.uint8]) -> Sample:
     """Half precision holds a noisy grey value to one part in a thousand, in half the memory."""
     return sample_of((tomogram / tomogram.std()).astype(np.float16), classes)
@@ -312,37 +285,38 @@ def _validation() -> list[Sample]:
     return samples
 
 
+def _initial(training: Training) -> tuple[Training, dict[str, Tensor] | None]:
+    """Return the training that knows the weights it starts from, and these; None where it starts from chance."""
+    if not training.start:
+        return training, None
+    first, card = load_model(training.start)
+    wanted = _network(training.settings)
+    if (first.name, first.options) != (wanted.name, wanted.options):
+        raise UsageError(
+            "the weights are of another network",
+            where=training.start,
+            found=f"{first.name} {first.options}",
+            allowed=f"{wanted.name} {wanted.options}",
+        )
+    return training.knowing(f"{training.settings.data} from {card['sha256']}"), first.state_dict()
+
+
 def _train(
-    output: Path,
+    training: Training,
     card: Card,
-    settings: TrainSettings,
-    length: Length,
-    threads: int,
     samples: Sequence[Sample],
     validation: Sequence[Sample],
     *,
     unlabelled: Sequence[Sample] = (),
     groups: Sequence[str] = (),
     test: Sample | None = None,
-    start: str = "",
 ) -> Path:
     """Train and keep the products up to date at each validation; the best network at the end."""
-    initial = None
-    if start:
-        first, first_card = load_model(start)
-        wanted = _network(settings)
-        if (first.name, first.options) != (wanted.name, wanted.options):
-            raise UsageError(
-                "the weights are of another network",
-                where=start,
-                found=f"{first.name} {first.options}",
-                allowed=f"{wanted.name} {wanted.options}",
-            )
-        initial = first.state_dict()
-        settings = dataclasses.replace(settings, data=f"{settings.data} from {first_card['sha256']}")
-    torch.set_num_threads(threads)
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / f"{settings.model}.safetensors"
+    training, initial = _initial(training)
+    settings, length = training.settings, training.length
+    torch.set_num_threads(training.threads)
+    training.output.mkdir(parents=True, exist_ok=True)
+    path = training.output / f"{settings.model}.safetensors"
     card = {"name": settings.model, "cryoscale": __version__, "torch": torch.__version__, **card}
 
     def keep(model: Network, log: list[Row]) -> None:
@@ -359,7 +333,7 @@ def _train(
             steps=length.steps,
             minutes=None if length.steps is not None else length.minutes,
             groups=groups,
-            checkpoint=output / "checkpoint.safetensors",
+            checkpoint=training.output / "checkpoint.safetensors",
             initial=initial,
             on_row=keep,
             device=device,
