@@ -23,7 +23,7 @@ from cryoscale.manifest import entries
 from cryoscale.reporting import write_run_report
 from cryoscale.runrecord import reseal
 from cryoscale.scoring import Scores, score_run, scores_text
-from cryoscale.simulate import CONDITIONS, MEMBRANE_THICKNESS_NM, drawn_shapes, image_phantom, make_phantom
+from cryoscale.simulate import CONDITIONS, MEMBRANE_THICKNESS_NM, Phantom, drawn_shapes, image_phantom, make_phantom
 from cryoscale.simulate.labels import Drawn
 from cryoscale.spec import RunSpec
 from cryoscale.summary import print_summary
@@ -88,26 +88,9 @@ def write_simulation(
         tomogram = image_phantom(phantom.density, seed=seed, **imaging)
     except ValueError as error:
         raise UsageError("cannot simulate this", where="simulate", found=error) from error
-    truth = output / "truth"
-    voxel = (apix, apix, apix)
-    angles = np.nan_to_num(phantom.beam_angle, nan=-1.0).astype(np.float16)
-    for path, volume in (
-        (truth / f"simulated_{seed}__classes.mrc", phantom.classes.view(np.int8)),
-        (truth / f"simulated_{seed}__instances.mrc", phantom.instances),
-        (truth / f"simulated_{seed}__beam_angle.mrc", angles),
-        (output / f"simulated_{seed}.mrc", tomogram),
-    ):
-        write_mrc(path, volume, voxel)
-    write_csv(
-        truth / f"simulated_{seed}__proteins.csv",
-        ("z_voxels", "y_voxels", "x_voxels"),
-        [tuple(float(v) for v in centre) for centre in phantom.proteins],
-    )
-    middle = phantom.midsurface
-    write_ply(
-        truth / f"simulated_{seed}__midsurface.ply",
-        PlyMesh(middle.points * apix, np.empty((0, 3), np.int32), middle.normals, {"membrane": middle.membrane}),
-    )
+    path = output / f"simulated_{seed}.mrc"
+    write_mrc(path, tomogram, (apix, apix, apix))
+    _write_truth(output / "truth" / path.stem, phantom)
     facts = {
         "seed": seed,
         "preset": preset,
@@ -118,8 +101,30 @@ def write_simulation(
         "membrane_thickness_nm": MEMBRANE_THICKNESS_NM,
         "membranes": [dataclasses.asdict(membrane) for membrane in phantom.membranes],
     }
-    write_text(truth / f"simulated_{seed}.json", json.dumps(facts, indent=1))
-    return output / f"simulated_{seed}.mrc"
+    write_text(output / "truth" / f"{path.stem}.json", json.dumps(facts, indent=1))
+    return path
+
+
+def _write_truth(stem: Path, phantom: Phantom) -> None:
+    """Write what is known of a simulated tomogram to files whose names begin with `stem`."""
+    apix = phantom.voxel_size_angstrom
+    angles = np.nan_to_num(phantom.beam_angle, nan=-1.0).astype(np.float16)
+    for name, volume in (
+        ("classes", phantom.classes.view(np.int8)),
+        ("instances", phantom.instances),
+        ("beam_angle", angles),
+    ):
+        write_mrc(stem.with_name(f"{stem.name}__{name}.mrc"), volume, (apix, apix, apix))
+    write_csv(
+        stem.with_name(f"{stem.name}__proteins.csv"),
+        ("z_voxels", "y_voxels", "x_voxels"),
+        [tuple(float(v) for v in centre) for centre in phantom.proteins],
+    )
+    middle = phantom.midsurface
+    write_ply(
+        stem.with_name(f"{stem.name}__midsurface.ply"),
+        PlyMesh(middle.points * apix, np.empty((0, 3), np.int32), middle.normals, {"membrane": middle.membrane}),
+    )
 
 
 def _real_shapes(path: str, values: tuple[int, ...], own_apix: float | None, apix: float) -> list[Drawn]:
