@@ -159,7 +159,7 @@ def _closest(p: Any, triangle: Any, share: Any) -> float:
     cpx, cpy, cpz = apx - acx, apy - acy, apz - acz
     d5, d6 = abx * cpx + aby * cpy + abz * cpz, acx * cpx + acy * cpy + acz * cpz
     v, w = _region(d1, d2, d3, d4, d5, d6)
-    share[0], share[1], share[2] = 1.0 - v - w, v, w
+    share[0], share[1], share[2] = max(1.0 - v - w, 0.0), v, w
     x, y, z = apx - v * abx - w * acx, apy - v * aby - w * acy, apz - v * abz - w * acz
     return float(x * x + y * y + z * z)
 

@@ -5,7 +5,6 @@ import pytest
 import trimesh
 
 from cryoscale.measure.nearest import TriangleTree
-from cryoscale.measure.proteins.foot import nearest_feet
 
 
 def soup(rng, count=60):
@@ -44,8 +43,8 @@ def test_order_of_points_and_triangles_does_not_matter():
     turned = rng.permutation(len(sphere.faces))
     other = TriangleTree.of(sphere.vertices, sphere.faces[turned]).nearest(points)
     np.testing.assert_allclose(other.distance, found.distance, rtol=1e-12)
-    feet = nearest_feet(points, sphere.vertices, sphere.faces)
-    np.testing.assert_allclose(found.distance, feet.distance, rtol=1e-12)
+    exact = trimesh.proximity.closest_point_naive(sphere, points)[1]
+    np.testing.assert_allclose(found.distance, exact, rtol=1e-9, atol=1e-9)
 
 
 def test_equally_near_triangles_first_wins():
@@ -58,6 +57,18 @@ def test_equally_near_triangles_first_wins():
     exact = found.distance == 0
     assert (found.face[exact] == first[exact]).mean() > 0.9
     assert (back.face[::-1] == found.face).all()
+
+
+def test_boxes_that_do_not_hold_their_triangles_lose_the_nearest():
+    """Mutant: boxes around the triangles' middles alone."""
+    rng = np.random.default_rng(5)
+    vertices, faces = soup(rng)
+    points = rng.normal(size=(200, 3)) * 15
+    tree = TriangleTree.of(vertices, faces)
+    middle, real = tree.low.copy(), np.isfinite(tree.low)
+    middle[real] = (tree.low[real] + tree.high[real]) / 2
+    shrunk = TriangleTree(tree.corners, tree.faces, middle, middle)
+    assert (shrunk.nearest(points).distance > tree.nearest(points).distance + 1e-6).any()
 
 
 def test_limit():
