@@ -18,7 +18,7 @@ import numpy.typing as npt
 from cryoscale.simulate.blend import Blend
 from cryoscale.simulate.conditions import DEMO, WIDE, Conditions
 from cryoscale.simulate.labels import Drawn
-from cryoscale.simulate.presets import GOLD_VOLTS, add_carbon, add_filaments, add_training_membrane, demo_scene
+from cryoscale.simulate.presets import GOLD_VOLTS, add_distractors, add_membranes, demo_scene
 from cryoscale.simulate.presets import training_scene as _training_scene
 from cryoscale.simulate.ribbon import Ribbon, meander, scroll
 from cryoscale.simulate.scene import (
@@ -47,20 +47,9 @@ def cell_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: 
     if rng.random() >= 1 / 16:
         if rng.random() < 0.4:
             _add_envelope(rng, scene)
-        wanted = crowd * rng.uniform(6.0, 22.0)
-        for _ in range(int(min(max(2, 2.0 * wanted), 60))):
-            if len(scene.membranes) < wanted:
-                add_training_membrane(rng, scene)
+        add_membranes(rng, scene, crowd)
     # At times a bundle: the walls of microtubules are what is most like a membrane.
-    add_filaments(rng, scene, int(rng.poisson(rng.choice([0.5, 2.0, 10.0]))))
-    add_proteins(rng, scene, bound=int(rng.integers(0, 120) * crowd), loose=int(rng.integers(0, 80) * crowd))
-    add_balls(rng, scene, int(rng.poisson(1.5)), (2.5, 6.0), rng.uniform(6.0, GOLD_VOLTS), lobes=0)
-    if rng.random() < 0.4:
-        add_balls(rng, scene, int(rng.integers(1, 12)), (11.0, 13.5), rng.uniform(1.8, 2.6), lobes=9)
-    if rng.random() < 0.1:
-        add_carbon(rng, scene)
-    if rng.random() < 0.5:
-        scene.texture_volts = rng.uniform(0.05, 0.4)
+    add_distractors(rng, scene, crowd, int(rng.poisson(rng.choice([0.5, 2.0, 10.0]))))
     return scene
 
 

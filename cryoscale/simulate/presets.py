@@ -120,11 +120,22 @@ def training_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_
     scene = Scene(shape, voxel_nm)
     crowd = float(np.prod(shape)) * voxel_nm**3 / (112.0 * 256.0 * 256.0)
     if rng.random() >= 1 / 16:
-        wanted = crowd * rng.uniform(6.0, 22.0)
-        for _ in range(int(min(max(2, 2.0 * wanted), 60))):
-            if len(scene.membranes) < wanted:
-                add_training_membrane(rng, scene)
-    add_filaments(rng, scene, int(rng.poisson(1.0)))
+        add_membranes(rng, scene, crowd)
+    add_distractors(rng, scene, crowd, int(rng.poisson(1.0)))
+    return scene
+
+
+def add_membranes(rng: np.random.Generator, scene: Scene, crowd: float) -> None:
+    """Try 6 to 22 membranes at random for each (112, 256, 256) voxels of 1 nm, of which there are `crowd`."""
+    wanted = crowd * rng.uniform(6.0, 22.0)
+    for _ in range(int(min(max(2, 2.0 * wanted), 60))):
+        if len(scene.membranes) < wanted:
+            _add_membrane(rng, scene)
+
+
+def add_distractors(rng: np.random.Generator, scene: Scene, crowd: float, filaments: int) -> None:
+    """Put in filaments, proteins, gold, ribosome-like lumps, carbon and the grain of the ice, as they come."""
+    add_filaments(rng, scene, filaments)
     add_proteins(rng, scene, bound=int(rng.integers(0, 120) * crowd), loose=int(rng.integers(0, 80) * crowd))
     add_balls(rng, scene, int(rng.poisson(1.5)), (2.5, 6.0), rng.uniform(6.0, GOLD_VOLTS), lobes=0)
     if rng.random() < 0.4:
@@ -133,10 +144,9 @@ def training_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_
         add_carbon(rng, scene)
     if rng.random() < 0.5:
         scene.texture_volts = rng.uniform(0.05, 0.4)
-    return scene
 
 
-def add_training_membrane(rng: np.random.Generator, scene: Scene) -> None:
+def _add_membrane(rng: np.random.Generator, scene: Scene) -> None:
     """Try one membrane at random: alone, doubled, close to the last one, or wherever it falls."""
     gap = rng.uniform(6.5, 12.0) / scene.voxel_nm
     head, leaflets = rng.uniform(1.2, 2.6), rng.uniform(2.5, 3.6)
