@@ -15,8 +15,9 @@ from cryoscale import __version__
 __all__ = ["examine"]
 
 _NEEDED = (
-    "bokeh", "dask", "distributed", "google-crc32c", "matplotlib", "mrcfile", "numba", "numcodecs", "numpy", "pillow",
-    "psutil", "safetensors", "scikit-image", "scipy", "threadpoolctl", "tifffile", "torch", "tqdm", "zarr",
+    "arro3-core", "arro3-io", "bokeh", "dask", "distributed", "google-crc32c", "matplotlib", "mrcfile", "numba",
+    "numcodecs", "numpy", "pillow", "psutil", "safetensors", "scikit-image", "scipy", "threadpoolctl", "tifffile",
+    "torch", "tqdm", "trimesh", "zarr",
 )  # fmt: skip
 _OPTIONAL = {
     "cupy": "GP solves on a GPU",

@@ -157,6 +157,7 @@ def plan(
         "warnings": [] if numbered[0].numbers["count"] else nothing_found("connect", task.foreground, voxels),
         "distance_voxels": REACH_PIXELS,
         "minimum_voxels": task.minimum_voxels,
+        "separate_values": task.foreground.separate_values,
     }
 
 

@@ -259,7 +259,8 @@ def open_level(path: str | Path, level: int = 0, *, mode: str = "r") -> Any:
             todo="check the path, or write the volume again",
         ) from error
     _check_safe(array, where)
-    known = array.attrs.get("cryoscale")
+    attributes = array.metadata.attributes
+    known = attributes.get("cryoscale") if isinstance(attributes, dict) else None
     kept = array.store_path.store
     assert isinstance(kept, _Store)
     kept.complete = isinstance(known, dict) and known.get("complete") is True

@@ -97,7 +97,13 @@ class Browser:
         path.write_bytes(base64.b64decode(found["data"]))
 
     def close(self) -> None:
+        try:
+            self._loop.run_until_complete(self._hang_up())
+            self._loop.close()
+        finally:
+            self.process.terminate()
+            self.process.wait(_SECONDS)
+
+    async def _hang_up(self) -> None:
+        """Tornado wants a running loop for that, and other tests may have closed the thread's own."""
         self._socket.close()
-        self._loop.close()
-        self.process.terminate()
-        self.process.wait(_SECONDS)
