@@ -16,9 +16,12 @@ A marginal likelihood cannot do this: it takes errors that neighbours share for 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
@@ -39,6 +42,8 @@ USUAL_NOISE = 0.5
 USUAL_WEIGHT = 0.1
 """Noise of a raw point, and its weight in neighbourhoods, where too few points are left to measure it."""
 LEAST_NOISE = 0.01
+LEAST_PULL, LEAST_WEIGHT = 1e-4, 1e-6
+"""Raw points with less have no part in an intercept, and in the moments."""
 MISFIT = 0.15
 """What a paraboloid may miss of a smooth surface, in voxels: neighbours have that in common, yet it is no noise."""
 
@@ -76,20 +81,35 @@ class PointNoise:
 def point_noise(fit: LocalFit) -> PointNoise:
     """Measure the noise of control points from their neighbourhoods."""
     own, common = _components(fit)
-    variance = np.empty(len(fit.terms))
-    for i in range(len(variance)):
-        pull = fit.inverse[i, 0] @ (fit.terms[i].T * fit.weights[i])
-        live = np.abs(pull) > 1e-4
-        pull = pull[live]
-        variance[i] = own * (pull @ pull) + common * (pull @ _together(fit.along[i][live])[1] @ pull)
+    variance = _variances(fit.inverse, fit.terms, fit.weights, fit.along, own, common)
     share = common / max(own + common, 1e-12) * common**2 / (common**2 + MISFIT**4)
     return PointNoise(np.sqrt(np.maximum(variance, LEAST_NOISE**2)), share)
 
 
-def _together(along: Array) -> tuple[Array, Array]:
-    """Return distances (k, k) in the tangent plane and exp(-r / reach)."""
-    r = np.sqrt(((along[:, None] - along[None]) ** 2).sum(-1))
-    return r, np.exp(-r / COMMON_REACH)
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _variances(inverse: Any, terms: Any, weights: Any, along: Any, own: float, common: float) -> Any:
+    """Return var h (m,) of the intercepts h = pull . y."""
+    variance, pull = np.empty(len(terms)), np.empty(terms.shape[1])
+    for i in range(len(terms)):
+        for k in range(len(pull)):
+            pull[k] = 0.0
+            for j in range(terms.shape[2]):
+                pull[k] += inverse[i, 0, j] * terms[i, k, j] * weights[i, k]
+        live = np.flatnonzero(np.abs(pull) > LEAST_PULL)
+        alone = (pull[live] ** 2).sum()
+        variance[i] = (own + common) * alone
+        for first in range(len(live) if common > 0 else 0):
+            one = along[i, live[first]]
+            for second in range(first):
+                apart = _apart(one, along[i, live[second]])
+                variance[i] += 2 * common * pull[live[first]] * pull[live[second]] * math.exp(-apart / COMMON_REACH)
+    return variance
+
+
+@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+def _apart(one: Any, other: Any) -> float:
+    """Return the distance of two places in the tangent plane."""
+    return math.sqrt((one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2)
 
 
 def _components(fit: LocalFit) -> tuple[float, float]:
@@ -116,18 +136,46 @@ def _moments(fit: LocalFit, rows: NDArray[np.int64]) -> tuple[Array, Array]:
     hat = fit.terms[rows] @ fit.inverse[rows] @ (np.swapaxes(fit.terms[rows], 1, 2) * fit.weights[rows][:, None, :])
     rest = np.eye(k) - hat
     residual = (rest @ fit.above[rows][..., None])[..., 0]
-    live = fit.weights[rows] > 1e-6
+    live = fit.weights[rows] > LEAST_WEIGHT
     # Outliers that the selection left must not pass for noise.
     edge = 3 * 1.4826 * float(np.median(np.abs(residual[live]))) if live.any() else 0.0
     residual = np.clip(residual, -edge, edge)
-    expected, found = np.empty((len(rows), 2, 2)), np.empty((len(rows), 2))
-    for i, row in enumerate(rows):
-        m = live[i]
-        e, smoother, w = residual[i][m], rest[i][np.ix_(m, m)], np.sqrt(fit.weights[row][m])
-        r, together = _together(fit.along[row][m])
-        pair = w[:, None] * w[None]
-        single, common = smoother @ smoother.T, smoother @ together @ smoother.T
-        for j, weight in enumerate((np.diag(w * w), pair * ((r < NEAR) & (r > 0)))):
-            expected[i, j] = (weight * single).sum(), (weight * common).sum()
-            found[i, j] = e @ weight @ e
+    expected, found = _row_moments(residual, rest, fit.weights[rows], fit.along[rows])
     return expected, found
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _row_moments(residual: Any, rest: Any, weights: Any, along: Any) -> Any:
+    """Return both moments of n neighbourhoods of k points, expected (n, 2, 2) and found (n, 2)."""
+    count = len(residual)
+    expected, found = np.zeros((count, 2, 2)), np.zeros((count, 2))
+    for row in range(count):
+        # Points without weight have no part in it.
+        live = np.flatnonzero(weights[row] > LEAST_WEIGHT)
+        k = len(live)
+        kept, together, near = np.empty((k, k)), np.ones((k, k)), np.zeros((k, k), np.bool_)
+        for i in range(k):
+            for j in range(k):
+                kept[i, j] = rest[row, live[i], live[j]]
+            for j in range(i):
+                apart = _apart(along[row, live[i]], along[row, live[j]])
+                together[i, j] = together[j, i] = math.exp(-apart / COMMON_REACH)
+                near[i, j] = 0 < apart < NEAR
+        common, single = kept @ together @ kept.T, kept @ kept.T
+        for i in range(k):
+            own = weights[row, live[i]]
+            _note(expected[row, 0], found[row], 0, own, single[i, i], common[i, i], residual[row, live[i]] ** 2)
+            for j in range(i):
+                if near[i, j]:
+                    # Each pair counts in both orders.
+                    share = 2 * math.sqrt(own * weights[row, live[j]])
+                    both = residual[row, live[i]] * residual[row, live[j]]
+                    _note(expected[row, 1], found[row], 1, share, single[i, j], common[i, j], both)
+    return expected, found
+
+
+@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+def _note(expected: Any, found: Any, moment: int, weight: float, single: float, common: float, both: float) -> None:
+    expected[0] += weight * single
+    expected[1] += weight * common
+    found[moment] += weight * both
