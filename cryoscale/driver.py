@@ -203,11 +203,17 @@ def run_jobs(
         The machine cannot go on; what is complete stays complete.
     """
     driver, waiting = _Driver(executor, observer or Observer()), iter(jobs)
-    while True:
-        while driver.has_room(window) and (job := next(waiting, None)) is not None:
-            if (outcome := driver.start(job)) is not None:
+    try:
+        while True:
+            while driver.has_room(window) and (job := next(waiting, None)) is not None:
+                if (outcome := driver.start(job)) is not None:
+                    yield outcome
+            if not driver.running:
+                return
+            if (outcome := driver.turn()) is not None:
                 yield outcome
-        if not driver.running:
-            return
-        if (outcome := driver.turn()) is not None:
-            yield outcome
+    except PauseError:
+        # The executor may serve another run, which knows nothing of these units.
+        for name in driver.running:
+            executor.drop(name)
+        raise

@@ -210,3 +210,18 @@ def test_a_full_disk_pauses_the_run_and_the_next_continues(tmp_path: Path) -> No
     with pytest.raises(PauseError, match="No space left"):
         run(full_disk_job(1))
     assert run(full_disk_job(1))["a"].summary == {"square": 9}
+
+
+def test_a_paused_run_leaves_nothing_in_its_executor(tmp_path: Path) -> None:
+    """Units of jobs that were in flight must not come back to whoever uses the executor next."""
+
+    def full_disk():
+        stumbling = Unit(("s", "a", 0), toyunits.stumble, (str(tmp_path), 1, errno.ENOSPC), 0)
+        others = [Unit(("s", "a", n), toyunits.square, (str(tmp_path), n), 0) for n in (1, 2)]
+        yield Phase("s", str(tmp_path), "f", (stumbling, *others))
+
+    executor = LoopExecutor()
+    with pytest.raises(PauseError, match="No space left"):
+        list(run_jobs([Job("a", full_disk())], executor))
+    (outcome,) = run_jobs([toyunits.job(tmp_path / "next", "next")], executor)
+    assert outcome.summary == {"total": 14}
