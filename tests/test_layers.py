@@ -19,7 +19,7 @@ ABOVE_THE_STAGES = {
     "training", "labelled", "demo", "scoring", "showing", "reporting", "estimate", "running", "slicing", "arguments",
     "picking", "submitting", "comparing", "exporting", "viewing", "measuring", "__main__",
 }  # fmt: skip
-SHARED_KERNELS = {"band", "unionfind"}
+SHARED_KERNELS = {"band", "transfer", "unionfind"}
 SCHEDULER = {"dask", "distributed"}
 KERNEL_LIBRARIES = {"numpy", "scipy", "skimage", "numba"}
 NEVER_IN_KERNELS = {"zarr", "mrcfile", "tifffile", "logging", "time", "datetime", "tqdm", "psutil"} | SCHEDULER

@@ -15,13 +15,13 @@ import numpy.typing as npt
 import scipy.fft
 
 from cryoscale.simulate.optics import (
-    contrast_transfer,
     detector_response,
     interaction_per_volt_angstrom,
     ramp_weights,
     sirt_weights,
 )
 from cryoscale.simulate.tilt import back_project, project
+from cryoscale.transfer import contrast_transfer
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

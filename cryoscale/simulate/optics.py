@@ -1,27 +1,14 @@
-r"""The electron microscope as linear filters: contrast transfer and the weighting of back-projection.
+r"""The electron microscope as linear filters: the phase a volt makes, the detector, the weighting of back-projection.
 
 A thin object of projected potential :math:`v` (volt ångström) turns the electron wave by the phase
 :math:`\sigma v`. In the weak-phase approximation the recorded intensity, per incident electron, is
-:math:`1 + 2 \sigma\, \mathrm{CTF} * v` with
-
-.. math::
-    \mathrm{CTF}(k) = -\sin\bigl(\chi(k) + \arcsin A\bigr), \qquad
-    \chi(k) = \pi \lambda \Delta f k^2 - \tfrac{\pi}{2} C_s \lambda^3 k^4,
-
-:math:`\Delta f > 0` for underfocus and :math:`A` the amplitude contrast: dense matter comes out dark. The sign of the
-CTF alternates; phase flipping multiplies by that sign, so that every frequency comes out dark.
+:math:`1 + 2 \sigma\, \mathrm{CTF} * v` with the CTF of `cryoscale.transfer`.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-ELECTRON_REST_VOLTS = 510_998.95
-
-
-def wavelength_angstrom(voltage_kv: float) -> float:
-    """Relativistic wavelength of the electron in ångström: 0.0197 at 300 kV."""
-    volts = voltage_kv * 1e3
-    return 12.264_26 / float(np.sqrt(volts * (1.0 + volts / (2.0 * ELECTRON_REST_VOLTS))))
+from cryoscale.transfer import ELECTRON_REST_VOLTS, wavelength_angstrom
 
 
 def interaction_per_volt_angstrom(voltage_kv: float) -> float:
@@ -29,23 +16,6 @@ def interaction_per_volt_angstrom(voltage_kv: float) -> float:
     volts = voltage_kv * 1e3
     relativity = (ELECTRON_REST_VOLTS + volts) / (2.0 * ELECTRON_REST_VOLTS + volts)
     return 2.0 * np.pi / (wavelength_angstrom(voltage_kv) * volts) * relativity
-
-
-def contrast_transfer(
-    frequency_per_angstrom: npt.NDArray[np.float64],
-    *,
-    defocus_um: float,
-    voltage_kv: float,
-    cs_mm: float,
-    amplitude_contrast: float,
-    phase_flip: bool,
-) -> npt.NDArray[np.float64]:
-    """Contrast transfer function at the given spatial frequencies, of their shape; -1 to 1."""
-    wavelength = wavelength_angstrom(voltage_kv)
-    k2 = frequency_per_angstrom**2
-    chi = np.pi * wavelength * defocus_um * 1e4 * k2 - 0.5 * np.pi * cs_mm * 1e7 * wavelength**3 * k2**2
-    transfer: npt.NDArray[np.float64] = -np.sin(chi + np.arcsin(amplitude_contrast))
-    return -np.abs(transfer) if phase_flip else transfer
 
 
 def detector_response(frequency_per_voxel: npt.NDArray[np.float64], at_nyquist: float) -> npt.NDArray[np.float64]:
