@@ -110,6 +110,7 @@ def show_in_napari(product: Product) -> None:
     place = {
         "scale": [size / 10 for size in geometry.voxel_size_angstrom],
         "translate": [start / 10 for start in geometry.origin_angstrom],
+        "units": ("nm",) * 3,
     }
     tomogram = product.volume("tomogram")
     if tomogram.is_dir():
@@ -124,9 +125,13 @@ def show_in_napari(product: Product) -> None:
             (mesh.vertices / 10, mesh.faces),
             vertex_colors=np.where(seen[:, None] > 0, colour, np.add(0.38 * np.array(colour), 0.55)),
             name=f"membrane {number}",
+            units=("nm",) * 3,
         )
-    viewer.scale_bar.visible = True
-    viewer.scale_bar.unit = "nm"
+    # Where there are no overlays, napari is older than 0.9, and its bar does not know the layers' unit.
+    bar = viewer.canvas.overlays.scale_bar if hasattr(viewer, "canvas") else viewer.scale_bar
+    bar.visible = True
+    if not hasattr(viewer, "canvas"):
+        bar.unit = "nm"
     napari.run()
 
 

@@ -65,12 +65,18 @@ def test_what_cannot_be_served(run: Path) -> None:
     assert main(["report", str(run)]) == 2
 
 
-def test_napari_gets_everything_in_place(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("release", ["0.8", "0.9"])
+def test_napari_gets_everything_in_place(run: Path, monkeypatch: pytest.MonkeyPatch, release: str) -> None:
     layers: dict[str, tuple[Any, dict[str, Any]]] = {}
+
+    bar = types.SimpleNamespace()
 
     class Viewer:
         def __init__(self, **options: Any) -> None:
-            self.scale_bar = types.SimpleNamespace()
+            if release == "0.8":
+                self.scale_bar = bar
+            else:
+                self.canvas = types.SimpleNamespace(overlays=types.SimpleNamespace(scale_bar=bar))
 
         def _add(self, data: Any, **options: Any) -> None:
             layers[options["name"]] = data, options
@@ -83,6 +89,8 @@ def test_napari_gets_everything_in_place(run: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "napari", fake)
     show_in_napari(products_of(run)[0])
     assert shown == [True]
+    assert vars(bar) == ({"visible": True, "unit": "nm"} if release == "0.8" else {"visible": True})
+    assert {options["units"] for _, options in layers.values()} == {("nm",) * 3}
     assert list(layers) == ["tomogram", "membranes", "membrane 1", "membrane 2"]
     labels, options = layers["membranes"]
     (vertices, _), _ = layers["membrane 1"]
