@@ -202,6 +202,10 @@ class MeasureSpec:
     """Other membranes are looked for up to this distance from each vertex."""
     thickness_patch_nm: float = 20.0
     """Edge of the patches whose averaged density gives the thickness."""
+    defocus_um: float = 0.0
+    """Of the microscope, for the thickness; 0: found from the fringes beside each membrane, where there are any."""
+    voltage_kv: float = 300.0
+    """Of the microscope."""
     vertices_csv: bool = False
     """Write the tables of vertices as CSV too, not only as Parquet."""
     pattern_nm: float = 50.0
@@ -253,8 +257,7 @@ class RunSpec:
         levels = self.ingest.pyramid_levels
         _require(1 <= levels <= 6, "ingest.pyramid_levels", levels, "1 to 6")
         _require(chunk[0] % (1 << (levels - 1)) == 0, "ingest.chunk_voxels", chunk, "z divisible by 2^(levels - 1)")
-        threshold = self.segment.score_threshold
-        _require(0 <= threshold < 1, "segment.score_threshold", threshold, "0 to 1")
+        _require((t := self.segment.score_threshold) < 1, "segment.score_threshold", t, "0 to 1")
         _require(self.segment.region_voxels >= 64, "segment.region_voxels", self.segment.region_voxels, "at least 64")
         _require(self.segment.batch_slices >= 1, "segment.batch_slices", self.segment.batch_slices, "at least 1")
         for name, allowed in (("precision", ("auto", "float32", "bfloat16")), ("score_type", ("uint8", "float16"))):
@@ -263,7 +266,6 @@ class RunSpec:
         _require(way in ("regions", "qlearning"), "merge.connect", way, "regions, qlearning")
         _require_connect(self.connect)
         _require(self.separate.join_nm > 0, "separate.join_nm", self.separate.join_nm, "more than 0")
-        _require(self.locate.radius_nm >= 0, "locate.radius_nm", self.locate.radius_nm, "0 or more")
         kernel = self.fit.kernel
         _require(kernel in ("auto", "cubic", "matern52"), "fit.kernel", kernel, "auto, cubic, matern52")
         _require(self.fit.batch_membranes >= 1, "fit.batch_membranes", self.fit.batch_membranes, "at least 1")
@@ -278,11 +280,9 @@ def _require(holds: bool, name: str, found: object, allowed: str) -> None:
 
 
 def _require_measure(measure: MeasureSpec) -> None:
-    _require(measure.pattern_nm > 0, "measure.pattern_nm", measure.pattern_nm, "more than 0")
-    simulations = measure.pattern_simulations
-    _require(simulations >= 1, "measure.pattern_simulations", simulations, "at least 1")
+    _require((n := measure.pattern_simulations) >= 1, "measure.pattern_simulations", n, "at least 1")
     _require(measure.seed >= 0, "measure.seed", measure.seed, "0 or more")
-    for name in ("distance_nm", "thickness_patch_nm"):
+    for name in ("pattern_nm", "distance_nm", "thickness_patch_nm", "voltage_kv"):
         _require(getattr(measure, name) > 0, f"measure.{name}", getattr(measure, name), "more than 0")
     distance, near = measure.distance_nm, measure.neighbour_nm
     _require(distance >= near, "measure.distance_nm", distance, f"measure.neighbour_nm, {near:g}, or more")

@@ -6,9 +6,9 @@ Of each membrane: size, shape, curvature, thickness, direction, which share of i
 membranes are near and how they face each other; of each vertex the same in a table of its own; of each protein, where
 it sits. Errors follow from how sure the fit is of the surface's position.
 
-The files: `geometry` and `shape` (one membrane), `bend` (curvatures), `errors` (standard errors), `thickness`
-(density along normals), `nearest` and `contact` (other membranes), `near` (which boxes come close), `vertices` (units
-and tables per vertex), `proteins`, `plan` (units of work, the tables).
+The files: `geometry` and `shape` (one membrane), `bend` (curvatures), `errors` (standard errors), `thickness` and
+`peaks` (density along normals), `nearest` and `contact` (other membranes), `near` (which boxes come close),
+`vertices` (units and tables per vertex), `proteins`, `plan` (units of work, the tables).
 """
 
 from cryoscale.measure.bend import mesh_curvature

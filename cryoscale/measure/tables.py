@@ -50,6 +50,7 @@ MEMBRANE_COLUMNS = (
     "beam_angle_seen_degrees",
     "thickness_nm",
     "thickness_se_nm",
+    "thickness_defocus_um",
     "thickness_good_patches",
     "thickness_patches",
     "nearest_membrane",

@@ -8,13 +8,9 @@ from scipy.ndimage import gaussian_filter
 from skimage.measure import marching_cubes
 
 from cryoscale.measure.bend import vertex_normals
-from cryoscale.measure.thickness import (
-    QUALITIES,
-    fit_peaks,
-    geodesic_patches,
-    measure_thickness,
-    profiles_at,
-)
+from cryoscale.measure.peaks import transfer_at
+from cryoscale.measure.thickness import QUALITIES, geodesic_patches, measure_thickness, profiles_at
+from cryoscale.simulate import image_phantom
 
 RADIUS, SIZE = 24.0, 66
 OFFSETS = np.arange(-14, 15) * 0.5
@@ -43,14 +39,15 @@ def measured(thickness, snr, seed=0, width=0.9, sign=-1.0):
     return from_profiles(lines)
 
 
-def from_profiles(lines):
+def from_profiles(lines, **microscope):
     _, vertices, _, normals, patch = surface()
     key = np.column_stack([patch, np.floor(vertices / 5).astype(int)])
     cells, owner, counts = np.unique(key, axis=0, return_inverse=True, return_counts=True)
     sums = np.zeros((len(cells), len(OFFSETS)))
     np.add.at(sums, owner.ravel(), lines)
     up = np.bincount(patch, np.abs(normals[:, 0])) / np.bincount(patch)
-    return measure_thickness(sums / counts[:, None], counts, cells[:, 0], np.degrees(np.arccos(up)), OFFSETS)
+    angle = np.degrees(np.arccos(up))
+    return measure_thickness(sums / counts[:, None], counts, cells[:, 0], angle, OFFSETS, **microscope)
 
 
 @pytest.mark.parametrize("snr", [0, 0.3, 0.1])
@@ -70,24 +67,41 @@ def test_known_thickness(thickness, snr):
 def test_sign_and_scale_of_the_density_do_not_matter():
     dark, bright = measured(3.5, 0.3), measured(3.5, 0.3, sign=1.0, seed=1)
     assert bright.whole == pytest.approx(dark.whole, abs=0.1)
-    lines = np.random.default_rng(0).normal(size=(3, len(OFFSETS))) + np.exp(-0.5 * (np.abs(OFFSETS) - 2) ** 2) * 9
-    spread = np.tile(np.eye(len(OFFSETS)), (3, 1, 1))
-    one, two = fit_peaks(lines, spread, OFFSETS), fit_peaks(100 * lines + 7, 1e4 * spread, OFFSETS)
-    np.testing.assert_allclose(two.values[:, 4:], one.values[:, 4:], rtol=1e-5)
-    np.testing.assert_allclose(two.errors[:, 4:], one.errors[:, 4:], rtol=1e-5)
-    np.testing.assert_allclose(two.values[:, 2], 100 * one.values[:, 2], rtol=1e-5)
 
 
-def test_errors_are_the_scatter_of_fits():
-    truth = np.exp(-0.5 * ((OFFSETS - 1.7) / 0.9) ** 2) + np.exp(-0.5 * ((OFFSETS + 1.7) / 0.9) ** 2)
-    correlation = 0.05**2 * np.exp(-np.abs(OFFSETS[:, None] - OFFSETS) / 0.7)
-    draws = np.random.default_rng(3).multivariate_normal(truth, correlation, 400)
-    found = fit_peaks(draws, np.tile(correlation, (400, 1, 1)), OFFSETS)
-    assert found.values[:, 4].mean() == pytest.approx(3.4, abs=0.02)
-    assert np.median(found.errors[:, 4]) == pytest.approx(found.values[:, 4].std(), rel=0.2)
-    # Mutant: taking the points for independent makes the error too small.
-    alone = fit_peaks(draws, np.tile(np.diag(np.diag(correlation)), (400, 1, 1)), OFFSETS)
-    assert np.median(alone.errors[:, 4]) < 0.8 * found.values[:, 4].std()
+@functools.cache
+def through_the_microscope(thickness, defocus_um, snr=0.3):
+    """Profiles of a bilayer in a reconstructed tilt series: contrast transfer, missing wedge, shot noise."""
+    distance, vertices, _, normals, _ = surface()
+    layers = sum(np.exp(-0.5 * ((distance - side * thickness / 2) / 0.7) ** 2) for side in (-1, 1))
+    seen = image_phantom(
+        layers.astype(np.float32), seed=4, snr=snr, defocus_um=defocus_um, tilt_step_degrees=4.0, shift_sd_nm=0.3
+    )
+    return profiles_at(seen, vertices, normals, OFFSETS)
+
+
+@pytest.mark.parametrize(("thickness", "defocus"), [(3.2, 2.4), (4.0, 5.0)])
+def test_defocus_is_undone_stated_or_not(thickness, defocus):
+    lines = through_the_microscope(thickness, defocus)
+    stated, found = from_profiles(lines, defocus_um=defocus), from_profiles(lines)
+    assert stated.defocus_um == defocus
+    assert found.defocus_um == pytest.approx(defocus, abs=0.5)
+    assert stated.whole == pytest.approx(thickness, abs=0.08)
+    assert found.whole == pytest.approx(thickness, abs=0.08)
+    assert (stated.quality == 0).mean() > 0.5
+    assert stated.patch[stated.quality == 0].mean() == pytest.approx(thickness, abs=0.08)
+    # What is not known of the defocus is part of the error.
+    assert found.whole_error > stated.whole_error
+
+
+def test_without_undoing_it_a_bilayer_is_too_thick(monkeypatch):
+    """Mutant: transfer of 1 at every frequency."""
+    monkeypatch.setattr("cryoscale.measure.thickness.transfer_at", lambda *_: transfer_at(0.0, 300.0))
+    assert from_profiles(through_the_microscope(4.0, 5.0), defocus_um=5.0).whole > 4.0 + 0.3
+
+
+def test_without_fringes_no_defocus_is_undone():
+    assert measured(3.5, 0.3).defocus_um is None
 
 
 def test_no_membrane_is_not_good():

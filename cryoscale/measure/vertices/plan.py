@@ -188,6 +188,7 @@ def _summary(
         found["nearest_distance_se_nm"] = error if np.isfinite(error) else None
     if thickness is not None:
         found["thickness_nm"], found["thickness_se_nm"] = thickness.whole, thickness.whole_error
+        found["thickness_defocus_um"] = thickness.defocus_um
         found["thickness_good_patches"] = int((thickness.quality == 0).sum())
         found["thickness_patches"] = len(thickness.patch)
     return found
@@ -217,7 +218,9 @@ def _thickness(
     middle = np.stack([np.bincount(patch[rows], weights * membrane.vertices[rows, k]) / total for k in range(3)], 1)
     normal = np.stack([np.bincount(patch[rows], weights * membrane.normals[rows, k]) / total for k in range(3)], 1)
     angle = beam_angle_degrees(normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12))
-    found = measure_thickness(sums / np.maximum(counts, 1)[:, None], counts, owner, angle, offsets)
+    means, spec = sums / np.maximum(counts, 1)[:, None], around.spec
+    microscope = {"defocus_um": spec.defocus_um, "voltage_kv": spec.voltage_kv}
+    found = measure_thickness(means, counts, owner, angle, offsets, **microscope)
     table = {
         "patch": np.arange(1, len(kept) + 1),
         **{f"{axis}_angstrom": 10 * middle[:, k] for k, axis in enumerate("zyx")},

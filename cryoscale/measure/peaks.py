@@ -1,0 +1,175 @@
+r"""Two peaks fitted to density profiles, as the microscope shows them.
+
+    p(s) = b0 + b1 s + A1 g(s - c - t/2) + A2 g(s - c + t/2),     g^(k) = T(k) w (2 pi)^1/2 exp(-2 pi^2 w^2 k^2)
+
+g is a Gaussian of width w seen through the transfer T; where T is 1 it is the Gaussian. A membrane that is flat over
+the reach of a profile has its Fourier transform on one line, and there the tomogram has |CTF| times what is there
+(N. Grigorieff's sign: `cryoscale.transfer`). This pushes apart the peaks of a bilayer, and puts fringes beside it.
+
+Least squares by Levenberg-Marquardt for all profiles side by side, within bounds. The sum over frequencies is the
+trapezoidal rule, exact to rounding for peaks this smooth, and splits into matrix products:
+cos(2 pi k (s - m)) = cos(2 pi k s) cos(2 pi k m) + sin(2 pi k s) sin(2 pi k m).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscale.transfer import contrast_transfer
+
+__all__ = ["THICKNESS_NM", "Peaks", "fit_peaks", "transfer_at"]
+
+Array = NDArray[np.float64]
+STARTS_NM = (2.5, 4.0, 6.0)
+WIDTHS_NM = (0.4, 3.0)
+THICKNESS_NM = (0.5, 9.0)
+MOST_OFF_NM = 2.5
+AMPLITUDE_CONTRAST, CS_MM = 0.1, 2.7
+"""Of the microscope; at the frequencies of a bilayer neither matters much."""
+_STEP_PER_NM = 1 / 45
+"""Of the frequencies: what is fitted repeats every 45 nm."""
+_FREQUENCIES_PER_NM = np.arange(90) * _STEP_PER_NM
+_STEPS = 40
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Fits to p profiles."""
+
+    values: Array
+    """(p, 7): b0, b1, A1, A2, t, c, w."""
+    errors: Array
+    """(p, 7) standard errors."""
+    misfit: Array
+    """(p,) share of a profile's variance that is left."""
+
+
+def transfer_at(defocus_um: float, voltage_kv: float) -> Array:
+    """Return what the microscope leaves of each frequency of a profile, its sign corrected; all of it at defocus 0."""
+    if not defocus_um:
+        return np.ones_like(_FREQUENCIES_PER_NM)
+    return -contrast_transfer(
+        _FREQUENCIES_PER_NM / 10,
+        defocus_um=defocus_um,
+        voltage_kv=voltage_kv,
+        cs_mm=CS_MM,
+        amplitude_contrast=AMPLITUDE_CONTRAST,
+        phase_flip=True,
+    )
+
+
+def fit_peaks(
+    profiles: Array, covariance: Array, offsets: Array, transfer: Array, *, width: float | None = None
+) -> Peaks:
+    """Fit two peaks to each of p profiles by least squares, all at once.
+
+    Parameters
+    ----------
+    profiles
+        (p, k).
+    covariance
+        (p, k, k) of each profile's values.
+    offsets
+        (k,) in nm.
+    transfer
+        As `transfer_at` returns it, for all profiles or (p, q) for each.
+    width
+        Of the peaks, in nm, where it is known.
+    """
+    scale = np.maximum(np.ptp(profiles, axis=1), 1e-300)
+    scaled = (profiles - profiles.mean(axis=1, keepdims=True)) / scale[:, None]
+    waves = _Waves(offsets, transfer)
+    best, least = _descend(scaled, waves, STARTS_NM[0], width)
+    for start in STARTS_NM[1:]:
+        values, cost = _descend(scaled, waves, start, width)
+        better = cost < least
+        best[better], least[better] = values[better], cost[better]
+    _, slopes = waves.model(best)
+    if width is not None:
+        slopes = slopes[:, :, :6]
+    normal = np.swapaxes(slopes, 1, 2) @ slopes
+    normal += 1e-12 * np.eye(normal.shape[1]) * np.trace(normal, axis1=1, axis2=2)[:, None, None]
+    gain = np.linalg.solve(normal, np.swapaxes(slopes, 1, 2))
+    spread = gain @ (covariance / scale[:, None, None] ** 2) @ np.swapaxes(gain, 1, 2)
+    errors = np.zeros_like(best)
+    errors[:, : spread.shape[1]] = np.sqrt(np.maximum(np.diagonal(spread, axis1=1, axis2=2), 0))
+    best[:, :4] *= scale[:, None]
+    errors[:, :4] *= scale[:, None]
+    best[:, 0] += profiles.mean(axis=1)
+    return Peaks(best, errors, least / np.maximum((scaled**2).sum(axis=1), 1e-300))
+
+
+def _descend(profiles: Array, waves: _Waves, start: float, width: float | None) -> tuple[Array, Array]:
+    """Descend from a thickness; returns (p, 7) and (p,) sums of squares."""
+    free = 7 if width is None else 6
+    low = np.array([-np.inf] * 4 + [THICKNESS_NM[0], -MOST_OFF_NM, WIDTHS_NM[0]])
+    high = np.array([np.inf] * 4 + [THICKNESS_NM[1], MOST_OFF_NM, WIDTHS_NM[1]])
+    values = _straight_start(profiles, waves, start, width)
+    damping = np.full(len(profiles), 1e-2)
+    model, slopes = waves.model(values)
+    cost = ((profiles - model) ** 2).sum(axis=1)
+    for _ in range(_STEPS):
+        slope = slopes[:, :, :free]
+        normal = np.swapaxes(slope, 1, 2) @ slope
+        right = np.einsum("pkf,pk->pf", slope, profiles - model)
+        size = np.diagonal(normal, axis1=1, axis2=2) + 1e-9
+        step = np.linalg.solve(normal + damping[:, None, None] * size[:, :, None] * np.eye(free), right[:, :, None])
+        trial = values.copy()
+        trial[:, :free] += step[:, :, 0]
+        trial = np.clip(trial, low, high)
+        ahead, lean = waves.model(trial)
+        tried = ((profiles - ahead) ** 2).sum(axis=1)
+        better = tried < cost
+        values[better], model[better], slopes[better], cost[better] = (
+            trial[better], ahead[better], lean[better], tried[better]
+        )  # fmt: skip
+        damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-9, 1e9)
+    return values, cost
+
+
+def _straight_start(profiles: Array, waves: _Waves, start: float, width: float | None) -> Array:
+    """Values (p, 7) at a thickness, with the background and two equal heights that fit it best."""
+    values = np.zeros((len(profiles), 7))
+    values[:, 4], values[:, 6] = start, 1.0 if width is None else width
+    _, slopes = waves.model(values)
+    shapes = np.stack([slopes[:, :, 0], slopes[:, :, 1], slopes[:, :, 2] + slopes[:, :, 3]], 2)
+    normal = np.swapaxes(shapes, 1, 2) @ shapes
+    found = np.linalg.solve(normal, np.swapaxes(shapes, 1, 2) @ profiles[:, :, None])[:, :, 0]
+    values[:, :2], values[:, 2], values[:, 3] = found[:, :2], found[:, 2], found[:, 2]
+    return values
+
+
+class _Waves:
+    """The model at fixed offsets (k,), as sums over waves."""
+
+    def __init__(self, offsets: Array, transfer: Array) -> None:
+        self.offsets, self.turns = offsets, 2 * np.pi * _FREQUENCIES_PER_NM
+        angle = self.turns[:, None] * offsets
+        self.even, self.odd = np.cos(angle), np.sin(angle)
+        # The trapezoidal rule over both signs of the frequency: the first node is met once, the others twice.
+        self.shares = transfer * np.where(self.turns > 0, 2.0, 1.0) * _STEP_PER_NM
+
+    def model(self, values: Array) -> tuple[Array, Array]:
+        """Return the profiles (p, k) and their derivatives (p, k, 7)."""
+        b0, b1, a1, a2, t, c, w = (values[:, k, None] for k in range(7))
+        weight = self.shares * w * np.sqrt(2 * np.pi) * np.exp(-0.5 * (w * self.turns) ** 2)
+        (e1, d1, f1), (e2, d2, f2) = (self._peak(c + side * t / 2, w, weight) for side in (1, -1))
+        s = np.broadcast_to(self.offsets, e1.shape)
+        slopes = np.stack(
+            [np.ones_like(e1), s, e1, e2, (a1 * d1 - a2 * d2) / 2, a1 * d1 + a2 * d2, a1 * f1 + a2 * f2], 2
+        )
+        return b0 + b1 * s + a1 * e1 + a2 * e2, slopes
+
+    def _peak(self, middle: Array, w: Array, weight: Array) -> tuple[Array, Array, Array]:
+        """Return one peak of height 1 (p, k), and its derivatives by its middle and by its width."""
+        angle = middle * self.turns
+        even, odd = weight * np.cos(angle), weight * np.sin(angle)
+        wider = 1 / w - w * self.turns**2
+        return (
+            even @ self.even + odd @ self.odd,
+            (even * self.turns) @ self.odd - (odd * self.turns) @ self.even,
+            (even * wider) @ self.even + (odd * wider) @ self.odd,
+        )

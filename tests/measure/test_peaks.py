@@ -1,0 +1,66 @@
+"""Peaks fitted to profiles: against Gaussians, the transform that filters them, and the scatter of many fits."""
+
+import numpy as np
+import pytest
+
+from cryoscale.measure.peaks import _Waves, fit_peaks, transfer_at
+from cryoscale.transfer import contrast_transfer, wavelength_angstrom
+
+OFFSETS = np.arange(-14, 15) * 0.5
+SAME = transfer_at(0.0, 300.0)
+
+
+def test_without_a_microscope_peaks_are_gaussians():
+    values = np.array([[0.3, 0.02, 1.0, 0.7, 3.6, 0.4, 0.8], [0, 0, -2, -1, 9.0, -2.5, 0.4], [1, 0, 1, 2, 4.0, 1, 3.0]])
+    b0, b1, a1, a2, t, c, w = values.T[:, :, None]
+    true = b0 + b1 * OFFSETS
+    for side, height in ((1, a1), (-1, a2)):
+        true = true + height * np.exp(-0.5 * ((OFFSETS - c - side * t / 2) / w) ** 2)
+    np.testing.assert_allclose(_Waves(OFFSETS, SAME).model(values)[0], true, atol=1e-4)
+
+
+def test_peaks_through_a_microscope_are_filtered_ones():
+    fine = (np.arange(4096) - 2048) * 0.05
+    layers = sum(np.exp(-0.5 * ((fine - side * 1.9 - 0.3) / 0.8) ** 2) for side in (-1, 1))
+    keys = {"defocus_um": 3.0, "voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1, "phase_flip": True}
+    transfer = -contrast_transfer(np.fft.rfftfreq(4096, 0.5), **keys)
+    seen = np.fft.irfft(np.fft.rfft(layers) * transfer, 4096)
+    model, _ = _Waves(OFFSETS, transfer_at(3.0, 300.0)).model(np.array([[0, 0, 1, 1, 3.8, 0.3, 0.8]]))
+    np.testing.assert_allclose(model[0], np.interp(OFFSETS, fine, seen), atol=2e-3)
+
+
+def test_voltage_counts_as_its_wavelength():
+    alike = 3.0 * wavelength_angstrom(120) / wavelength_angstrom(300)
+    np.testing.assert_allclose(transfer_at(3.0, 120.0)[:26], transfer_at(alike, 300.0)[:26], atol=0.02)
+    assert np.abs(transfer_at(3.0, 120.0) - transfer_at(3.0, 300.0)).max() > 0.5
+
+
+@pytest.mark.parametrize("defocus", [0.0, 3.0])
+def test_derivatives_are_those_of_the_model(defocus):
+    waves, values = _Waves(OFFSETS, transfer_at(defocus, 300.0)), np.array([[0.1, 0.2, 1.1, 0.8, 3.7, 0.3, 0.9]])
+    _, slopes = waves.model(values)
+    for k in range(7):
+        step = 1e-6 * np.eye(7)[k]
+        found = (waves.model(values + step)[0] - waves.model(values - step)[0]) / 2e-6
+        np.testing.assert_allclose(slopes[:, :, k], found, atol=1e-6)
+
+
+def test_offset_and_scale_of_the_density_do_not_matter():
+    lines = np.random.default_rng(0).normal(size=(3, len(OFFSETS))) + np.exp(-0.5 * (np.abs(OFFSETS) - 2) ** 2) * 9
+    spread = np.tile(np.eye(len(OFFSETS)), (3, 1, 1))
+    one, two = fit_peaks(lines, spread, OFFSETS, SAME), fit_peaks(100 * lines + 7, 1e4 * spread, OFFSETS, SAME)
+    np.testing.assert_allclose(two.values[:, 4:], one.values[:, 4:], rtol=1e-5)
+    np.testing.assert_allclose(two.errors[:, 4:], one.errors[:, 4:], rtol=1e-5)
+    np.testing.assert_allclose(two.values[:, 2], 100 * one.values[:, 2], rtol=1e-5)
+
+
+def test_errors_are_the_scatter_of_fits():
+    truth = np.exp(-0.5 * ((OFFSETS - 1.7) / 0.9) ** 2) + np.exp(-0.5 * ((OFFSETS + 1.7) / 0.9) ** 2)
+    correlation = 0.05**2 * np.exp(-np.abs(OFFSETS[:, None] - OFFSETS) / 0.7)
+    draws = np.random.default_rng(3).multivariate_normal(truth, correlation, 400)
+    found = fit_peaks(draws, np.tile(correlation, (400, 1, 1)), OFFSETS, SAME)
+    assert found.values[:, 4].mean() == pytest.approx(3.4, abs=0.02)
+    assert np.median(found.errors[:, 4]) == pytest.approx(found.values[:, 4].std(), rel=0.2)
+    # Mutant: taking the points for independent makes the error too small.
+    alone = fit_peaks(draws, np.tile(np.diag(np.diag(correlation)), (400, 1, 1)), OFFSETS, SAME)
+    assert np.median(alone.errors[:, 4]) < 0.8 * found.values[:, 4].std()
