@@ -28,6 +28,7 @@ _UNITS = (
     ("_nm3", "nm³"),
     ("_per_nm", "nm⁻¹"),
     ("_nm", "nm"),
+    ("_um", "µm"),
     ("_angstrom", "Å"),
     ("_degrees", "°"),
     ("_seconds", "s"),

@@ -51,6 +51,7 @@ def test_cells(name: str, value: str, expected: tuple[str, bool]) -> None:
 
 def test_units_come_from_names() -> None:
     assert column_head("area_nm2") == ("area", "nm²")
+    assert column_head("thickness_defocus_um") == ("thickness defocus", "µm")
     assert column_head("fraction_inferred") == ("inferred", "%")
     assert column_head("closed") == ("closed", "")
 
