@@ -28,6 +28,7 @@ from cryoscale.completion import (
     mark_of,
     note_failure,
     read_failure,
+    read_seal,
     seal_tomogram,
 )
 from cryoscale.driver import run_jobs
@@ -88,6 +89,19 @@ class Collection:
         """Return the folder of one tomogram's products."""
         return self.output.absolute() / entry.id
 
+    def stages(self, entry: Entry) -> tuple[str, ...]:
+        """Return the stages that a tomogram goes through, up to the last one wanted."""
+        spec = entry.spec_over(self.spec)
+        left_out = set() if spec.enhance.enabled else {"enhance"}
+        learned = spec.merge.connect == "qlearning"
+        left_out |= {"merge", "separate"} if learned else {"connect"}
+        if not spec.separate.enabled or (entry.mask and spec.merge.separate_labels):
+            left_out.add("separate")
+        if entry.mask:
+            left_out |= {"enhance", "segment", "locate"}
+        wanted = STAGES[: STAGES.index(self.until) + 1]
+        return tuple(stage for stage in wanted if stage not in left_out)
+
 
 @dataclass
 class Result:
@@ -145,11 +159,11 @@ def run_collection(
     with _pausing(collection.output), run_lock(collection.output):
         refuse_mixture(collection, model)
         record = run_record(collection, model)
-        with Journal(collection.output, observer or Observer()) as journal:
+        with Journal(collection.output, observer or Observer(), executor.tell) as journal:
             work = _Work(collection, model, journal, gpu=gpu_count() > 0 if executor.gpu is None else executor.gpu)
             if work.something_to_do() or not _is_sealed(collection.output):
                 write_run(collection.output, record)
-                journal.started(len(collection.entries), work.kept)
+                journal.started(len(collection.entries), work.kept, work.standing(record))
                 work.run(executor, window)
                 _write_tables(collection, record)
         result = work.result()
@@ -208,6 +222,26 @@ class _Work:
             outcome = earlier_failure(folder, entry.id, mark)
         if outcome is not None:
             self._outcomes[entry.id] = outcome
+
+    def standing(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return what the run is, and the state of each of its folder's tomograms as it begins."""
+        stages = {stage for entry in self._collection.entries for stage in self._collection.stages(entry)}
+        return {
+            "folder": str(self._collection.output),
+            **{name: record[name] for name in ("cryoscale", "started_utc", "until")},
+            "order": STAGES,
+            "expected": sorted(stages),
+            "states": [(entry["id"], *self._state(entry["id"])) for entry in record["tomograms"]],
+        }
+
+    def _state(self, name: str) -> tuple[str, dict[str, str]]:
+        if name in self._failed:
+            row = dict(zip(_FAILURE_COLUMNS, self._failed[name], strict=True))
+            return "failed", {key: row[key] for key in ("class", "stage", "message")}
+        if name in self._marks:
+            return "complete" if name in self._outcomes else "waiting", {}
+        # Of an earlier run into this folder, which this one leaves alone.
+        return "complete" if read_seal(self._collection.output / name) else "stopped", {}
 
     def something_to_do(self) -> bool:
         return self.kept < len(self._collection.entries)

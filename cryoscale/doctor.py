@@ -16,8 +16,8 @@ __all__ = ["examine"]
 
 _NEEDED = (
     "arro3-core", "arro3-io", "bokeh", "dask", "distributed", "google-crc32c", "matplotlib", "mrcfile", "numba",
-    "numcodecs", "numpy", "pillow", "psutil", "safetensors", "scikit-image", "scipy", "threadpoolctl", "tifffile",
-    "torch", "tqdm", "trimesh", "zarr",
+    "numcodecs", "numpy", "pillow", "prometheus-client", "psutil", "safetensors", "scikit-image", "scipy",
+    "threadpoolctl", "tifffile", "torch", "tqdm", "trimesh", "zarr",
 )  # fmt: skip
 _OPTIONAL = {
     "cupy": "GP solves on a GPU",
@@ -38,9 +38,9 @@ def examine(folder: str | Path = ".") -> tuple[list[str], bool]:
     """
     lines = [f"cryoscale {__version__}, Python {platform.python_version()}, {platform.platform()}"]
     missing = [name for name in _NEEDED if _version(name) is None]
-    lines += [f"  {name:<14} {_version(name) or 'MISSING: pip install ' + name}" for name in _NEEDED]
+    lines += [f"  {name:<17} {_version(name) or 'MISSING: pip install ' + name}" for name in _NEEDED]
     lines += [
-        f"  {name:<14} {_version(name) or 'not installed (optional: ' + use + ')'}" for name, use in _OPTIONAL.items()
+        f"  {name:<17} {_version(name) or 'not installed (optional: ' + use + ')'}" for name, use in _OPTIONAL.items()
     ]
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(folder)
     lines.append(f"cores    {os.cpu_count()}")

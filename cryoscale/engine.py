@@ -133,6 +133,9 @@ class Executor(Protocol):
     def drop(self, job: str) -> list[Unit]:
         """Forget the units of a job that failed, and return them."""
 
+    def tell(self, event: dict[str, Any]) -> None:
+        """Hand an event of the run (journal.py) to whoever watches where the units run."""
+
 
 # ---------------------------------------------------------------------------------------------- one unit, anywhere
 
@@ -262,3 +265,6 @@ class LoopExecutor:
         dropped = [entry[0] for entry in self._queue if entry[0].key[1] == job]
         self._queue = [entry for entry in self._queue if entry[0].key[1] != job]
         return dropped
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Do nothing: nobody watches a plain loop."""

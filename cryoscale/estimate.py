@@ -204,7 +204,7 @@ def totals_of(
     """Add up the stages of tomograms whose geometry and bytes per voxel are known."""
     totals: dict[str, Total] = {}
     for entry, geometry, itemsizes in opened:
-        spec, stages = entry.spec_over(collection.spec), _stages(entry, collection)
+        spec, stages = entry.spec_over(collection.spec), _stages_to_do(entry, collection)
         for part in estimate_tomogram(geometry, itemsizes, spec, stages, masked=bool(entry.mask), rates=rates):
             row = totals.setdefault(part.stage, Total())
             row.units += part.units
@@ -212,7 +212,7 @@ def totals_of(
             row.disk_bytes += part.disk_bytes
             row.files += part.files
             row.core_seconds += part.core_seconds
-        totals[_stages(entry, collection)[0]].files += _FILES_BESIDE
+        totals[_stages_to_do(entry, collection)[0]].files += _FILES_BESIDE
     return totals
 
 
@@ -238,18 +238,9 @@ def _table(totals: dict[str, Total], workers: int) -> list[str]:
     return lines
 
 
-def _stages(entry: Entry, collection: Collection) -> tuple[str, ...]:
-    spec = entry.spec_over(collection.spec)
-    left_out = set() if spec.enhance.enabled else {"enhance"}
-    learned = spec.merge.connect == "qlearning"
-    left_out |= {"merge", "separate"} if learned else {"connect"}
-    if not spec.separate.enabled or (entry.mask and spec.merge.separate_labels):
-        left_out.add("separate")
-    if entry.mask:
-        left_out |= {"enhance", "segment", "locate"}
+def _stages_to_do(entry: Entry, collection: Collection) -> tuple[str, ...]:
     first = STAGES.index(collection.first) if collection.first else 0
-    wanted = STAGES[first : STAGES.index(collection.until) + 1]
-    return tuple(stage for stage in wanted if stage not in left_out)
+    return tuple(stage for stage in collection.stages(entry) if STAGES.index(stage) >= first)
 
 
 def _is_done(entry: Entry, collection: Collection) -> bool:

@@ -8,14 +8,15 @@
     {"at": ...,   "event": "failed", "id": "TS_02", "class": "TOMOGRAM"}
     {"at": ...,   "event": "end"}
 
-Times are seconds since 1970 by the clock of the machine that the run was started on, for people to read: nothing is
-decided by them. A line that a crash tore is left out when it is read.
+The executor is told the same, and more of it, for a dashboard to show (cluster/board.py). Times are seconds since 1970
+by the clock of the machine that the run was started on, for people to read: nothing is decided by them. A line that a
+crash tore is left out when it is read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -37,7 +38,7 @@ _EVENTS: dict[str, dict[str, Any]] = {
 
 
 class Journal(Observer):
-    """Writes the journal, and tells another observer what it is told.
+    """Writes the journal, and tells others what it is told.
 
     Parameters
     ----------
@@ -45,10 +46,12 @@ class Journal(Observer):
         Folder of the run.
     observer
         Told the same.
+    tell
+        Handed every event, with what the journal leaves to other files.
     """
 
-    def __init__(self, output: Path, observer: Observer) -> None:
-        self._path, self._observer = output / JOURNAL, observer
+    def __init__(self, output: Path, observer: Observer, tell: Callable[[dict[str, Any]], None]) -> None:
+        self._path, self._observer, self._tell = output / JOURNAL, observer, tell
         self._begun = False
 
     def __enter__(self) -> Self:
@@ -60,13 +63,13 @@ class Journal(Observer):
         if self._begun and kind is None:
             self._write({"event": "end"})
 
-    def started(self, tomograms: int, kept: int) -> None:
-        """Note that a run begins, how many tomograms it has and how many of them are left alone."""
+    def started(self, tomograms: int, kept: int, more: dict[str, Any]) -> None:
+        """Note that a run begins, how many tomograms it has and how many of them are left alone; tell `more` of it."""
         self._begun = True
         with self._path.open("a", encoding="utf-8") as stream:
             # A line that a crash tore must not take the next one with it.
             stream.write("\n")
-        self._write({"event": "run", "tomograms": tomograms, "kept": kept})
+        self._write({"event": "run", "tomograms": tomograms, "kept": kept}, more)
 
     def phase_started(self, job: str, stage: str, units: int) -> None:
         """Note that `units` more units of a stage are under way."""
@@ -84,12 +87,15 @@ class Journal(Observer):
             seconds = {stage: round(cost.unit_seconds, 3) for stage, cost in outcome.times.items()}
             self._write({"event": "done", "id": outcome.id, "seconds": seconds})
         else:
-            self._write({"event": "failed", "id": outcome.id, "class": failure_class(outcome.error)})
+            more = {"stage": outcome.stage, "message": str(outcome.error)}
+            self._write({"event": "failed", "id": outcome.id, "class": failure_class(outcome.error)}, more)
         self._observer.job_done(outcome)
 
-    def _write(self, event: dict[str, Any]) -> None:
+    def _write(self, event: dict[str, Any], more: dict[str, Any] | None = None) -> None:
+        event = {"at": round(time.time(), 1), **event}
         with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(sealed({"at": round(time.time(), 1), **event}) + "\n")
+            stream.write(sealed(event) + "\n")
+        self._tell(event | (more or {}))
 
 
 def read_journal(output: Path) -> Iterator[dict[str, Any]]:

@@ -140,8 +140,9 @@ def executor_for(
         gpus=gpu_count() if place in ("", "local") else 0,
     )
     with started as executor:
-        if dashboard and executor.dashboard_link:
-            print(f"dashboard: {executor.dashboard_link}\n  from elsewhere: {executor.tunnel}", file=sys.stderr)
+        if dashboard and executor.dashboard_links:
+            print("dashboard: " + " ".join(executor.dashboard_links), file=sys.stderr)
+            print(f"  from elsewhere: {executor.tunnel}", file=sys.stderr)
         yield executor
 
 

@@ -1,7 +1,6 @@
 """How far a run is, from what it leaves on disk alone: while it runs, or after, from any machine that sees the folder.
 
-Finished units are counted by their records, units under way by the journal. The rate counts what this start of the run
-has finished; a tomogram under way counts by the share of its stages' time, as the complete ones needed it.
+Finished units are counted by their records, units under way by the journal; rate and estimate are tally.py's.
 """
 
 from __future__ import annotations
@@ -9,10 +8,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from cryoscale.completion import read_failure, read_seal
 from cryoscale.errors import UsageError
@@ -21,49 +18,11 @@ from cryoscale.lock import is_held
 from cryoscale.pipeline import STAGES
 from cryoscale.progress import printable
 from cryoscale.runrecord import read_run
+from cryoscale.tally import Status, Tally, stage_of, standing
 
 __all__ = ["print_status", "status_of", "status_text"]
 
 _MOST_LISTED = 20
-
-Status = dict[str, Any]
-
-
-class _Events:
-    """What the journal tells of this start of the run, and of all starts where it is about times."""
-
-    def __init__(self, folder: Path) -> None:
-        self.started = self.last = 0.0
-        self.ended = False
-        self.done = 0
-        self.planned: dict[str, Counter[str]] = {}
-        """By tomogram under way and stage, the units begun or waiting."""
-        self._seconds: dict[str, list[float]] = defaultdict(list)
-        for event in read_journal(folder):
-            self._take(event)
-
-    def _take(self, event: dict[str, Any]) -> None:
-        self.last, self.ended = float(event["at"]), event["event"] == "end"
-        match event["event"]:
-            case "run":
-                self.started, self.done, self.planned = self.last, 0, {}
-            case "phase":
-                self.planned.setdefault(event["id"], Counter())[_stage(event["stage"])] += event["units"]
-            case "done":
-                self.done += 1
-                self.planned.pop(event["id"], None)
-                for stage, seconds in event["seconds"].items():
-                    self._seconds[_stage(stage)].append(seconds)
-            case "failed":
-                self.planned.pop(event["id"], None)
-
-    def mean_seconds(self) -> dict[str, float]:
-        """Return the core seconds that a complete tomogram spent in each stage."""
-        return {stage: sum(values) / len(values) for stage, values in self._seconds.items()}
-
-
-def _stage(name: str) -> str:
-    return name.split("-")[0]
 
 
 def status_of(folder: Path, now: float | None = None) -> Status:
@@ -90,25 +49,24 @@ def status_of(folder: Path, now: float | None = None) -> Status:
     run = read_run(folder)
     if run is None:
         raise UsageError("no run here", where=str(folder), todo="name the --output of a run")
-    held, events = is_held(folder), _Events(folder)
-    tomograms = [_tomogram(folder, entry["id"], events, held=held) for entry in run["tomograms"]]
-    counts = Counter(tomogram["state"] for tomogram in tomograms)
-    rate, left = _rate(events, tomograms, (now or time.time()) if held else events.last)
+    held, tally = is_held(folder), Tally()
+    for event in read_journal(folder):
+        tally.take(event)
+    tomograms = [_tomogram(folder, entry["id"], tally, held=held) for entry in run["tomograms"]]
+    found = standing(tally, tomograms, STAGES, (now or time.time()) if held else tally.last)
     return {
         "folder": str(folder),
         "cryoscale": run["cryoscale"],
         "started_utc": run.get("started_utc", ""),
         "until": run["until"],
-        "state": "running" if held else "finished" if events.ended else "stopped",
-        "counts": {state: counts[state] for state in ("complete", "under way", "failed", "stopped", "waiting")},
-        "rate_per_hour": rate,
-        "seconds_left": left if held else None,
-        "stages": _stages(events, tomograms),
+        "state": "running" if held else "finished" if tally.ended else "stopped",
+        **found,
+        "seconds_left": found["seconds_left"] if held else None,
         "tomograms": tomograms,
     }
 
 
-def _tomogram(folder: Path, name: str, events: _Events, *, held: bool) -> Status:
+def _tomogram(folder: Path, name: str, tally: Tally, *, held: bool) -> Status:
     """Return a tomogram's state; its units where it is under way."""
     path = folder / name
     failure = read_failure(path)
@@ -118,53 +76,17 @@ def _tomogram(folder: Path, name: str, events: _Events, *, held: bool) -> Status
     if read_seal(path) is not None:
         return {"id": name, "state": "complete"}
     done = _finished_units(path)
-    if not done and name not in events.planned:
+    if not done and name not in tally.planned:
         return {"id": name, "state": "waiting"}
-    planned = events.planned.get(name, Counter())
-    stages = [stage for stage in STAGES if planned[stage] or done[stage]]
-    units = {
-        stage: [min(done[stage], planned[stage] or done[stage]), planned[stage] or done[stage]] for stage in stages
-    }
-    state = "under way" if held and name in events.planned else "waiting" if held else "stopped"
-    return {"id": name, "state": state, "units": units}
+    state = "under way" if held and name in tally.planned else "waiting" if held else "stopped"
+    return {"id": name, "state": state, "units": tally.units(name, done, STAGES)}
 
 
 def _finished_units(folder: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
     for record in (folder / "records").glob("*/*.json"):
-        counts[_stage(record.parent.name)] += 1
+        counts[stage_of(record.parent.name)] += 1
     return counts
-
-
-def _rate(events: _Events, tomograms: Sequence[Status], now: float) -> tuple[float | None, float | None]:
-    """Return tomograms per hour, and the seconds left."""
-    seconds = events.mean_seconds()
-    whole = sum(seconds.values())
-    elapsed = now - events.started
-    if not whole or elapsed <= 0:
-        return None, None
-    parts = 0.0
-    for tomogram in tomograms:
-        if tomogram["state"] == "under way":
-            shares = (seconds.get(stage, 0.0) * done / total for stage, (done, total) in tomogram["units"].items())
-            parts += sum(shares) / whole
-    per_second = (events.done + parts) / elapsed
-    left = sum(tomogram["state"] in ("under way", "waiting", "stopped") for tomogram in tomograms) - parts
-    return 3600 * per_second, left / per_second if per_second else None
-
-
-def _stages(events: _Events, tomograms: Sequence[Status]) -> dict[str, Status]:
-    seconds = events.mean_seconds()
-    complete = sum(tomogram["state"] == "complete" for tomogram in tomograms)
-    found = {}
-    for number, stage in enumerate(STAGES):
-        here = [tomogram["units"] for tomogram in tomograms if tomogram["state"] == "under way"]
-        units = [sum(entry[stage][k] for entry in here if stage in entry) for k in (0, 1)]
-        if stage in seconds or units[1]:
-            later = set(STAGES[number + 1 :])
-            through = sum(stage in entry and not later.isdisjoint(entry) for entry in here)
-            found[stage] = {"tomograms": complete + through, "units": units, "mean_core_seconds": seconds.get(stage)}
-    return found
 
 
 def status_text(status: Status, *, everything: bool = False) -> str:

@@ -23,7 +23,9 @@ SHARED_KERNELS = {"band", "transfer", "unionfind"}
 SCHEDULER = {"dask", "distributed"}
 KERNEL_LIBRARIES = {"numpy", "scipy", "skimage", "numba"}
 NEVER_IN_KERNELS = {"zarr", "mrcfile", "tifffile", "logging", "time", "datetime", "tqdm", "psutil"} | SCHEDULER
-HOW_COLLECTIONS_RUN = {"completion", "driver", "journal", "manifestfile", "rates", "runrecord", "status", "verify"}
+HOW_COLLECTIONS_RUN = {
+    "completion", "driver", "journal", "manifestfile", "rates", "runrecord", "status", "tally", "verify",
+}  # fmt: skip
 ABOVE_THE_STAGES |= HOW_COLLECTIONS_RUN
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -18,7 +18,8 @@ from cryoscale.journal import JOURNAL, read_journal
 from cryoscale.manifest import entries
 from cryoscale.records import Receipt, Unit, sealed
 from cryoscale.spec import RunSpec
-from cryoscale.status import Status, status_of, status_text
+from cryoscale.status import status_of, status_text
+from cryoscale.tally import Status
 from tests.toyunits import nothing
 
 

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from multiprocessing import active_children, resource_tracker
 from multiprocessing.process import BaseProcess
@@ -21,21 +21,19 @@ from types import TracebackType
 from typing import Any, Self
 
 import dask
-from dask.utils import parse_timedelta
 from distributed import Client, LocalCluster, Nanny, as_completed
 from distributed.scheduler import KilledWorker, NoWorkerError
 
-from cryoscale.cluster import guard
-from cryoscale.cluster.credentials import security_of
+from cryoscale.cluster import dashboard as pages
+from cryoscale.cluster.addresses import WORKERS_SECONDS, client_at, require_workers
+from cryoscale.cluster.board import TOPIC
 from cryoscale.engine import UnitResult, run_unit
-from cryoscale.errors import PauseError, TomogramError, UsageError
+from cryoscale.errors import PauseError, TomogramError
 from cryoscale.interrupt import shielded, without_keyboard
 from cryoscale.records import Unit
 
 __all__ = ["DaskExecutor", "free_dashboard_port"]
 
-_CONNECT_SECONDS = 20
-_WORKERS_SECONDS = 120
 _CLOSE_SECONDS = 10
 _COUNT_SECONDS = 5.0
 _SILENT_SECONDS = 300
@@ -90,8 +88,8 @@ class DaskExecutor:
         self._own = cluster is None and not address
         self._others = set(active_children())
         if address:
-            self._client = _connect(Client, address, credentials)
-            _require_workers(self._client, address)
+            self._client = client_at(address, credentials)
+            require_workers(self._client, address)
         elif cluster is not None:
             self._client = Client(cluster)
             self._client.wait_for_workers(1)
@@ -108,14 +106,16 @@ class DaskExecutor:
         self._held: list[_Sent] = []
         self._counted = -_COUNT_SECONDS
         self._slots = {False: 1, True: 0}
+        self._watched = bool(self._client.get_events(TOPIC))
         self._gpu_workers = self.slots(gpu=True) > 0
         self.gpu: bool | None = self._gpu_workers
 
     @property
-    def dashboard_link(self) -> str:
-        """Address of the dashboard, empty where there is none."""
+    def dashboard_links(self) -> tuple[str, ...]:
+        """Addresses of the dashboard's pages, ours first; none where there is no dashboard."""
         port = self._client.scheduler_info()["services"].get("dashboard")
-        return f"http://127.0.0.1:{port}/status" if port else ""
+        here = [pages.PAGE, "/status"] if self._watched else ["/status"]
+        return tuple(f"http://127.0.0.1:{port}{page}" for page in here) if port else ()
 
     @property
     def tunnel(self) -> str:
@@ -159,7 +159,8 @@ class DaskExecutor:
                 unit,
                 sent.folder,
                 sent.fingerprint,
-                key=(*unit.key, "again") if sent.again else unit.key,
+                # Other runs on this scheduler may have tomograms of the same names.
+                key=(*unit.key, self._client.id, *(["again"] if sent.again else [])),
                 pure=False,
                 resources={"GPU": 1} if unit.gpu and self._gpu_workers else None,
                 retries=0,
@@ -212,6 +213,13 @@ class DaskExecutor:
             waiting[:] = [sent for sent in waiting if sent.unit.key[1] != job]
         return dropped
 
+    def tell(self, event: dict[str, Any]) -> None:
+        """Hand an event of the run to the scheduler, for its dashboard and metrics; a scheduler may not listen."""
+        if self._watched:
+            # Names and messages may hold what no other form of text can.
+            with contextlib.suppress(OSError):
+                self._client.log_event(TOPIC, json.dumps([self._client.id, event]))
+
     def __enter__(self) -> Self:
         return self
 
@@ -256,7 +264,7 @@ class _Nanny(Nanny):  # type: ignore[misc]
 def _local_cluster(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
     # A run with no workers left must end, with the command to resume, and not hang.
     options = {
-        "no-workers-timeout": f"{_WORKERS_SECONDS}s",
+        "no-workers-timeout": f"{WORKERS_SECONDS}s",
         "worker-ttl": f"{_SILENT_SECONDS}s",
         # Suspicion costs little here: a unit that was there when two workers died is tried again, alone.
         "allowed-failures": 1,
@@ -275,7 +283,7 @@ def _start_local(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
         host="127.0.0.1",
         # The scheduler always serves some page; without the dashboard any free port will do.
         dashboard_address=free_dashboard_port() if dashboard else "127.0.0.1:0",
-        scheduler_kwargs={"dashboard": dashboard, "preload": [guard.__name__]},
+        scheduler_kwargs={"dashboard": dashboard, "preload": [pages.__name__]},
         silence_logs=40,
     )
 
@@ -303,67 +311,6 @@ def _kill(processes: Collection[BaseProcess]) -> None:
         process.kill()
     for process in processes:
         process.join(_CLOSE_SECONDS)
-
-
-def _connect(client: Callable[..., Any], address: str, credentials: Path | None) -> Any:
-    options: dict[str, Any] = {"address": address}
-    if address.endswith(".json"):
-        options = {"scheduler_file": address}
-        if not Path(address).is_file() and not _appears(Path(address)):
-            raise PauseError("no scheduler has written this file", where=address, todo="start one, check the path")
-    try:
-        _refuse_open_network(json.loads(Path(address).read_text())["address"] if address.endswith(".json") else address)
-        security = security_of(credentials) if credentials else None
-        return client(**options, security=security, timeout=_CONNECT_SECONDS)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            "not a scheduler's address",
-            where=address,
-            found=error,
-            allowed="tls://host:port, or a scheduler's .json file",
-        ) from error
-    except OSError as error:
-        raise PauseError(
-            "no Dask scheduler answers",
-            where=address,
-            found=error,
-            todo="start one with `dask scheduler`, check the address and --tls",
-        ) from error
-
-
-def _appears(path: Path) -> bool:
-    """Wait for a scheduler that starts at this moment to say where it is."""
-    end = time.monotonic() + _CONNECT_SECONDS
-    while not path.is_file() and time.monotonic() < end:
-        time.sleep(0.5)
-    return path.is_file()
-
-
-def _refuse_open_network(address: str) -> None:
-    """Refuse to speak in the clear, and to anybody, to what is not on this machine."""
-    scheme, _, host = address.rpartition("://")
-    host = host.rpartition(":")[0].strip("[]")
-    if scheme in ("", "tcp", "ws") and host and host not in ("localhost", "::1") and not host.startswith("127."):
-        raise UsageError(
-            "a scheduler on the network without TLS",
-            where="--cluster",
-            found=address,
-            allowed="tls://host:port with --tls DIR, or an address on this machine",
-            todo="`cryoscale credentials DIR`; start scheduler and workers with DASK_CONFIG=DIR/dask.yaml",
-        )
-
-
-def _require_workers(client: Any, address: str) -> None:
-    seconds = parse_timedelta(dask.config.get("distributed.scheduler.no-workers-timeout")) or _WORKERS_SECONDS
-    try:
-        client.wait_for_workers(1, timeout=seconds)
-    except TimeoutError as error:
-        client.close()
-        raise PauseError(
-            f"no worker joined the scheduler within {seconds} s",
-            where=address,
-            todo=f"start one with `dask worker {address}`, then run the same command again",
-        ) from error
 
 
 def free_dashboard_port() -> str:

@@ -3,19 +3,21 @@
 Dask's pages have no password and answer whoever reaches them, so they listen on loopback (executor.py, jobscript.py).
 A page open in the user's browser still reaches loopback, by a name that it has made point there, or by a socket of its
 own; it cannot choose the ``Host`` and ``Origin`` that the browser sends. Requests under another name than this
-machine's get 403; ``/proxy``, which fetches from any host, does not exist. Every scheduler of ours preloads this
-module: importing it restricts the routes before the server is there, ``dask_setup`` puts the check before them.
+machine's get 403, and so do those from another machine, to a scheduler that somebody started without minding this;
+``/proxy``, which fetches from any host, does not exist. Every scheduler of ours loads this module, with dashboard.py:
+importing it restricts the routes before the server is there, ``dask_setup`` puts the check before them.
 """
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnectionDelegate, ResponseStartLine
 
-__all__ = ["dask_setup", "is_ours", "restrict_routes"]
+__all__ = ["dask_setup", "is_here", "is_ours", "restrict_routes"]
 
 _HERE = {"localhost", "127.0.0.1", "::1"}
 
@@ -23,6 +25,16 @@ _HERE = {"localhost", "127.0.0.1", "::1"}
 def is_ours(host: str, origin: str) -> bool:
     """Whether a browser that sends this ``Host``, and this ``Origin`` if any, was sent here by its user."""
     return _name(f"//{host}") in _HERE and (not origin or _name(origin) in _HERE)
+
+
+def is_here(peer: str) -> bool:
+    """Whether a connection from this address began on this machine, or in a tunnel that ends here."""
+    try:
+        address = ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_loopback or (mapped is not None and mapped.is_loopback)
 
 
 def _name(address: str) -> str:
@@ -62,7 +74,8 @@ class _Request(HTTPMessageDelegate):  # type: ignore[misc]
         self._connection = connection
 
     def headers_received(self, start_line: Any, headers: HTTPHeaders) -> Any:
-        if is_ours(headers.get("Host", ""), headers.get("Origin", "")):
+        here = is_here(str(self._connection.context.remote_ip))
+        if here and is_ours(headers.get("Host", ""), headers.get("Origin", "")):
             return self._behind.headers_received(start_line, headers)
         self._behind = None
         self._connection.write_headers(

@@ -62,7 +62,7 @@ once() {{   # credentials, scheduler, workers, run: until the run ends
 {node}
     {python} -m distributed.cli.dask_scheduler --scheduler-file "$WORK/scheduler.json" \\
         --protocol tls --port 0 {address}{dashboard} --dashboard-address 127.0.0.1:0 \\
-        --preload cryoscale.cluster.guard &
+        --preload cryoscale.cluster.dashboard &
     SCHEDULER=$!
     {workers}
     {python} -m cryoscale {run} --cluster "$WORK/scheduler.json" &

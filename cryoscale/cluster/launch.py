@@ -25,6 +25,7 @@ from typing import Any
 import dask
 from distributed.core import Status
 
+from cryoscale.cluster import dashboard as pages
 from cryoscale.cluster.credentials import credentials_for_run, security_of
 from cryoscale.cluster.executor import DaskExecutor, free_dashboard_port
 from cryoscale.errors import PauseError, UsageError
@@ -36,7 +37,6 @@ QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sg
 _LOGIN_HOURS = 24 * 30.0
 _CLOSE_SECONDS = 30
 _ONE_THREAD = tuple(f"export {name}_NUM_THREADS=1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"))
-_GUARD = "cryoscale.cluster.guard"
 
 
 @contextlib.contextmanager
@@ -121,7 +121,7 @@ def _queue(
         given["scheduler_options"] = {
             "dashboard": dashboard,
             "dashboard_address": free_dashboard_port() if dashboard else "127.0.0.1:0",
-            "preload": [_GUARD],
+            "preload": [pages.__name__],
             **options.get("scheduler_options", {}),
         }
         with _started(kind, given, place) as cluster:
@@ -143,7 +143,7 @@ def _cuda(options: dict[str, Any], *, dashboard: bool) -> Iterator[DaskExecutor]
         "protocol": "tcp",
         "dashboard_address": free_dashboard_port() if dashboard else "127.0.0.1:0",
         "resources": {"GPU": 1},
-        "scheduler_kwargs": {"dashboard": dashboard, "preload": [_GUARD]},
+        "scheduler_kwargs": {"dashboard": dashboard, "preload": [pages.__name__]},
     }
     with _started(kind, given, "local-cuda") as cluster, DaskExecutor(cluster=cluster) as executor:
         yield executor

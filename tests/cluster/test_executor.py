@@ -59,20 +59,23 @@ def test_the_dashboard_answers_and_groups_units_by_stage(tmp_path: Path, executo
     list(run_jobs([toyunits.job(tmp_path, "a")], executor))
     # The progress bars of the dashboard are the scheduler's prefixes.
     assert {"square", "total"} <= set(executor._cluster.scheduler.task_prefixes)
-    assert executor.dashboard_link.startswith("http://127.0.0.1:")
-    port = executor.dashboard_link.split(":")[2].split("/")[0]
+    ours, theirs = executor.dashboard_links
+    port = theirs.split(":")[2].split("/")[0]
+    assert (ours, theirs) == (f"http://127.0.0.1:{port}/cryoscale", f"http://127.0.0.1:{port}/status")
     assert executor.tunnel == f"ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}"
-    with urllib.request.urlopen(executor.dashboard_link, timeout=10) as answer:
-        assert answer.status == 200
+    for link in (ours, theirs):
+        with urllib.request.urlopen(link, timeout=10) as answer:
+            assert answer.status == 200
 
 
-def test_without_a_dashboard_there_is_none() -> None:
+@pytest.mark.parametrize("page", ["/status", "/cryoscale", "/cryoscale/status.json", "/cryoscale/page.js"])
+def test_without_a_dashboard_there_is_none(page: str) -> None:
     import urllib.error
     import urllib.request
 
     with DaskExecutor(1) as plain, pytest.raises(urllib.error.HTTPError, match="404"):
         port = plain._cluster.scheduler.http_server.port
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=10)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=10)
 
 
 def test_a_scheduler_elsewhere_does_the_same(tmp_path: Path, executor: DaskExecutor) -> None:
@@ -81,8 +84,19 @@ def test_a_scheduler_elsewhere_does_the_same(tmp_path: Path, executor: DaskExecu
     assert outcome.summary == {"total": 14}
 
 
+def test_runs_on_one_scheduler_may_have_tomograms_of_the_same_name(tmp_path: Path, executor: DaskExecutor) -> None:
+    unit = [Unit(("square", "a", 3), toyunits.square, (str(tmp_path / name), 3), 0) for name in "xy"]
+    with DaskExecutor(address=executor._cluster.scheduler_address) as other:
+        for one, runner, name in zip(unit, (executor, other), "xy", strict=True):
+            (tmp_path / name).mkdir()
+            runner.submit(one, str(tmp_path / name), "f")
+        for runner in (executor, other):
+            assert runner.completed()[0] == ("square", "a", 3)
+    assert [(tmp_path / name / "square3.txt").is_file() for name in "xy"] == [True, True]
+
+
 def test_a_scheduler_without_workers_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cryoscale.cluster.executor._WORKERS_SECONDS", 1)
+    monkeypatch.setattr("cryoscale.cluster.addresses.WORKERS_SECONDS", 1)
     with (
         LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty,
         pytest.raises(PauseError, match="no worker joined"),
@@ -96,7 +110,7 @@ def test_a_wrong_address_is_a_usage_error() -> None:
 
 
 def test_no_scheduler_at_the_address_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cryoscale.cluster.executor._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("cryoscale.cluster.addresses._CONNECT_SECONDS", 1)
     with pytest.raises(PauseError, match="no Dask scheduler answers"):
         DaskExecutor(address="tcp://127.0.0.1:9")
 

@@ -46,6 +46,7 @@ def test_the_shell_parses(scheduler: str, gpus: str, capsys: pytest.CaptureFixtu
     # A name with a space stays one word, wherever it is.
     assert "--output 'my results'" in text
     assert "'my results'/.cluster" in text
+    assert text.count("--preload cryoscale.cluster.dashboard") == 1
     assert ("--resources GPU=1" in text) == (gpus != "0")
     assert ("--nworkers" in text) == (gpus != "16"), "no worker without a GPU is left"
 

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
 from cryoscale.cli import main
 from cryoscale.cluster import executor_on
+from cryoscale.cluster.board import TOPIC
 from cryoscale.cluster.credentials import credentials_for_run, make_credentials, security_of
 from cryoscale.driver import run_jobs
 from cryoscale.errors import PauseError, UsageError
@@ -54,7 +55,7 @@ def test_a_scheduler_with_tls_takes_the_run_that_has_its_certificates(tmp_path: 
 
 
 def test_without_the_scheduler_s_certificates_it_is_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cryoscale.cluster.executor._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("cryoscale.cluster.addresses._CONNECT_SECONDS", 1)
     make_credentials(tmp_path / "theirs", 1.0)
     make_credentials(tmp_path / "ours", 1.0)
     with LocalCluster(
@@ -95,7 +96,7 @@ def test_options_are_for_those_that_take_them(place: str, option: str, complaint
 
 
 def test_a_scheduler_file_that_never_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cryoscale.cluster.executor._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("cryoscale.cluster.addresses._CONNECT_SECONDS", 1)
     with (
         pytest.raises(PauseError, match="no scheduler has written"),
         executor_on(str(tmp_path / "none.json"), 1, folder=tmp_path),
@@ -151,13 +152,17 @@ def test_a_queue_that_is_left_while_it_waits_keeps_no_job(tmp_path: Path, monkey
         tmp_path, monkeypatch, sbatch='cp "$1" {0}/job; echo Submitted batch job 7', scancel='echo "$@" > {0}/cancelled'
     )
 
-    def stopped(*_: object, **__: object) -> None:
+    def stopped(client: Client, *_: object, **__: object) -> None:
+        heard.extend(client.get_events(TOPIC))
         raise KeyboardInterrupt
+
+    heard: list[object] = []
 
     monkeypatch.setattr("cryoscale.cluster.executor.Client.wait_for_workers", stopped)
     options = ["walltime=2:00:00", 'worker_extra_args=["--resources", "GPU=1"]']
     with pytest.raises(KeyboardInterrupt), executor_on("slurm", 1, folder=tmp_path / "out", options=options):
         pass
+    assert len(heard) == 1, "its scheduler has the pages"
     assert (tmp_path / "cancelled").read_text() == "7\n"
     assert not list(tmp_path.rglob("*.pem"))
     job = (tmp_path / "job").read_text()

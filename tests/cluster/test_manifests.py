@@ -88,6 +88,7 @@ def test_all_speak_tls_with_the_secret_s_certificates(tmp_path: Path) -> None:
         assert "tcp://" not in words
         assert ("tls://cryoscale-scheduler:8786" in words) == (name != "scheduler")
         assert ("--dashboard-address 127.0.0.1:" in words) == (name != "run")
+        assert ("--preload cryoscale.cluster.dashboard" in words) == (name == "scheduler")
         assert container["image"] == f"cryoscale:{__version__}"
 
 

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.cluster.listening import beyond_loopback, listening, turned_away
+from tests.report.browser import CHROMIUM, Browser
 from tests.slurmsandbox import private_slurm, wait_for
 
 pytestmark = pytest.mark.fault
@@ -187,16 +188,51 @@ def test_each_gpu_has_a_worker_of_its_own(folder: Path, slurm: dict[str, str], a
     wait_for(lambda: len(processes("spawn_main", folder)) >= 2, SECONDS, "workers")
     held = [one.environ()["CUDA_VISIBLE_DEVICES"] for one in processes("GPU=1", folder)]
     assert sorted(held) == ["0", "1"]
-    # The dashboard is where the output says, and a tunnel leads to it.
-    said = r"dashboard: (http://127.0.0.1:(\d+)/status)\n  from elsewhere: ssh -N .*-L \2:127.0.0.1:\2 \S+\n"
-    found_there = wait_for(lambda: re.search(said, next(folder.glob("*.out")).read_text()), SECONDS, "a dashboard")
-    assert isinstance(found_there, re.Match)
-    with urllib.request.urlopen(found_there[1], timeout=20) as answer:
-        assert answer.status == 200
+    ours, theirs = said_pages(folder)
+    for page in (ours, theirs):
+        with urllib.request.urlopen(page, timeout=20) as answer:
+            assert answer.status == 200
     # One node: nothing leaves it.
     found = set().union(*(listening(process) for process in processes("distributed.cli", folder)))
     assert beyond_loopback(found) == set()
     finish(folder, slurm, job, alone)
+
+
+def said_pages(folder: Path) -> tuple[str, str]:
+    """Return where the job's output says that the dashboard is: our page and Dask's, to which a tunnel leads."""
+    pages = r"dashboard: (http://127.0.0.1:(\d+)/cryoscale) (http://127.0.0.1:\2/status)\n"
+    said = pages + r"  from elsewhere: ssh -N .*-L \2:127.0.0.1:\2 \S+\n"
+    found = wait_for(lambda: re.search(said, next(folder.glob("*.out")).read_text()), SECONDS, "a dashboard")
+    assert isinstance(found, re.Match)
+    return found[1], found[3]
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
+def test_the_page_in_a_browser(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
+    (folder / "masks" / "bad.mrc").write_bytes(b"no tomogram")
+    (folder / "profile").mkdir()
+    browser = Browser(folder / "profile")
+    try:
+        job = submit(folder, slurm, "--nodes", "2", dashboard=True)
+        ours, theirs = said_pages(folder)
+        browser.visit(ours)
+        browser.wait(f"document.querySelectorAll('tr[data-id]').length === {TOMOGRAMS + 1}")
+        browser.wait("document.querySelectorAll('tr[data-state=complete]').length > 0")
+        assert browser.run("document.querySelector('tr.failed th').textContent") == "bad"
+        assert browser.run("[...document.querySelectorAll('.rows thead th')].map(one => one.textContent)") == [
+            "", "ingest", "merge"
+        ]  # fmt: skip
+        with urllib.request.urlopen(theirs.replace("status", "metrics"), timeout=20) as answer:
+            assert b'cryoscale_units_failed_total{stage="ingest"} 1.0' in answer.read()
+        assert browser.complaints == []
+    finally:
+        browser.close()
+    (folder / "masks" / "bad.mrc").unlink()
+    wait_for(
+        lambda: state(folder, slurm, job)["JobState"] not in ("RUNNING", "COMPLETING"), SECONDS, "an end of the job"
+    )
+    assert state(folder, slurm, job)["ExitCode"] == "3:0"
+    assert products(folder / "out") == alone
 
 
 def test_a_driver_and_an_array_of_workers(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:

@@ -1,4 +1,4 @@
-"""A headless Chromium for the page's tests, spoken to through its DevTools port; nothing but tornado is needed."""
+"""A headless Chromium for tests of pages, spoken to through its DevTools port; nothing but tornado is needed."""
 
 from __future__ import annotations
 
@@ -71,12 +71,15 @@ class Browser:
             self.complaints.append(json.dumps(what["exceptionDetails"])[:2000])
 
     def open(self, path: Path, *, width: int = 1200, scheme: str = "light") -> None:
+        self.visit(path.absolute().as_uri(), width=width, scheme=scheme)
+
+    def visit(self, address: str, *, width: int = 1200, scheme: str = "light") -> None:
         self.requests.clear()
         self.complaints.clear()
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Page.navigate", url=path.absolute().as_uri())
-        self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
+        self.call("Page.navigate", url=address)
+        self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(address)}")
 
     def run(self, script: str) -> Any:
         """Return what an expression of the page's own language is, promises awaited."""
