@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cryoscale.chunks import Region
 from cryoscale.errors import UsageError
 from cryoscale.evaluate.beam import beam_angle_degrees, scores_by_angle
@@ -27,12 +24,9 @@ from cryoscale.evaluate.surfaces import SurfaceCounts, count_near
 from cryoscale.io.files import write_text
 from cryoscale.io.source import Source, open_source
 from cryoscale.io.tables import write_csv
-from cryoscale.scoring import EDGES_DEGREES, Reader, Scores, scores_text, slabs
+from cryoscale.scoring import ANGLE_HALO, EDGES_DEGREES, Reader, Scores, scores_text, slabs, whole_numbers
 
 __all__ = ["Comparison", "compare_volumes", "print_comparison", "write_comparison"]
-
-_ANGLE_HALO = 14
-"""Slices around a slab that the smoothing of normals reaches."""
 
 
 @dataclass(frozen=True)
@@ -111,20 +105,12 @@ def _tolerance_voxels(tolerance_nm: float | None, apix: float | None, *sources: 
 
 
 def _reader(source: Source) -> Reader:
-    return lambda region: _whole_numbers(source.read(region.start, region.stop), source.path)
-
-
-def _whole_numbers(labels: NDArray[Any], where: str | Path) -> NDArray[np.integer[Any]]:
-    if labels.dtype.kind in "ui":
-        return labels
-    if not np.array_equal(labels, np.rint(labels)) or labels.min(initial=0) < 0:
-        raise UsageError("labels must be whole numbers, 0 or more", where=str(where), found=str(labels.dtype))
-    return labels.astype(np.int64)
+    return lambda region: whole_numbers(source.read(region.start, region.stop), source.path)
 
 
 def _add_slab(sums: _Sums, region: Region, depth: int, readers: tuple[Reader, Reader], tolerance: float) -> None:
     """Count one slab, with as many slices around it as its borders and normals need."""
-    halo = max(math.floor(tolerance) + 1, _ANGLE_HALO if sums.angles else 0)
+    halo = max(math.floor(tolerance) + 1, ANGLE_HALO if sums.angles else 0)
     start = max(0, region.start[0] - halo)
     outer = Region((start, *region.start[1:]), (min(depth, region.stop[0] + halo), *region.stop[1:]))
     labels, true_labels = (read(outer) for read in readers)

@@ -11,13 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cryoscale.errors import UsageError
+from cryoscale.io.files import write_text
 from cryoscale.io.tables import read_csv
 from cryoscale.records import Geometry, Tomogram
 from cryoscale.report.plan import read_tomogram, write_report
 from cryoscale.report.run import ReportRun, TomogramReport
+from cryoscale.scoring import score_against_labels
 from cryoscale.spec import RunSpec, spec_from, to_toml
 
-__all__ = ["PAGES", "write_run_report"]
+__all__ = ["PAGES", "score_tomograms", "write_run_report"]
 
 PAGES = "reports"
 """Folder of the tomograms' own pages."""
@@ -62,6 +65,39 @@ def write_run_report(output: Path) -> Path:
             shown.append(_lean(tomogram, len(shown)))
     write_report(output / "report.html", dataclasses.replace(page, tomograms=tuple(shown)))
     return output / "report.html"
+
+
+def score_tomograms(output: Path, pattern: str) -> None:
+    """Score tomograms of a run against true labels, and keep the scores for its pages (``scores.json``).
+
+    Parameters
+    ----------
+    output
+        Folder of a run.
+    pattern
+        Path of the labels, with ``{id}`` for the tomogram's; those without a file of their own are not scored.
+
+    Raises
+    ------
+    UsageError
+        No tomogram of the run has true labels, or they do not fit.
+    """
+    names = _complete(output)
+    if "{id}" not in pattern and len(names) > 1:
+        raise UsageError("one truth for several tomograms", where="--truth", found=pattern, allowed="a path with {id}")
+    found = {name: Path(pattern.replace("{id}", name)) for name in names}
+    there = {name: path for name, path in found.items() if path.exists()}
+    if not there:
+        missing = str(next(iter(found.values()), pattern))
+        raise UsageError("no true labels", where="--truth", found=missing, todo="name files that are there, with {id}")
+    scores = dict(_scores(output)) | {name: score_against_labels(output / name, path) for name, path in there.items()}
+    write_text(output / "scores.json", json.dumps(scores, indent=1))
+
+
+def _complete(output: Path) -> list[str]:
+    run = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    names = [str(entry["id"]) for entry in run["tomograms"]]
+    return [name for name in names if (output / name / "membranes.ome.zarr").is_dir()]
 
 
 def _lean(tomogram: TomogramReport, place: int) -> TomogramReport:

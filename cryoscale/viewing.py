@@ -20,7 +20,7 @@ from cryoscale.interrupt import Stopped
 from cryoscale.io.meshes import read_ply
 from cryoscale.io.omezarr import open_level
 from cryoscale.report.colours import colour_of
-from cryoscale.reporting import PAGES, write_run_report
+from cryoscale.reporting import PAGES, score_tomograms, write_run_report
 from cryoscale.runrecord import reseal
 
 __all__ = ["add_view_verbs", "report_server", "show_in_napari"]
@@ -30,6 +30,7 @@ def add_view_verbs(verbs: Any) -> None:
     """Add the verbs to the command line's."""
     report = verbs.add_parser("report", help="write the pages of a run again, from what is in its folder")
     report.add_argument("folder", type=Path, metavar="DIR")
+    report.add_argument("--truth", default="", metavar="PATTERN", help="true labels, for scores: 'truth/{id}.mrc'")
     report.set_defaults(run=_report)
     view = verbs.add_parser("view", help="open a tomogram in napari, or the report in a browser where it is missing")
     view.add_argument("folder", type=Path, metavar="DIR")
@@ -61,6 +62,8 @@ def _export_parser(exported: argparse.ArgumentParser) -> None:
 def _report(options: argparse.Namespace) -> int:
     if not (options.folder / "run.json").is_file():
         raise UsageError("no run here", where=str(options.folder), allowed="a folder that `cryoscale run` made")
+    if options.truth:
+        score_tomograms(options.folder, options.truth)
     _say(str(write_run_report(options.folder)))
     reseal(options.folder)
     return 0

@@ -34,7 +34,6 @@ _IN_FILE_ONLY = (
 """Ends of the names of columns that only the file has: for programs, or one detail too many for a page."""
 _PARTS = ("_seen", "_se", "gaussian_", "curvedness", "shape_index")
 """Parts of such names: of the seen part alone, standard errors (which follow their values), further curvatures."""
-_SLICE_WORDS = {"raw": "network", "final": "final"}
 _ANGLE_SCORES = ("angle_edges_degrees", "dice_raw_by_angle", "dice_final_by_angle")
 
 
@@ -171,20 +170,20 @@ def _not_closed(tomogram: TomogramReport) -> str:
 def _scores(tomogram: TomogramReport) -> str:
     if not tomogram.scores:
         return ""
-    lines = []
+    lines, words = [], {"raw": str(tomogram.scores.get("raw_is", "network")), "final": "final"}
     for name, value in tomogram.scores.items():
         if isinstance(value, int | float):
-            words, unit = column_head(name)
+            head, unit = column_head(name)
             text = cell(name, repr(float(value)))[0]
-            lines.append(f"<dt>{clean(words)}</dt><dd>{text} {unit}</dd>")
+            lines.append(f"<dt>{clean(head)}</dt><dd>{text} {unit}</dd>")
     chart = ""
     by_angle = [tomogram.scores.get(name) for name in _ANGLE_SCORES]
     if all(isinstance(values, Sequence) for values in by_angle):
         edges, raw, final = ([float(v) for v in values] for values in by_angle if isinstance(values, Sequence))
-        chart = score_chart(edges, raw, final)
+        chart = score_chart(edges, raw, final, raw_is=words["raw"])
     by_slice = {name: tomogram.scores.get(f"dice_{name}_by_slice") for name in ("raw", "final")}
     known = {
-        _SLICE_WORDS[k]: [math.nan if v is None else v for v in part]
+        words[k]: [math.nan if v is None else float(v) for v in part]
         for k, part in by_slice.items()
         if isinstance(part, Sequence)
     }

@@ -142,7 +142,9 @@ def line_chart(
     return _svg(f"{title} {unit}: {', '.join(series)}", "".join(parts), height=186)
 
 
-def score_chart(edges_degrees: Sequence[float], raw: Sequence[float], final: Sequence[float]) -> str:
+def score_chart(
+    edges_degrees: Sequence[float], raw: Sequence[float], final: Sequence[float], *, raw_is: str = "network"
+) -> str:
     """Dice by the angle between the membrane's normal and the beam: the network's, and that of the final membranes.
 
     Parameters
@@ -151,6 +153,8 @@ def score_chart(edges_degrees: Sequence[float], raw: Sequence[float], final: Seq
         n + 1 edges of the bins.
     raw, final
         n scores, 0 to 1; NaN where a bin is empty.
+    raw_is
+        What the raw scores are of.
     """
     if not len(edges_degrees) - 1 == len(raw) == len(final):
         msg = f"{len(edges_degrees)} edges do not fit {len(raw)} raw and {len(final)} final scores"
@@ -169,11 +173,11 @@ def score_chart(edges_degrees: Sequence[float], raw: Sequence[float], final: Seq
         parts.append(f'<text x="{x:.1f}" y="{base + 16}" class="c">{words}</text>')
     parts.append(
         f'<circle class="n" cx="{left + 6}" cy="{base + 34}" r="4"/>'
-        f'<text x="{left + 15}" y="{base + 38}">network</text>'
+        f'<text x="{left + 15}" y="{base + 38}">{clean(raw_is)}</text>'
         f'<circle class="f" cx="{left + 86}" cy="{base + 34}" r="4"/>'
         f'<text x="{left + 95}" y="{base + 38}">final</text>'
     )
-    return _svg("Dice by angle to the beam, network and final", "".join(parts), height=196)
+    return _svg(f"Dice by angle to the beam, {raw_is} and final", "".join(parts), height=196)
 
 
 def _score_pair(x: float, before: float, after: float, place: object) -> str:

@@ -66,6 +66,7 @@ def viewer_part(tomogram: TomogramReport) -> str:
     data = base64.b64encode(tomogram.scene.block).decode("ascii")
     proteins = '<label><input type="checkbox" class="proteins" checked> proteins</label>' if facts["proteins"] else ""
     colours = '<option value="membrane">membranes<option value="seen">seen and inferred<option value="sd">uncertainty'
+    colours += '<option value="curvature">mean curvature' if facts.get("curvature_top_per_nm") else ""
     return (
         f'<figure class="viewer" data-scene="{data}" data-facts="{text}"><div class="still">{still}</div>'
         f'<canvas width="1400" height="{height}" tabindex="0" role="img" aria-label="surfaces of {clean(tomogram.id)}, '
@@ -80,11 +81,14 @@ def viewer_part(tomogram: TomogramReport) -> str:
 
 def _legends(scene: Scene) -> str:
     top = f"≥ {amount(scene.facts['sd_top_nm'], 2)} nm"
+    bend = amount(scene.facts.get("curvature_top_per_nm", 0.0), 2)
     seen = f"{_swatch(_SEEN)}seen {_swatch(_INFERRED)}inferred from what was seen"
     return (
         '<span data-legend="membrane">one colour each, pale where inferred</span>'
         f'<span data-legend="seen" hidden>{seen}</span>'
         f'<span data-legend="sd" hidden>sd of the surface\'s position 0 <i class="ramp"></i> {top}</span>'
+        f'<span data-legend="curvature" hidden>bent inwards ≤ −{bend} <i class="ramp bend"></i> ≥ {bend} nm⁻¹ '
+        "outwards, white flat</span>"
     )
 
 

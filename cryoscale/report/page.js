@@ -4,6 +4,7 @@
 
 const PALETTE = ["0072b2", "e69f00", "009e73", "cc79a7", "56b4e9", "d55e00", "f0e442", "744cd6"].map(rgb);
 const SEEN = rgb("0072b2"), INFERRED = rgb("e69f00"), PALE = rgb("e2e5e9");
+const INWARD_TO_OUTWARD = ["2166ac", "67a9cf", "f1f1ee", "ef8a62", "b2182b"].map(rgb);
 const VIRIDIS = ["440154", "414487", "2a788e", "22a884", "7ad151", "fde725"].map(rgb);
 
 function rgb(hex) {
@@ -12,6 +13,11 @@ function rgb(hex) {
 
 function mix(from, to, share) {
   return from.map((value, part) => value + (to[part] - value) * share);
+}
+
+function onRamp(stops, share) {
+  const place = share * (stops.length - 1), step = Math.min(stops.length - 2, place | 0);
+  return mix(stops[step], stops[step + 1], place - step);
 }
 
 // ---- Tables: a click on a head sorts, words in the box filter, "area > 5000" compares a column.
@@ -118,7 +124,8 @@ async function readScene(text, facts) {
   const points = together([0, 1, 2].map(axis => metric(summed(words(n)), axis)));
   const faces = summed(words(corners));
   const proteins = together([0, 1, 2].map(axis => metric(words(p), axis)));
-  return {points, faces, proteins, inferred: bytes(n), sd: bytes(n), normals: normalsOf(points, faces)};
+  const [inferred, sd] = [bytes(n), bytes(n)], bend = facts.curvature_top_per_nm ? bytes(n) : null;
+  return {points, faces, proteins, inferred, sd, bend, normals: normalsOf(points, faces)};
 }
 
 function normalsOf(points, faces) {
@@ -138,8 +145,9 @@ function coloursOf(scene, facts, mode) {
   for (const [number, vertices] of facts.membranes) {
     const own = PALETTE[(number - 1) % PALETTE.length], pale = mix(own, PALE, 0.62);
     for (const end = v + vertices; v < end; v++) {
-      const inferred = scene.inferred[v] > 127, sd = scene.sd[v] / 255 * (VIRIDIS.length - 1), step = Math.min(4, sd | 0);
-      const colour = mode === "sd" ? mix(VIRIDIS[step], VIRIDIS[step + 1], sd - step)
+      const inferred = scene.inferred[v] > 127;
+      const colour = mode === "sd" ? onRamp(VIRIDIS, scene.sd[v] / 255)
+        : mode === "curvature" ? onRamp(INWARD_TO_OUTWARD, (scene.bend[v] - 1) / 254)
         : mode === "seen" ? (inferred ? INFERRED : SEEN) : inferred ? pale : own;
       colours.set(colour, 3 * v);
     }

@@ -268,8 +268,9 @@ def _read_surface(path: Path, number: int, geometry: Geometry) -> Surface:
     vertices = ((mesh.vertices - np.array(geometry.origin_angstrom)) / 10).astype(np.float32)
     count = len(vertices)
     seen = mesh.properties.get("seen", np.ones(count, np.uint8))
-    sd_nm = mesh.properties.get("sd_nm", np.zeros(count, np.float32))
-    return Surface(number, vertices, mesh.faces, np.column_stack([seen == 0, sd_nm]).astype(np.float32))
+    sd_nm, bend = (mesh.properties.get(k, np.zeros(count, np.float32)) for k in ("sd_nm", "mean_curvature_per_nm"))
+    columns = np.column_stack([seen == 0, sd_nm, np.nan_to_num(bend)])
+    return Surface(number, vertices, mesh.faces, columns.astype(np.float32))
 
 
 def _slab_planes(voxel_nm: float) -> int:

@@ -45,7 +45,7 @@ class Surface:
     faces: NDArray[np.int32]
     """(m, 3) vertex numbers, in any orientation."""
     values: NDArray[np.float32]
-    """(n, k) what the picture may be coloured by: 0 seen to 1 inferred, a standard deviation in nm."""
+    """(n, k) what it may be coloured by: 0 seen to 1 inferred, a standard deviation in nm, a mean curvature in 1/nm."""
 
 
 @dataclass(frozen=True)

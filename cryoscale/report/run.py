@@ -59,9 +59,10 @@ class TomogramReport:
     """Time that the units of each stage took, in order; on several workers more than passed on the clock."""
     peak_bytes: int = 0
     """Largest resident memory of any process that worked on it."""
-    scores: Mapping[str, float | Sequence[float]] | None = None
-    """Against a known truth: any numbers by name; ``angle_edges_degrees`` (n + 1), ``dice_raw_by_angle`` and
-    ``dice_final_by_angle`` (n) become a chart, ``dice_raw_by_slice`` and ``dice_final_by_slice`` another."""
+    scores: Mapping[str, float | str | Sequence[float]] | None = None
+    """Against a known truth: any numbers by name, and what the raw ones are of in ``raw_is``; ``angle_edges_degrees``
+    (n + 1), ``dice_raw_by_angle`` and ``dice_final_by_angle`` (n) become a chart, ``dice_raw_by_slice`` and
+    ``dice_final_by_slice`` another."""
 
 
 @dataclass(frozen=True)

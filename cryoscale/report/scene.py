@@ -4,8 +4,9 @@ coordinate = low + (high - low) stored / 65535
 
 The block is one zlib stream of little-endian columns, one after the other: x, y, z of all vertices (uint16,
 differences from the vertex before), the three corners of all faces (uint16, differences from the corner before),
-x, y, z of the proteins (uint16), whether each vertex is inferred (uint8, 255 or 0) and its standard deviation (uint8,
-in 255ths of the largest that is told apart). Membranes follow one another; their numbers and sizes are in the facts.
+x, y, z of the proteins (uint16), whether each vertex is inferred (uint8, 255 or 0), its standard deviation (uint8, in
+255ths of the largest that is told apart) and, where it is known, its mean curvature (uint8, 128 is flat, 1 and 255 are
+the largest that are told apart). Membranes follow one another; their numbers and sizes are in the facts.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Scene:
     """Compressed columns."""
     facts: dict[str, Any]
     """Plain numbers: ``vertices``, ``faces``, ``proteins``, ``low`` and ``high`` (x, y, z in nm), ``box`` (x, y, z in
-    nm), ``sd_top_nm``, and ``membranes``: number, vertices and faces of each."""
+    nm), ``sd_top_nm``, ``curvature_top_per_nm`` (0: not known), and ``membranes``: number, vertices and faces of
+    each."""
 
 
 def pack_scene(
@@ -51,7 +53,8 @@ def pack_scene(
     Parameters
     ----------
     surfaces
-        Columns of the values: 0 seen to 1 inferred; standard deviation in nm. Any orientation of faces.
+        Columns of the values: 0 seen to 1 inferred; standard deviation in nm; mean curvature in 1/nm, all 0 where it is
+        not known. Any orientation of faces.
     box_nm
         Lengths z, y, x of the tomogram.
     proteins_nm
@@ -71,8 +74,8 @@ def pack_scene(
     points = np.concatenate([np.zeros((0, 3), np.float32), *(s.vertices for s in thin)])
     every = np.concatenate([points, proteins_nm, np.zeros((1, 3)), np.array([box_nm])])
     low, high = every.min(axis=0), every.max(axis=0)
-    values = np.concatenate([np.zeros((0, 2), np.float32), *(s.values for s in thin)])
-    top_nm = float(np.percentile(values[:, 1], 95)) if len(values) else 0.0
+    values = np.concatenate([np.zeros((0, 3), np.float32), *(s.values for s in thin)])
+    top_nm, bend = (float(np.percentile(np.abs(values[:, k]), 95)) if len(values) else 0.0 for k in (1, 2))
     first = np.cumsum([0, *(len(s.vertices) for s in thin)])
     corners = [_ordered(s.faces) + start for s, start in zip(thin, first, strict=False)]
     faces = np.concatenate([np.zeros((0, 3), np.int64), *corners])
@@ -83,6 +86,8 @@ def pack_scene(
         np.where(values[:, 0] > 0.5, 255, 0).astype(np.uint8),
         np.rint(255 * np.clip(values[:, 1] / (top_nm or 1.0), 0, 1)).astype(np.uint8),
     ]
+    if bend:
+        columns.append(np.rint(128 + 127 * np.clip(values[:, 2] / bend, -1, 1)).astype(np.uint8))
     facts = {
         "vertices": len(points),
         "faces": len(faces),
@@ -91,6 +96,7 @@ def pack_scene(
         "high": [float(v) for v in high[::-1]],
         "box": list(box_nm[::-1]),
         "sd_top_nm": top_nm,
+        "curvature_top_per_nm": bend,
         "membranes": [[s.number, len(s.vertices), len(s.faces)] for s in thin],
     }
     return Scene(zlib.compress(b"".join(column.tobytes() for column in columns), 9), facts)

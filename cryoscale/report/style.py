@@ -7,8 +7,8 @@ __all__ = ["STYLE"]
 STYLE = """
 :root{color-scheme:light dark;--bg:#fcfcfb;--card:#ffffff;--ink:#1c2126;--soft:#5b646e;--line:#e4e6e9;--faint:#f3f4f5;
 --accent:#0072b2;--alert:#a8410a;--alertbg:#fdf3ec;--plate:#ffffff}
-@media (prefers-color-scheme:dark){:root{--bg:#121518;--card:#181c20;--ink:#e7e9ec;--soft:#9aa4ae;--line:#2b3138;
---faint:#1c2125;--accent:#6bb8ea;--alert:#f0a070;--alertbg:#2a1e17;--plate:#15191d}}
+@media screen and (prefers-color-scheme:dark){:root{--bg:#121518;--card:#181c20;--ink:#e7e9ec;--soft:#9aa4ae;
+--line:#2b3138;--faint:#1c2125;--accent:#6bb8ea;--alert:#f0a070;--alertbg:#2a1e17;--plate:#15191d}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;scroll-behavior:smooth}
 body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
@@ -79,6 +79,7 @@ padding:3px 8px}
 input[type=search]{width:18em;max-width:70vw}
 .ramp{display:inline-block;width:7em;height:.7em;vertical-align:middle;background:linear-gradient(90deg,#440154,#414487,
 #2a788e,#22a884,#7ad151,#fde725)}
+.ramp.bend{background:linear-gradient(90deg,#2166ac,#67a9cf,#f1f1ee,#ef8a62,#b2182b)}
 .looking h3 span{margin-left:.8em;font-weight:400}
 .filter{font-size:.87rem;margin:.2em 0 .6em;color:var(--soft)}
 table[id] th[tabindex]{cursor:pointer}
@@ -116,5 +117,6 @@ gap:20px 12px}.three figure:nth-child(3):last-child{grid-column:1/-1}section,art
 .tiles{grid-template-columns:repeat(2,1fr)}}
 article~article{content-visibility:auto;contain-intrinsic-size:auto 2400px}
 @media print{body{font-size:11pt}article{break-before:page}figure,table{break-inside:avoid}
-article~article{content-visibility:visible}details,.filter,.tools{display:none}}
+article~article{content-visibility:visible}details,.filter,.tools,.live-only,.looking figure:not([data-drawn]),
+.looking:not(:has([data-drawn])){display:none}}
 """

@@ -70,13 +70,13 @@ class Browser:
         elif kind == "Runtime.exceptionThrown":
             self.complaints.append(json.dumps(what["exceptionDetails"])[:2000])
 
-    def open(self, path: Path, *, width: int = 1200, scheme: str = "light") -> None:
-        self.visit(path.absolute().as_uri(), width=width, scheme=scheme)
+    def open(self, path: Path, *, width: int = 1200, height: int = 900, scheme: str = "light") -> None:
+        self.visit(path.absolute().as_uri(), width=width, height=height, scheme=scheme)
 
-    def visit(self, address: str, *, width: int = 1200, scheme: str = "light") -> None:
+    def visit(self, address: str, *, width: int = 1200, height: int = 900, scheme: str = "light") -> None:
         self.requests.clear()
         self.complaints.clear()
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.call("Page.navigate", url=address)
         self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(address)}")

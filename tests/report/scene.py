@@ -36,7 +36,7 @@ def sphere(
     faces = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([a, d, c], -1).reshape(-1, 3)])
     # The caps, at right angles to the beam, are inferred.
     inferred = np.abs(vertices[:, 0] - centre[0]) > 0.7 * radius
-    columns = np.column_stack([inferred, np.full(len(vertices), values)])
+    columns = np.column_stack([inferred, np.full(len(vertices), values), np.full(len(vertices), 1 / radius)])
     return Surface(number, vertices.astype(np.float32), faces.astype(np.int32), columns.astype(np.float32))
 
 
@@ -62,6 +62,7 @@ def write_products(folder: Path, levels: int = 1) -> Tomogram:
         ball = sphere(centre, radius, number=number, values=0.5 * number)
         position = ball.vertices.astype(np.float64) * 10 + np.array(GEOMETRY.origin_angstrom)
         columns = {"sd_nm": ball.values[:, 1].copy(), "seen": (ball.values[:, 0] == 0).astype(np.uint8)}
+        columns["mean_curvature_per_nm"] = ball.values[:, 2].copy()
         write_ply(folder / f"meshes/membrane_{number:04d}.ply", PlyMesh(position, ball.faces, None, columns))
     rows = [[1, 2463.0, "yes", ""], [2, 1810.0, "no", "cut by the border"]]
     write_csv(folder / "membranes.csv", ["id", "area_nm2", "closed", "reason"], rows)

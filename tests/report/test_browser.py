@@ -148,7 +148,7 @@ def test_surfaces_turn_and_change_colour(browser: Browser, page: Path) -> None:
     assert browser.run(f"{canvas}.closest('figure').dataset.view") != view
     turned = browser.run(f"{canvas}.toDataURL()")
     assert turned != before
-    for mode in ("seen", "sd"):
+    for mode in ("seen", "sd", "curvature"):
         select = "document.querySelector('figure[data-scene] select')"
         browser.run(f"{select}.value = '{mode}'; {select}.dispatchEvent(new Event('change'))")
         coloured = browser.run(f"{canvas}.toDataURL()")
@@ -156,6 +156,27 @@ def test_surfaces_turn_and_change_colour(browser: Browser, page: Path) -> None:
         turned = coloured
     browser.run(f"{canvas}.dispatchEvent(new Event('dblclick'))")
     assert browser.run(f"{canvas}.closest('figure').dataset.view") == view
+
+
+def test_on_paper_nothing_is_blank(browser: Browser, page: Path) -> None:
+    """Nobody scrolled: still pictures stand for what was not drawn; what was turned and looked at stays as it is."""
+    shown = "[...document.querySelectorAll('{}')].filter(e => e.getBoundingClientRect().width > 100).length"
+    browser.open(page, height=300, scheme="dark")
+    assert browser.run(shown.format(".looking figure:not([data-drawn]) canvas")) > 0
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    assert browser.run(shown.format(".looking canvas")) == 0
+    assert browser.run(shown.format(".viewer canvas")) == 0
+    assert browser.run(shown.format(".still img")) == 2
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(252, 252, 251)"
+    browser.call("Emulation.setEmulatedMedia", media="")
+    for part, drawn in ((".looking", ".looking figure[data-drawn]"), ("figure[data-scene]", "figure.live[data-view]")):
+        browser.run(f"document.querySelector('{part}').scrollIntoView()")
+        browser.wait(f"!!document.querySelector('{drawn}')")
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    assert browser.run(shown.format(".looking canvas")) == browser.run(shown.format(".looking [data-drawn] canvas")) > 0
+    assert browser.run(shown.format(".viewer canvas")) == 1
+    assert browser.run(shown.format(".still img")) == 0
+    browser.call("Emulation.setEmulatedMedia", media="")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

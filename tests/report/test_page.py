@@ -165,7 +165,7 @@ def test_links_within_the_page_arrive() -> None:
 def test_light_dark_and_narrow() -> None:
     page = render_page(run(tomogram("TS_01")))
     assert "color-scheme:light dark" in page
-    assert "@media (prefers-color-scheme:dark)" in page
+    assert "@media screen and (prefers-color-scheme:dark)" in page
     assert "@media (max-width:720px)" in page
     assert '<meta name="viewport"' in page
 

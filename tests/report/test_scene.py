@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 
 import numpy as np
@@ -27,7 +28,7 @@ def unpacked(scene: Scene) -> dict[str, NDArray[np.generic]]:
         at += 2 * count
         if not name.startswith("protein"):
             columns[name] = np.cumsum(columns[name], dtype=np.uint16)
-    for name in ("inferred", "sd"):
+    for name in ("inferred", "sd", "curvature")[: 3 if facts["curvature_top_per_nm"] else 2]:
         columns[name] = np.frombuffer(data, np.uint8, facts["vertices"], at)
         at += facts["vertices"]
     assert at == len(data)
@@ -52,6 +53,18 @@ def test_what_is_packed_comes_back() -> None:
     assert np.array_equal(columns["inferred"] > 127, inferred)
     assert columns["sd"][: len(balls[0].vertices)].max() == 0
     assert columns["sd"][-1] == 255
+    top = scene.facts["curvature_top_per_nm"]
+    assert top == pytest.approx(1 / min(radius for _, radius in BALLS))
+    bent = (columns["curvature"].astype(float) - 128) / 127 * top
+    np.testing.assert_allclose(bent, np.concatenate([ball.values[:, 2] for ball in balls]), atol=top / 127)
+
+
+def test_curvature_has_a_sign_and_is_left_out_where_it_is_not_known() -> None:
+    ball = sphere(*BALLS[0])
+    inwards = unpacked(pack_scene([dataclasses.replace(ball, values=ball.values * [1, 1, -1])], BOX, PROTEINS))
+    assert (inwards["curvature"] == 1).all()
+    flat = pack_scene([dataclasses.replace(ball, values=ball.values * [1, 1, 0])], BOX, PROTEINS)
+    assert flat.facts["curvature_top_per_nm"] == 0 and "curvature" not in unpacked(flat)
 
 
 def test_faces_point_outwards_in_x_y_z() -> None:
