@@ -11,34 +11,26 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import numpy as np
 import psutil
 
+from benchmarks._faults_client import WORKERS, run
 from benchmarks._machine import write_json
-from cryoscale.cluster import DaskExecutor
-from cryoscale.collection import Collection, run_collection
-from cryoscale.engine import Executor, JobPlan, LoopExecutor, Phase
+from cryoscale.engine import LoopExecutor
 from cryoscale.io.mrc import write_mrc
-from cryoscale.manifest import entries
-from cryoscale.pipeline import tomogram_job
-from cryoscale.records import Receipt, Unit
-from cryoscale.spec import IngestSpec, RunSpec
 
 SIZES = {"small": 10, "full": 200}
-TOMOGRAMS, WORKERS, PACE_SECONDS = 6, 2, 0.25
+TOMOGRAMS = 6
 _KINDS = {"a worker": 0.6, "all workers": 0.2, "the command": 0.2}
-_SPEC = RunSpec(ingest=IngestSpec(chunk_voxels=(8, 24, 24), pyramid_levels=1))
 
 
 @dataclass
@@ -53,37 +45,9 @@ class Tally:
     repeats: int = 0
     differing: int = 0
     third_run_units: int = 0
+    blamed: int = 0
+    """Commands that ended with a tomogram failed, because the workers died that one of its units was on."""
     seconds: float = 0.0
-
-
-def _noted(notes: str, pace_seconds: float, call: Callable[..., Receipt], args: tuple[Any, ...]) -> Receipt:
-    (Path(notes) / secrets.token_hex(8)).touch()
-    time.sleep(pace_seconds)
-    return call(*args)
-
-
-def _job(root: Path, pace_seconds: float, *args: Any, **options: Any) -> JobPlan:
-    """Give the stages' own units, each noted when it begins."""
-    plan = tomogram_job(*args, **options)
-    phase = next(plan)
-    try:
-        while True:
-            units = tuple(
-                Unit(u.key, _noted, (str(root / "notes"), pace_seconds, u.call, u.args), u.bytes) for u in phase.units
-            )
-            phase = plan.send((yield Phase(phase.stage, phase.folder, phase.fingerprint, units)))
-    except StopIteration as stop:
-        found: dict[str, Any] = stop.value
-        return found
-
-
-def _run(root: Path, executor: Executor, pace_seconds: float) -> None:
-    def job(*args: Any, **options: Any) -> Generator[Phase, list[Receipt], dict[str, Any]]:
-        return _job(root, pace_seconds, *args, **options)
-
-    found = entries([str(root.parent / "masks")], "{path}")
-    with mock.patch("cryoscale.collection.tomogram_job", job):
-        assert run_collection(Collection(found, root / "out", _SPEC, until="separate"), executor).exit_code == 0
 
 
 def _products(root: Path) -> dict[str, str]:
@@ -115,9 +79,10 @@ def _workers_of(client: psutil.Process) -> list[psutil.Process]:
 
 def _disturbed(root: Path, rng: np.random.Generator, tally: Tally, kills: int) -> None:
     """Give the command until it is through, killing meanwhile until so many kills are done."""
-    command = [sys.executable, "-m", "benchmarks.faults", "--client", str(root)]
+    command = [sys.executable, "-m", "benchmarks._faults_client", str(root)]
+    again: list[str] = []
     while True:
-        client = psutil.Popen(command, stderr=subprocess.DEVNULL)
+        client = psutil.Popen([*command, *again], stderr=subprocess.DEVNULL)
         began = _notes(root)
         while client.poll() is None and _notes(root) == began:
             time.sleep(0.05)
@@ -127,6 +92,8 @@ def _disturbed(root: Path, rng: np.random.Generator, tally: Tally, kills: int) -
                 _kill(client, str(rng.choice(list(_KINDS), p=list(_KINDS.values()))), rng, tally)
         if client.returncode == 0:
             return
+        again = ["--retry-failed"] if client.returncode == 3 else []
+        tally.blamed += client.returncode == 3
 
 
 def _kill(client: psutil.Popen, kind: str, rng: np.random.Generator, tally: Tally) -> None:
@@ -143,8 +110,8 @@ def _kill(client: psutil.Popen, kind: str, rng: np.random.Generator, tally: Tall
     tally.processes += len(victims)
 
 
-def measure(kills: int, seed: int, scratch: Path) -> tuple[Tally, float]:
-    """Return what happened, and the seconds of one collection that nothing happens to."""
+def measure(kills: int, seed: int, scratch: Path, note: Callable[[Tally, float], object]) -> tuple[Tally, float]:
+    """Return what happened, and the seconds of one collection that nothing happens to; note it after each one."""
     rng, tally = np.random.default_rng(seed), Tally()
     _write_masks(scratch / "masks")
     calm = scratch / "calm"
@@ -164,9 +131,11 @@ def measure(kills: int, seed: int, scratch: Path) -> tuple[Tally, float]:
         found = _products(root)
         tally.differing += sum(found.get(name) != expected.get(name) for name in found.keys() | expected.keys())
         before = _notes(root)
-        _run(root, LoopExecutor(), 0.0)
+        assert run(root, LoopExecutor(), 0.0) == 0
         tally.third_run_units += _notes(root) - before
         print(f"{sum(tally.kills.values())} kills, {tally.repeats} repeats", file=sys.stderr)
+        note(tally, calm_seconds)
+        shutil.rmtree(root)
     return tally, calm_seconds
 
 
@@ -181,6 +150,7 @@ def table(tally: Tally, calm_seconds: float) -> str:
         "units done twice": tally.repeats,
         "products that differ": tally.differing,
         "units of the third run": tally.third_run_units,
+        "tomograms blamed": tally.blamed,
         "seconds lost a kill": f"{lost / max(total, 1):.1f}",
         "seconds of a calm collection": f"{calm_seconds:.1f}",
     }
@@ -193,17 +163,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", default="")
-    parser.add_argument("--client", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
-    if options.client is not None:
-        with DaskExecutor(WORKERS) as executor:
-            _run(options.client, executor, PACE_SECONDS)
-        return 0
+
+    def note(tally: Tally, calm_seconds: float) -> None:
+        found = vars(tally) | {"calm_seconds": calm_seconds, "seed": options.seed, "workers": WORKERS}
+        write_json(options.json, {"benchmark": "faults", **found})
+
     with tempfile.TemporaryDirectory() as scratch:
-        tally, calm_seconds = measure(SIZES[options.size], options.seed, Path(scratch))
+        tally, calm_seconds = measure(SIZES[options.size], options.seed, Path(scratch), note)
     print(table(tally, calm_seconds))
-    found = vars(tally) | {"calm_seconds": calm_seconds, "seed": options.seed, "workers": WORKERS}
-    write_json(options.json, {"benchmark": "faults", **found})
     return 1 if tally.differing or tally.third_run_units or tally.repeats > tally.processes else 0
 
 

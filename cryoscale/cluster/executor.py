@@ -12,32 +12,30 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
-from multiprocessing import active_children, resource_tracker
-from multiprocessing.process import BaseProcess
+from multiprocessing import active_children
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import dask
-from distributed import Client, LocalCluster, Nanny, as_completed
+from distributed import Client, as_completed
 from distributed.scheduler import KilledWorker, NoWorkerError
 
 from cryoscale.cluster import dashboard as pages
-from cryoscale.cluster.addresses import WORKERS_SECONDS, client_at, require_workers
+from cryoscale.cluster.addresses import client_at, require_workers
 from cryoscale.cluster.board import TOPIC
+from cryoscale.cluster.local import kill, local_cluster
 from cryoscale.engine import UnitResult, run_unit
 from cryoscale.errors import PauseError, TomogramError
 from cryoscale.interrupt import shielded, without_keyboard
 from cryoscale.records import Unit
 
-__all__ = ["DaskExecutor", "free_dashboard_port"]
+__all__ = ["DaskExecutor"]
 
 _CLOSE_SECONDS = 10
 _COUNT_SECONDS = 5.0
-_SILENT_SECONDS = 300
-"""A worker that is not heard of for so long is started anew; one long call may keep it from answering."""
+_TALKERS = {"distributed", "tornado", "asyncio"}
 
 
 @dataclass
@@ -96,8 +94,7 @@ class DaskExecutor:
         else:
             # A worker begun half and told to stop leaves its supervisor waiting for ever.
             with shielded(), without_keyboard():
-                _start_resource_tracker()
-                self._cluster = _local_cluster(workers, dashboard=dashboard, gpus=gpus)
+                self._cluster = local_cluster(workers, dashboard=dashboard, gpus=gpus)
                 self._client = Client(self._cluster)
         # Results are fetched as units end, many under way: asking for each in turn would wait for each in turn.
         self._completed = as_completed(with_results=True, raise_errors=False)
@@ -234,90 +231,25 @@ class DaskExecutor:
             if self._own:
                 with contextlib.suppress(TimeoutError, OSError):
                     self._cluster.close(timeout=_CLOSE_SECONDS)
-                _kill(set(active_children()) - self._others)
+                kill(set(active_children()) - self._others)
 
     def _abandon(self) -> None:
         """Give up the units in flight: their missing records say that they are not done."""
-        # Dask's own words about connections that end on the way would hide ours.
-        for name in ("distributed", "tornado", "asyncio"):
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        _hush()
         if not self._own:
             with contextlib.suppress(TimeoutError, OSError):
                 self._client.cancel([sent.future for sent in self._units.values()], force=True)
             return
         for nanny in self._cluster.workers.values():
             nanny.auto_restart = False
-        _kill(set(active_children()) - self._others)
+        kill(set(active_children()) - self._others)
 
 
-class _Nanny(Nanny):  # type: ignore[misc]
-    """Keeper of one local worker; the first `gpus` of them hold, and see, one GPU each."""
-
-    def __init__(self, *args: Any, name: int, gpus: int, **options: Any) -> None:
-        if name < gpus:
-            visible = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
-            options["resources"] = {"GPU": 1}
-            options["env"] = {"CUDA_VISIBLE_DEVICES": visible[name] if name < len(visible) else str(name)}
-        super().__init__(*args, name=name, **options)
-
-
-def _local_cluster(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
-    # A run with no workers left must end, with the command to resume, and not hang.
-    options = {
-        "no-workers-timeout": f"{WORKERS_SECONDS}s",
-        "worker-ttl": f"{_SILENT_SECONDS}s",
-        # Suspicion costs little here: a unit that was there when two workers died is tried again, alone.
-        "allowed-failures": 1,
-    }
-    with dask.config.set({f"distributed.scheduler.{name}": value for name, value in options.items()}):
-        return _start_local(workers, dashboard=dashboard, gpus=gpus)
-
-
-def _start_local(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
-    return LocalCluster(
-        worker_class=_Nanny,
-        gpus=gpus,
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        # The scheduler always serves some page; without the dashboard any free port will do.
-        dashboard_address=free_dashboard_port() if dashboard else "127.0.0.1:0",
-        scheduler_kwargs={"dashboard": dashboard, "preload": [pages.__name__]},
-        silence_logs=40,
-    )
-
-
-def _start_resource_tracker() -> None:
-    """Start Python's keeper of semaphores ahead of the workers.
-
-    Started with the first of them it would let Ctrl-C through to all; and it calls the semaphores of killed workers,
-    which it removes, a leak.
-    """
-    before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker" + (f",{before}" if before else "")
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
-            os.environ["PYTHONWARNINGS"] = before
-
-
-def _kill(processes: Collection[BaseProcess]) -> None:
-    """End worker processes on the spot: units survive it, orphans would hold their memory."""
-    for process in processes:
-        process.kill()
-    for process in processes:
-        process.join(_CLOSE_SECONDS)
-
-
-def free_dashboard_port() -> str:
-    """Return Dask's usual address for a dashboard, on loopback; any port where that one is taken."""
-    with socket.socket() as probe:
-        taken = probe.connect_ex(("127.0.0.1", 8787)) == 0
-    return "127.0.0.1:0" if taken else "127.0.0.1:8787"
+def _hush() -> None:
+    """Silence Dask, and loggers below its own that have levels of theirs: of lost connections it is ours to speak."""
+    for name in _TALKERS.union(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in _TALKERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _dask_failure(unit: Unit, future: Any) -> BaseException:

@@ -27,7 +27,8 @@ from distributed.core import Status
 
 from cryoscale.cluster import dashboard as pages
 from cryoscale.cluster.credentials import credentials_for_run, security_of
-from cryoscale.cluster.executor import DaskExecutor, free_dashboard_port
+from cryoscale.cluster.executor import DaskExecutor
+from cryoscale.cluster.local import be_patient, free_dashboard_port
 from cryoscale.errors import PauseError, UsageError
 from cryoscale.interrupt import shielded, without_keyboard
 
@@ -145,6 +146,7 @@ def _cuda(options: dict[str, Any], *, dashboard: bool) -> Iterator[DaskExecutor]
         "resources": {"GPU": 1},
         "scheduler_kwargs": {"dashboard": dashboard, "preload": [pages.__name__]},
     }
+    be_patient()
     with _started(kind, given, "local-cuda") as cluster, DaskExecutor(cluster=cluster) as executor:
         yield executor
 

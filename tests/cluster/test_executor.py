@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from distributed import LocalCluster
 
 from cryoscale.cluster import DaskExecutor
+from cryoscale.cluster.executor import _hush
 from cryoscale.driver import run_jobs
 from cryoscale.engine import Job, JobPlan, LoopExecutor, Phase
 from cryoscale.errors import PauseError, TomogramError, UsageError
@@ -140,3 +142,17 @@ def test_units_that_need_a_gpu_run_one_at_a_time_on_the_worker_that_holds_it(
         assert [devices for _, devices in need] == ["5"]
     else:
         assert len(need) == 2
+
+
+def test_of_a_run_that_is_given_up_dask_says_no_word() -> None:
+    found = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
+    levels = [logger.level for logger in found]
+    # Two of these have levels and handlers of their own.
+    names = ("distributed", "distributed.client", "distributed.core", "tornado.application", "asyncio")
+    try:
+        assert all(logging.getLogger(name).isEnabledFor(logging.CRITICAL) for name in names)
+        _hush()
+        assert not any(logging.getLogger(name).isEnabledFor(logging.CRITICAL) for name in names)
+    finally:
+        for logger, level in zip(found, levels, strict=True):
+            logger.setLevel(level)

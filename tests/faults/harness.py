@@ -8,69 +8,30 @@ each execution outside of the run's folder, and do what they are ordered to: wai
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
-import signal
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 
 import cryoscale.ingest.plan as ingest
-from cryoscale.chunks import Region, blocks
+from cryoscale.chunks import blocks
 from cryoscale.collection import Collection, Result, run_collection
 from cryoscale.engine import Executor, JobPlan, LoopExecutor, Phase
-from cryoscale.io.files import relative_files, write_text
 from cryoscale.io.mrc import write_mrc
-from cryoscale.io.omezarr import create_image, read_region, write_region
+from cryoscale.io.omezarr import create_image
 from cryoscale.manifest import entries
-from cryoscale.records import Geometry, Receipt, Unit, fingerprint
+from cryoscale.records import Geometry, Unit, fingerprint
 from cryoscale.spec import IngestSpec, RunSpec
+from tests.faults.units import SHAPE, Watch, doubled, table, watched
 
 NAMES = ("a", "b", "c")
-SHAPE = (64, 48, 48)
 UNITS = len(NAMES) * 18
 _SLAB = (8, *SHAPE[1:])
 _TELLS_WHEN = {"run.json", "run.lock", "seal.json", "summary.json", "journal.jsonl", "failures.csv"}
-
-
-@dataclass(frozen=True)
-class Watch:
-    """How units are watched and paced."""
-
-    folder: str
-    """Notes and orders."""
-    pace_seconds: float = 0.0
-
-
-def watched(watch: Watch, key: tuple[str, str, int], call: Callable[..., Receipt], args: tuple) -> Receipt:
-    """Run a unit's call after noting it and obeying orders."""
-    name = "-".join(map(str, key))
-    Path(watch.folder, "notes", f"{name}~{secrets.token_hex(4)}").touch()
-    time.sleep(watch.pace_seconds)
-    if Path(watch.folder, "orders", f"{name}.die").exists():
-        os.kill(os.getpid(), signal.SIGKILL)
-    return call(*args)
-
-
-def doubled(folder: str, region: Region) -> Receipt:
-    """Write a slab of the second volume: the first, summed with the slices beside each."""
-    around = region.grow((1, 0, 0), SHAPE)
-    values = read_region(f"{folder}/{ingest.MASK}", around).astype(np.uint16)
-    total = np.cumsum(values, axis=0, dtype=np.uint16)[region.within(around)]
-    files = write_region(f"{folder}/sum.ome.zarr", region, total)
-    return Receipt(relative_files(folder, files), {"total": int(total.sum())})
-
-
-def table(folder: str, totals: tuple[int, ...]) -> Receipt:
-    write_text(Path(folder) / "totals.csv", "\n".join(map(str, totals)))
-    return Receipt(("totals.csv",))
 
 
 def quick_job(tomogram, entry, spec, *, until: str, gpu: bool, watch: Watch) -> JobPlan:
@@ -120,7 +81,7 @@ class Scene:
         path.touch()
         return path
 
-    def run(self, executor: Executor | None = None) -> Result:
+    def run(self, executor: Executor | None = None, *, retry_failed: bool = False) -> Result:
         """Give the command."""
         found = entries([str(self.mask(name)) for name in NAMES], "{path}")
         spec = RunSpec(ingest=IngestSpec(chunk_voxels=(8, 24, 24), pyramid_levels=1))
@@ -129,7 +90,8 @@ class Scene:
             return quick_job(*args, **options, watch=self.watch)
 
         with mock.patch("cryoscale.collection.tomogram_job", job):
-            return run_collection(Collection(found, self.output, spec, until="fit"), executor or LoopExecutor())
+            asked = Collection(found, self.output, spec, until="fit", retry_failed=retry_failed)
+            return run_collection(asked, executor or LoopExecutor())
 
     def notes(self) -> Counter[str]:
         """Count how often each unit began."""
@@ -168,15 +130,3 @@ class Scene:
         before = self.executions()
         assert self.run().exit_code == 0
         assert self.executions() == before, "a finished run ran units"
-
-
-def main(root: str) -> None:
-    """Run the collection in `root` on two workers: a client that can be killed."""
-    from cryoscale.cluster import DaskExecutor
-
-    with DaskExecutor(2) as executor:
-        Scene(Path(root), 0.3).run(executor)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

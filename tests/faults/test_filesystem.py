@@ -1,7 +1,8 @@
 """Files and disks that fail: hiccups are met again, what is full pauses the run, damage is made good; nothing is lost.
 
-Calls of the workers fail by errno (``faultfs.c``); full disks are real ones, of memory. Where the machine lets nobody
-mount those, their tests skip. A quota is met by its errno alone: file systems in memory have none on most kernels.
+Calls of the workers fail by errno (``faultfs.c``); full disks are real ones, of memory, and the quota is that of a real
+file system in a file (btrfs: many kernels know quotas of no other). Where the machine lets nobody mount those, their
+tests skip.
 """
 
 from __future__ import annotations
@@ -113,6 +114,47 @@ def test_a_disk_that_is_really_full(
     with pytest.raises(PauseError):
         scene.run()
     small_disk(large)
+    scene.require_whole(undisturbed, repeats=2)
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Mount a file system with a quota at the run's folder, and give what sets the quota."""
+    folder, image = tmp_path / "meant", tmp_path / "disk.img"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(160 << 20)
+    mounted = False
+
+    def do(*words: object) -> None:
+        try:
+            subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            if mounted:
+                raise
+            pytest.skip(f"no quota can be had here: {error}")
+
+    try:
+        do("mkfs.btrfs", "-q", image)
+        do("mount", "-o", "loop", image, folder)
+        mounted = True
+        do("btrfs", "quota", "enable", folder)
+        yield lambda size: do("btrfs", "qgroup", "limit", size, "0/5", folder)
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_quota_that_is_used_up(tmp_path: Path, limited: Callable[[str], None], undisturbed: dict[str, str]) -> None:
+    limited("600k")
+    scene = Scene(tmp_path)
+    with pytest.raises(PauseError, match="quota"):
+        scene.run()
+    began = scene.executions()
+    assert began > 5
+    with pytest.raises(PauseError, match="quota"):
+        scene.run()
+    limited("none")
     scene.require_whole(undisturbed, repeats=2)
 
 
