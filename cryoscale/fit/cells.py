@@ -1,8 +1,9 @@
 r"""Cells of a coarse grid along a surface, grown from samples of it, with the field at their corners.
 
-A cell stays while a corner says that the surface may be within the width of one of its points,
+A cell stays while one of its corners says that the surface may be within the width of a point in the eighth of the
+cell next to it: with c the middle of that eighth seen from the corner, (+-1, +-1, +-1) pitch / 4, and to first order,
 
-    min over corners (|f| / max(|grad f|, 1))  <=  width + 1.3 sqrt(3) / 2 pitch
+    |f + grad f . c|  <=  max(|grad f|, 1) (width + 0.3 sqrt(3) / 2 pitch)  +  pitch / 4 sum |grad f|_k
 
 and its neighbours are looked at next, for as many rounds as the gaps between samples are wide. Where the field is flat
 (|grad f| < 1, as between two sheets) f alone decides, so that a small slope makes no surface look far.
@@ -13,8 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 __all__ = ["CORNERS", "Cells", "grow"]
@@ -22,8 +25,8 @@ __all__ = ["CORNERS", "Cells", "grow"]
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(8, 3)
-SLACK = 1.3
-"""Factor on a corner's distance from the points of its cell, for fields that are not quite distances."""
+SLACK = 0.3
+"""What is added for fields that are neither straight nor quite distances, as a share of half the cell's diagonal."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def grow(
     corner, around = CORNERS @ strides, np.array([o @ strides for o in np.array(list(np.ndindex(3, 3, 3))) - 1])
     fresh = seen = np.sort((start - low) @ strides)
     keys, value, slope = np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 3))
-    kept = []
+    kept, reach = [], width + SLACK * 0.5 * 3**0.5 * pitch
     for _ in range(rounds + 1):
         new = np.setdiff1d(fresh[:, None] + corner, keys)
         f, g = field((np.stack(np.unravel_index(new, tuple(shape)), 1) + low) * pitch)
@@ -93,8 +96,7 @@ def grow(
         keys = np.concatenate([keys, new])[order]
         value, slope = np.concatenate([value, f])[order], np.concatenate([slope, g])[order]
         rows = np.searchsorted(keys, fresh[:, None] + corner)
-        near = np.abs(value) <= (width + SLACK * 0.5 * 3**0.5 * pitch) * np.maximum(np.linalg.norm(slope, axis=1), 1)
-        live = fresh[near[rows].any(1)]
+        live = fresh[_near(value, slope, rows, reach, 0.25 * pitch)]
         kept.append(live)
         fresh = np.setdiff1d(live[:, None] + around, seen)
         if not len(fresh):
@@ -103,3 +105,23 @@ def grow(
     cells = np.sort(np.concatenate(kept))
     nodes = np.stack(np.unravel_index(keys, tuple(shape)), 1) + low
     return Cells(pitch, nodes, value, slope, np.searchsorted(keys, cells[:, None] + corner), keys, strides)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _near(value: Any, slope: Any, rows: Any, reach: float, quarter: float) -> Any:
+    """Return which cells (m,) the surface may be near, from the nodes (m, 8) around them."""
+    out = np.zeros(len(rows), np.bool_)
+    for cell in range(len(rows)):
+        for corner in range(8):
+            node = rows[cell, corner]
+            middle, spread, square = value[node], 0.0, 0.0
+            for axis in range(3):
+                lean = slope[node, axis]
+                upper = (corner >> (2 - axis)) & 1
+                middle += (-quarter if upper else quarter) * lean
+                spread += quarter * abs(lean)
+                square += lean * lean
+            if abs(middle) <= max(square**0.5, 1.0) * reach + spread:
+                out[cell] = True
+                break
+    return out

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cryoscale.fit.ellipse_search import search
 
-__all__ = ["Bounds", "Ellipse", "check_pixels", "fit_ellipse", "occupied"]
+__all__ = ["Bounds", "Ellipse", "check_pixels", "fit_ellipse", "fit_pixels", "occupied"]
 
 Array = NDArray[np.float64]
 FIT_POINTS = 300
@@ -115,14 +115,15 @@ def check_pixels(points: object, least: int) -> Array:
     ValueError
         If the shape is not (n, 2), a value is not finite, or fewer than ``least`` distinct points remain.
     """
-    array = np.asarray(points, dtype=np.float64)
+    array: Array = np.asarray(points, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 2:
         msg = f"points must have shape (n, 2), y, x; found {array.shape}"
         raise ValueError(msg)
     if not np.isfinite(array).all():
         msg = f"{int((~np.isfinite(array).all(1)).sum())} of {len(array)} points have a coordinate that is not finite"
         raise ValueError(msg)
-    array = np.unique(array, axis=0)
+    array = array[np.lexsort(array.T[::-1])]
+    array = array[np.concatenate([np.ones(min(len(array), 1), bool), (np.diff(array, axis=0) != 0).any(1)])]
     if len(array) < least:
         msg = f"needs at least {least} distinct points; found {len(array)}"
         raise ValueError(msg)
@@ -161,6 +162,11 @@ def fit_ellipse(
     if bounds is None and spread[1] <= 1e-6 * spread[0]:
         msg = f"the {len(array)} points lie on one line; an ellipse needs points beside it"
         raise ValueError(msg)
+    return fit_pixels(array, start=start, bounds=bounds, noise_pixels=noise_pixels)
+
+
+def fit_pixels(array: Array, *, start: Ellipse | None, bounds: Bounds | None, noise_pixels: float) -> Ellipse:
+    """Fit an ellipse to distinct pixels (n, 2) that are known to carry one: `fit_ellipse` without its checks."""
     used = array[np.linspace(0, len(array) - 1, min(len(array), FIT_POINTS)).round().astype(int)]
     starts = [] if bounds is not None else _starts(used)
     starts += [] if start is None else [_parameters(start)]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.fit.ellipse import LEAST_CARRIED, LEAST_FREE, Bounds, Ellipse, fit_ellipse, occupied
+from cryoscale.fit.ellipse import LEAST_CARRIED, LEAST_FREE, Bounds, Ellipse, check_pixels, fit_pixels, occupied
 
 __all__ = ["fit_ellipses_by_slice", "goes_round", "near_ellipse", "near_ellipses", "slice_numbers"]
 
@@ -47,7 +47,7 @@ def fit_ellipses_by_slice(
         slice has enough for a fit by itself.
     """
     bounds = bounds or Bounds()
-    pixels = {z: np.unique(np.asarray(points, np.float64), axis=0) for z, points in slices.items()}
+    pixels = {z: check_pixels(points, 0) for z, points in slices.items()}
     pixels = {z: points for z, points in sorted(pixels.items()) if len(points) >= LEAST_CARRIED}
     evidence = {z: (_seen(points), len(points)) for z, points in pixels.items()}
     best: tuple[float, int] | None = None
@@ -78,7 +78,7 @@ def _carried(
     sound = [other for other in done if done[other].is_ring]
     told = sound or list(done)
     source = min(told, key=lambda other: (abs(other - z), -done[other].coverage))
-    near = fit_ellipse(points, start=done[source], bounds=bounds.grown(abs(source - z)), noise_pixels=noise_pixels)
+    near = fit_pixels(points, start=done[source], bounds=bounds.grown(abs(source - z)), noise_pixels=noise_pixels)
     # Only a slice that speaks for itself may leave the bounds, and it is asked only where they hold it.
     if seen >= FULL_COVERAGE and (near.at_bounds or not near.describes):
         alone = _alone(points, done[source], noise_pixels)
@@ -91,7 +91,7 @@ def _alone(points: Array, start: Ellipse | None, noise_pixels: float) -> Ellipse
     spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
     if len(points) < LEAST_FREE or spread[1] <= 1e-6 * spread[0]:
         return None
-    return fit_ellipse(points, start=start, noise_pixels=noise_pixels)
+    return fit_pixels(points, start=start, bounds=None, noise_pixels=noise_pixels)
 
 
 def _seen(points: Array) -> float:

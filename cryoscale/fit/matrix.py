@@ -38,6 +38,10 @@ def _fill(
     out: Any,
 ) -> None:
     c = math.sqrt(5.0) / length
+    # Noise is shared on the surface alone, whose points come first.
+    sharing = shared.shape[0]
+    while sharing > 0 and shared[sharing - 1] == 0.0:
+        sharing -= 1
     for i in range(count):
         for j in range(i, count):
             dz, dy, dx = x[0, i] - x[0, j], x[1, i] - x[1, j], x[2, i] - x[2, j]
@@ -46,13 +50,17 @@ def _fill(
                 t = min(r / length, 1.0)
                 out[i, j] = variance * (1.0 - t * t * (3.0 - 2.0 * t))
             else:
-                out[i, j] = variance * (1.0 + c * r + c * r * c * r / 3.0) * _decay(c * r)
+                a = c * r
+                out[i, j] = variance * (1.0 + a + a * a / 3.0) * _decay(a)
         # Loops of their own: together the compiler would not make vector instructions of them.
-        if shared.shape[0]:
+        for j in range(i, sharing):
+            dz, dy, dx = x[0, i] - x[0, j], x[1, i] - x[1, j], x[2, i] - x[2, j]
+            out[i, j] += shared[i] * shared[j] * _decay(math.sqrt(dz * dz + dy * dy + dx * dx) / reach)
+        for k in range(0, trend.shape[0] - 2, 3):
+            first, second, third = trend[k, i], trend[k + 1, i], trend[k + 2, i]
             for j in range(i, count):
-                dz, dy, dx = x[0, i] - x[0, j], x[1, i] - x[1, j], x[2, i] - x[2, j]
-                out[i, j] += shared[i] * shared[j] * _decay(math.sqrt(dz * dz + dy * dy + dx * dx) / reach)
-        for k in range(trend.shape[0]):
+                out[i, j] += first * trend[k, j] + second * trend[k + 1, j] + third * trend[k + 2, j]
+        for k in range(trend.shape[0] // 3 * 3, trend.shape[0]):
             for j in range(i, count):
                 out[i, j] += trend[k, i] * trend[k, j]
         out[i, i] += noise[i] * noise[i]

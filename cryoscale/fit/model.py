@@ -26,7 +26,7 @@ from cryoscale.fit.covariance import covariance
 from cryoscale.fit.hessian import field_hessian
 from cryoscale.fit.local import local_variance
 from cryoscale.fit.matrix import covariance_triangles
-from cryoscale.fit.smooth import PITCHES, Function, interpolated
+from cryoscale.fit.smooth import Function, interpolated
 from cryoscale.fit.solve import Solution, solve_many
 
 __all__ = ["Model", "Patch"]
@@ -39,8 +39,8 @@ MOST_EXACT = 1500
 """Constraints up to which a variance is computed from all of them, with no ellipsoid; see `local` for more."""
 LOCAL_PITCH = 3.0
 """Edge of the cells for more than that, in voxels."""
-FINELY = 600
-"""Constraints up to which the finest cells are worth their time."""
+FINELY, FINEST_PITCH, FINE_PITCH = 600, 1.25, 2.0
+"""Constraints up to which the finest cells are worth their time, their edge in voxels, and the least edge for more."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Patch:
         x, ellipsoid = self.constraints.points, self.hypothesis.ellipsoid
         if ellipsoid is None and len(x) > MOST_EXACT:
             # To try cells would cost as much as the result: every block has a matrix of its own.
-            return interpolated(self.local_variance, field, q, normals, (LOCAL_PITCH,))
+            return interpolated(self.local_variance, field, q, normals, pitch=LOCAL_PITCH)
         triangle = self.triangle()
         basis = np.zeros((len(x), 0)) if ellipsoid is None else ellipsoid.trend(x)
 
@@ -129,7 +129,7 @@ class Patch:
             trends = None if ellipsoid is None else (basis, *ellipsoid.trend_gradient(at))
             return evaluate.variance_gradient(self.hypothesis.kernel, x, triangle, at, trends, inverted=True)
 
-        return interpolated(exact, field, q, normals, PITCHES if len(x) <= FINELY else PITCHES[:-1])
+        return interpolated(exact, field, q, normals, least_pitch=FINEST_PITCH if len(x) <= FINELY else FINE_PITCH)
 
     def local_variance(self, q: Array) -> tuple[Array, Array]:
         """Return the posterior variance (m,), from the constraints near each place, and its gradient (m, 3).

@@ -12,9 +12,10 @@ an axis where the corner is the lower one, else -1,
 (the element of A. Adini & R. W. Clough, 1961). Corners are first put where the tangent plane of a place in their cell
 meets their line, and moved to the surface by Newton's method; sheets above each other have their own.
 
-How large cells may be is tried out: of `PITCHES` the first is taken at which a sample of the places, computed as well,
-comes out within `TOLERANCE`; the last is not tried. Places in cells with a corner that was not found, or whose corners
-differ by more than `MOST_RANGE`, are computed themselves.
+How large cells may be is tried out on a sample of the places, computed as well: the error falls with the fourth power
+of the edge (the third where a kernel has a kink), so that one trial tells which edge would give `TOLERANCE`, and the
+next one whether it does. Places in cells with a corner that was not found, or whose corners differ by more than
+`MOST_RANGE`, are computed themselves.
 
 The variance of a fitted field is such a function: it varies over the distance of control points, and over the kernel's
 length where that, or the noise, is large. Off the surface it grows so fast that cells in space would need to be half
@@ -23,20 +24,27 @@ as large, three times as many corners each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["PITCHES", "Function", "interpolated"]
+__all__ = ["Function", "interpolated"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Function = Callable[[Array], tuple[Array, Array]]
-PITCHES = (8.0, 5.5, 4.0, 3.0, 2.0)
-"""Edges of the cells, in voxels."""
+FIRST_PITCH, MOST_PITCH = 4.5, 8.0
+"""Edge of the cells that is tried first, and the largest, in voxels."""
+ORDER, SLOW_ORDER = 4, 3
+"""With which power of the edge the error falls, and what is counted on where it must fall: kinks make it slower."""
+TRIALS = 3
+CAUTION = 0.93
+"""On the edge that a trial's error asks for."""
+SIMILAR = 1.15
+"""Ratio of edges for which another trial is not worth its time."""
 BEYOND = 0.5
 """How far outside the range of a cell's corners, as a share of it, a value must lie to be computed instead."""
 TOLERANCE = 0.005
@@ -53,6 +61,8 @@ LEAST_SHARE = 0.3
 FURTHEST = 3.0
 """Voxels that a corner may be moved, and `SETTLED` of them in the last step."""
 SETTLED = 0.02
+NEAR_ENOUGH = 0.002
+"""Voxels from the surface at which a corner is not moved again."""
 CORNERS = np.array([(0, 0), (0, 1), (1, 0), (1, 1)])
 
 
@@ -67,7 +77,13 @@ FRAMES = _frames()
 
 
 def interpolated(
-    function: Function, field: Function, places: Array, normals: Array, pitches: Sequence[float] = PITCHES
+    function: Function,
+    field: Function,
+    places: Array,
+    normals: Array,
+    *,
+    least_pitch: float = 2.0,
+    pitch: float | None = None,
 ) -> Array:
     """Return a positive function's values (m,) at places (m, 3) on a surface.
 
@@ -77,23 +93,39 @@ def interpolated(
         Return value (k,) and gradient (k, 3) at places (k, 3); the field is zero on the surface.
     places, normals
         In voxels; of any length, and sign.
-    pitches
-        Edges of the cells to try, in voxels.
+    least_pitch
+        Smallest edge of the cells, in voxels.
+    pitch
+        The edge where it is known and nothing is to be tried.
     """
     if not len(places):
         return np.zeros(0)
-    if len(pitches) == 1:
-        return _carried(function, field, places, normals, pitches[0])
+    if pitch is None:
+        pitch = _fitting_pitch(function, field, places, normals, least_pitch)
+    return _carried(function, field, places, normals, pitch)
+
+
+def _fitting_pitch(function: Function, field: Function, places: Array, normals: Array, least: float) -> float:
+    """Return the largest edge found at which a sample of the places comes out right, or the least there is."""
     chosen = np.linspace(0, len(places) - 1, min(TRIED, len(places))).round().astype(np.int64)
     lean = normals[chosen] / np.linalg.norm(normals[chosen], axis=1)[:, None]
     # Places off the surface would not tell what cells miss on it.
     tried, _ = _settled(field, places[chosen], lean)
     tried = np.where(np.isnan(tried), places[chosen], tried)
     exact = function(tried)[0]
-    for pitch in pitches[:-1]:
-        if (np.abs(_carried(function, field, tried, lean, pitch) - exact) <= TOLERANCE * exact).all():
-            return _carried(function, field, places, normals, pitch)
-    return _carried(function, field, places, normals, pitches[-1])
+    pitch, fine, coarse = FIRST_PITCH, 0.0, np.inf
+    for _ in range(TRIALS):
+        error = (np.abs(_carried(function, field, tried, lean, pitch) - exact) / exact).max()
+        if error <= TOLERANCE:
+            fine = pitch
+        else:
+            coarse = pitch
+        ratio = TOLERANCE / max(error, 1e-12)
+        asked = CAUTION * pitch * ratio ** (1 / ORDER if ratio >= 1 else 1 / SLOW_ORDER)
+        pitch = float(np.clip(asked, least, MOST_PITCH))
+        if pitch == least or pitch < SIMILAR * fine or 0 < fine < coarse < np.inf:
+            break
+    return fine or pitch
 
 
 def _carried(function: Function, field: Function, places: Array, normals: Array, pitch: float) -> Array:
@@ -158,8 +190,10 @@ def _settled(field: Function, nodes: Array, ways: Array) -> tuple[Array, Array]:
     value, slope = field(nodes)
     for _ in range(NEWTON_STEPS):
         steep = (slope * ways).sum(1)
-        far += np.clip(-value / np.where(steep == 0, np.inf, steep), -FURTHEST, FURTHEST)
-        value, slope = field(nodes + far[:, None] * ways)
+        moving = np.flatnonzero(np.abs(value) > NEAR_ENOUGH * np.abs(steep))
+        step = -value[moving] / np.where(steep[moving] == 0, np.inf, steep[moving])
+        far[moving] += np.clip(step, -FURTHEST, FURTHEST)
+        value[moving], slope[moving] = field(nodes[moving] + far[moving, None] * ways[moving])
     steep = np.abs((slope * ways).sum(1))
     good = (np.abs(far) <= FURTHEST) & (np.abs(value) <= SETTLED * steep)
     good &= steep >= LEAST_SHARE * np.linalg.norm(slope, axis=1)

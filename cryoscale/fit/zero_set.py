@@ -1,7 +1,8 @@
 r"""Where the fitted field is zero, which part of that the data support, and whether it closes.
 
 A field known near its data has zeros elsewhere too. So the zero set is traced on a sparse grid, coarse to fine (nodes
-whose distance |f| / |grad f| exceeds their cell are not refined), sampled where grid edges change sign, and judged:
+whose distance |f| / |grad f| exceeds half their cell's diagonal are not refined), sampled where grid edges change sign,
+and judged:
 
 - *component*: samples joined through common cells; the one with most supported area is the membrane, others are kept
   only where at least half of them is supported;
@@ -112,7 +113,7 @@ def trace(
         if factor == 1:
             return _crossings(field, nodes, value, low, step)
         distance = np.abs(value) / np.maximum(np.linalg.norm(slope, axis=1), 1e-12)
-        nodes = _children(nodes[distance < SLACK * 3**0.5 * factor * step], factor // 2, limit)
+        nodes = _children(nodes[distance < SLACK * 0.5 * 3**0.5 * factor * step], factor // 2, limit)
         factor //= 2
 
 

@@ -52,14 +52,14 @@ def test_cubics_are_exact() -> None:
     lean = np.tile(TILT, (len(q), 1))
     want = cubic(q)[0]
     for normals in (lean, -3 * lean):
-        assert np.abs(interpolated(cubic, plane, q, normals, (8.0,)) - want).max() < 1e-6
+        assert np.abs(interpolated(cubic, plane, q, normals, pitch=8.0) - want).max() < 1e-6
     assert not len(interpolated(cubic, plane, np.zeros((0, 3)), np.zeros((0, 3))))
 
     def flat(at: Array) -> tuple[Array, Array]:
         value, slope = cubic(at)
         return value, 0 * slope
 
-    assert np.abs(interpolated(flat, plane, q, lean, (8.0,)) - want).max() > 1
+    assert np.abs(interpolated(flat, plane, q, lean, pitch=8.0) - want).max() > 1
 
 
 @pytest.mark.parametrize(("length", "most"), [(150.0, 1300), (60.0, 2500), (30.0, 4000)])
@@ -84,7 +84,7 @@ def test_corners_lie_on_the_surface() -> None:
         r = np.linalg.norm(at, axis=1)
         return 1 + (r - 30.0) ** 2, 2 * (1 - 30.0 / r)[:, None] * at
 
-    assert np.abs(interpolated(steep, sphere(30.0), q, q, (4.0,)) - 1).max() < 2e-3
+    assert np.abs(interpolated(steep, sphere(30.0), q, q, pitch=4.0) - 1).max() < 2e-3
 
 
 def test_sheets_above_each_other_have_their_own_corners(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,9 +103,9 @@ def test_sheets_above_each_other_have_their_own_corners(monkeypatch: pytest.Monk
 
     normals = np.tile([1.0, 0.0, 0.0], (3000, 1))
     want = q[:, 0] - 9.0
-    assert np.allclose(interpolated(function, field, q, normals, (5.5,)), want)
+    assert np.allclose(interpolated(function, field, q, normals, pitch=5.5), want)
     monkeypatch.setattr(smooth, "SHEETS", 6.0)
-    assert np.abs(interpolated(function, field, q, normals, (5.5,)) - want).max() > 0.5
+    assert np.abs(interpolated(function, field, q, normals, pitch=5.5) - want).max() > 0.5
 
 
 def test_places_are_computed_where_no_corner_is_found() -> None:
@@ -116,7 +116,7 @@ def test_places_are_computed_where_no_corner_is_found() -> None:
         asked.append(at)
         return 2 + np.sin(at[:, 0]), np.column_stack([np.cos(at[:, 0]), np.zeros((len(at), 2))])
 
-    found = interpolated(function, sphere(3.0), q, q, (8.0,))
+    found = interpolated(function, sphere(3.0), q, q, pitch=8.0)
     assert np.allclose(found, 2 + np.sin(q[:, 0])) and len(asked[-1]) > 100
 
 
