@@ -27,6 +27,8 @@ _STARVING = 2
 _FLYING = 4
 """Units per worker that the executor holds at most."""
 _LEAST_FLYING = 32
+_TOGETHER = 8
+"""An executor is handed units when it has room for this fraction of what it holds: half a unit per worker."""
 
 
 class _Running:
@@ -93,8 +95,10 @@ class _Lane:
         return len(self._ready) + len(self._flying) < _STARVING * self._executor.slots(gpu=self._gpu) - 1
 
     def fill(self) -> None:
-        """Hand units to the executor until it holds enough."""
+        """Hand units to the executor until it holds enough, some together: each message to a scheduler costs."""
         most = max(_FLYING * self._executor.slots(gpu=self._gpu), _LEAST_FLYING)
+        if most - len(self._flying) < most // _TOGETHER:
+            return
         while self._ready and len(self._flying) < most:
             order, _, unit, phase = heapq.heappop(self._ready)
             self._flying[unit.key] = order

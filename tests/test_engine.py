@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import secrets
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,14 @@ def test_an_executor_never_holds_more_than_a_few_units_per_worker(tmp_path: Path
     (outcome,) = run_jobs([toyunits.job(tmp_path, "t", 100, call=toyunits.nothing)], workers)
     assert outcome.summary is not None
     assert max(map(len, workers.held)) == 80
+
+
+def test_units_are_handed_over_some_at_a_time(tmp_path: Path) -> None:
+    """Each message to a scheduler costs it time: of 200 units none goes alone but where a phase ends."""
+    workers = Workers(20)
+    list(run_jobs([toyunits.job(tmp_path, "a", 200)], workers))
+    grown = [len(after) - len(before) + 1 for before, after in pairwise(workers.held) if len(after) >= len(before)]
+    assert grown == [10] * 12 + [1], "80 are held at most, an eighth of that goes together; the sum is one unit"
 
 
 @pytest.mark.parametrize(("count", "window", "expected"), [(1, 0, 1), (4, 0, 3), (20, 0, 13), (20, 2, 2)])

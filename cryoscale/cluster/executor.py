@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import active_children
 from pathlib import Path
@@ -36,6 +37,8 @@ __all__ = ["DaskExecutor"]
 _CLOSE_SECONDS = 10
 _COUNT_SECONDS = 5.0
 _TALKERS = {"distributed", "tornado", "asyncio"}
+_LOGGED = 20
+"""Dask keeps so many past messages of every connection, units and all: memory that grows with the collection."""
 
 
 @dataclass
@@ -81,7 +84,7 @@ class DaskExecutor:
         dashboard: bool = False,
         gpus: int = 0,
     ) -> None:
-        dask.config.set({"distributed.comm.retry.count": 2})
+        dask.config.set({"distributed.comm.retry.count": 2, "distributed.admin.low-level-log-length": _LOGGED})
         self._cluster: Any = cluster
         self._own = cluster is None and not address
         self._others = set(active_children())
@@ -141,30 +144,30 @@ class DaskExecutor:
         return self._slots[gpu]
 
     def submit(self, unit: Unit, folder: str, fingerprint: str, *, order: int = 0) -> None:
-        """Take a unit; its tuple key makes the dashboard group units by stage."""
-        sent = _Sent(unit, folder, fingerprint, order)
-        if self._suspects or any(other.again for other in self._units.values()):
-            self._held.append(sent)
-        else:
-            self._send(sent)
+        """Take a unit; it goes to the cluster together with others when results are asked for."""
+        self._held.append(_Sent(unit, folder, fingerprint, order))
 
-    def _send(self, sent: _Sent) -> None:
-        unit = sent.unit
-        with shielded():
-            sent.future = self._client.submit(
-                run_unit,
-                unit,
-                sent.folder,
-                sent.fingerprint,
-                # Other runs on this scheduler may have tomograms of the same names.
-                key=(*unit.key, self._client.id, *(["again"] if sent.again else [])),
-                pure=False,
-                resources={"GPU": 1} if unit.gpu and self._gpu_workers else None,
-                retries=0,
-                priority=-sent.order,
-            )
-            self._units[sent.future.key] = sent
-            self._completed.add(sent.future)
+    def _send(self, together: Sequence[_Sent]) -> None:
+        """Send units in as few messages as there are tomograms; tuple keys let the dashboard group them by stage."""
+        alike: dict[tuple[int, bool], list[_Sent]] = {}
+        for sent in together:
+            alike.setdefault((sent.order, sent.unit.gpu and self._gpu_workers), []).append(sent)
+        for (order, gpu), batch in alike.items():
+            calls = [(sent.unit, sent.folder, sent.fingerprint) for sent in batch]
+            with shielded():
+                futures = self._client.map(
+                    run_unit,
+                    *zip(*calls, strict=True),
+                    # Other runs on this scheduler may have tomograms of the same names.
+                    key=[(*sent.unit.key, self._client.id, *(["again"] * sent.again)) for sent in batch],
+                    pure=False,
+                    resources={"GPU": 1} if gpu else None,
+                    retries=0,
+                    priority=-order,
+                )
+                for sent, sent.future in zip(batch, futures, strict=True):
+                    self._units[sent.future.key] = sent
+                self._completed.update(futures)
 
     def completed(self) -> tuple[tuple[str, str, int], UnitResult | BaseException]:
         """Wait for any unit to end and return its key and result; the cluster then forgets it.
@@ -173,8 +176,7 @@ class DaskExecutor:
         believed to have done it.
         """
         while True:
-            if not self._units:
-                self._go_on()
+            self._go_on()
             future, result = next(self._completed)
             if future.key not in self._units:
                 continue
@@ -189,13 +191,13 @@ class DaskExecutor:
                 return sent.unit.key, _dask_failure(sent.unit, future)
 
     def _go_on(self) -> None:
-        """Nothing is on the cluster: send one suspect, or all that was held back meanwhile."""
+        """Send what was handed in; while there are suspects, one of them once nothing else is on the cluster."""
         if self._suspects:
-            self._send(self._suspects.pop(0))
-            return
-        held, self._held = self._held, []
-        for sent in held:
-            self._send(sent)
+            if not self._units:
+                self._send([self._suspects.pop(0)])
+        elif self._held and not any(sent.again for sent in self._units.values()):
+            held, self._held = self._held, []
+            self._send(held)
 
     def drop(self, job: str) -> list[Unit]:
         """Cancel the units of a job that failed, and return them."""

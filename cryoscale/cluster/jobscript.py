@@ -27,6 +27,7 @@ _PREPARE = """\
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 export DASK_LOGGING__DISTRIBUTED=warning
 export DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT={no_workers}s   # ends with a word instead of waiting for ever
+export DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH=20   # past messages kept of every connection, units and all
 export CRYOSCALE_JOB="{job}"
 """
 

@@ -33,6 +33,24 @@ def test_equals_the_plain_loop(tmp_path: Path, executor: DaskExecutor) -> None:
     assert ours == {outcome.id: outcome.summary for outcome in run_jobs(jobs, LoopExecutor())}
 
 
+def test_units_that_are_handed_over_together_are_one_message(
+    tmp_path: Path, executor: DaskExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, plain = [], executor._client.map
+
+    def counted(*args: object, **options: object) -> object:
+        futures = plain(*args, **options)
+        sizes.append(len(futures))
+        return futures
+
+    monkeypatch.setattr(executor._client, "map", counted)
+    (outcome,) = run_jobs([toyunits.job(tmp_path, "a", 40)], executor)
+    assert outcome.error is None
+    assert sum(sizes) == 41
+    assert sizes[0] == 32
+    assert len(sizes) <= 4, "the first that fit, two times those that have room again, the sum"
+
+
 def test_one_bad_tomogram_fails_alone(tmp_path: Path, executor: DaskExecutor) -> None:
     jobs = [toyunits.job(tmp_path / "a", "a"), toyunits.job(tmp_path / "b", "b", call=toyunits.refuse)]
     outcomes = {outcome.id: outcome for outcome in run_jobs(jobs, executor)}
