@@ -146,6 +146,8 @@ class DoneRecord:
     """Wall time of the unit, for estimates."""
     peak_bytes: int = 0
     """Peak resident memory of the process right after the unit."""
+    processor_seconds: float = 0.0
+    """Processor time of the process meanwhile: what `seconds` would be with nobody else on the machine."""
 
     def to_json(self) -> str:
         """Return the text of the record's file."""
@@ -157,6 +159,7 @@ class DoneRecord:
                 "numbers": self.numbers,
                 "seconds": self.seconds,
                 "peak_bytes": self.peak_bytes,
+                "processor_seconds": self.processor_seconds,
             }
         )
 
@@ -174,6 +177,7 @@ class DoneRecord:
             dict(data["numbers"]),
             float(data["seconds"]),
             int(data["peak_bytes"]),
+            float(data.get("processor_seconds", 0.0)),
         )
 
 
@@ -260,4 +264,5 @@ _RECORD = {
     "numbers": dict,
     "seconds": float,
     "peak_bytes": int,
+    "processor_seconds?": float,
 }
