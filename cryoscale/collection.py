@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from cryoscale.completion import (
     earlier_failure,
     forget,
     kept_outcome,
+    lean,
     mark_of,
     note_failure,
     read_failure,
@@ -278,16 +280,14 @@ class _Work:
 
     def _note(self, entry: Entry, outcome: Outcome) -> None:
         folder, mark = self._collection.folder(entry), self._marks[entry.id]
-        self._outcomes[entry.id] = outcome
         if outcome.error is None:
             seal_tomogram(folder, outcome, mark)
-            self._failed.pop(entry.id, None)
+            known = self._failed.pop(entry.id, None)
         else:
-            record = note_failure(folder, outcome, mark, entry.source)
-            self._failed[entry.id] = _failure_row(record)
-        _write_failures(self._collection.output, self._failed)
-        # The names of all files would grow with the collection.
-        outcome.files, outcome.units = set(), {}
+            known = self._failed[entry.id] = _failure_row(note_failure(folder, outcome, mark, entry.source))
+        if known:
+            _write_failures(self._collection.output, self._failed)
+        self._outcomes[entry.id] = lean(outcome)
 
     def _may_pass(self, entry: Entry) -> bool:
         """Whether a second try may end better: it was a hiccup, or the input has changed since."""
@@ -358,13 +358,10 @@ def _write_tables(collection: Collection, record: dict[str, Any]) -> None:
 
 
 def _gather_membranes(output: Path, names: Sequence[str]) -> None:
-    """Put the tables of all complete tomograms in the folder one below the other."""
-    rows: list[tuple[str, ...]] = []
-    columns: tuple[str, ...] = ()
-    for name in names:
-        path = output / name / "membranes.csv"
-        if path.is_file() and (path.parent / "summary.json").is_file():
-            table = read_csv(path)
-            columns = tuple(table[0]) if table else columns
-            rows += [(name, *row.values()) for row in table]
-    write_csv(output / "membranes.csv", ("tomogram", *columns), rows)
+    """Put the tables of all complete tomograms in the folder one below the other, one of them in memory."""
+    complete = [name for name in names if (output / name / "summary.json").is_file()]
+    tables = ((name, read_csv(path)) for name in complete if (path := output / name / "membranes.csv").is_file())
+    rows = ((name, row) for name, table in tables for row in table)
+    first = next(rows, None)
+    lines = ((name, *row.values()) for name, row in itertools.chain([first] if first else [], rows))
+    write_csv(output / "membranes.csv", ("tomogram", *(first[1] if first else ())), lines)

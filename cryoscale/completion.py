@@ -36,6 +36,7 @@ __all__ = [
     "files_without_records",
     "forget",
     "kept_outcome",
+    "lean",
     "mark_of",
     "note_failure",
     "read_failure",
@@ -115,7 +116,21 @@ def kept_outcome(folder: Path, name: str, mark: str) -> Outcome | None:
         return None
     for cost in times.values():
         cost.skipped, cost.wall_seconds = cost.units, 0.0
-    return Outcome(name, {key: value for key, value in summary.items() if key != "id"}, times=times)
+    return lean(Outcome(name, {key: value for key, value in summary.items() if key != "id"}, times=times))
+
+
+def lean(outcome: Outcome) -> Outcome:
+    """Return an outcome without what grows with the tomogram: a run holds that of every tomogram until its end.
+
+    Numbers, words and warnings of each stage are left; ``summary.json`` and the records have all.
+    """
+    summary = outcome.summary and {
+        stage: {key: value for key, value in found.items() if key == "warnings" or not isinstance(value, list | dict)}
+        for stage, found in outcome.summary.items()
+        if isinstance(found, dict)
+    }
+    error = outcome.error and outcome.error.with_traceback(None)
+    return dataclasses.replace(outcome, summary=summary, error=error, files=set(), units={})
 
 
 def forget(folder: Path) -> None:

@@ -95,10 +95,25 @@ def test_the_labels_open_as_mrc_on_top_of_the_tomogram(reference: tuple[Path, Re
 def test_fewer_membranes_leave_no_mesh_behind(mask: Path, tmp_path: Path) -> None:
     run(mask, tmp_path, until="surface")
     small = dataclasses.replace(SPEC, fit=FitSpec(minimum_area_nm2=2800.0))
-    result = run(mask, tmp_path, small, first="fit", until="surface")
+    run(mask, tmp_path, small, first="fit", until="surface")
     assert [path.name for path in (tmp_path / "spheres" / "meshes").iterdir()] == ["membrane_0001.ply"]
-    (dropped,) = (entry for entry in result.outcomes[0].summary["fit"]["membranes"] if "reason" in entry)
+    summary = json.loads((tmp_path / "spheres" / "summary.json").read_text())
+    (dropped,) = (entry for entry in summary["fit"]["membranes"] if "reason" in entry)
     assert "too small" in dropped["reason"]
+
+
+def test_a_run_holds_little_of_each_tomogram(mask: Path, reference: tuple[Path, Result]) -> None:
+    """Ten thousand outcomes are in memory at the end: none may grow with the tomogram's membranes or files."""
+    output, first = reference
+    whole = json.loads((output / "spheres" / "summary.json").read_text())
+    for result in (first, run(mask, output)):
+        (outcome,) = result.outcomes
+        assert outcome.files == set()
+        assert outcome.units == {}
+        assert whole["fit"]["membranes"]
+        assert outcome.summary["measure"]["membranes"] == 2
+        kept = [value for stage in outcome.summary.values() for key, value in stage.items() if key != "warnings"]
+        assert not [value for value in kept if isinstance(value, list | dict)]
 
 
 def test_membranes_that_touch_come_apart(tmp_path: Path) -> None:

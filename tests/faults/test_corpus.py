@@ -34,10 +34,10 @@ def test_row(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: p
         assert shown.startswith("cryoscale: ")
         assert not re.search(r"[\x00-\x08\x0b-\x1f]", shown)
     elif row.until:
-        _check_outcome(row, results[0].outcomes[0], words[0])
+        _check_outcome(row, results[0].outcomes[0], words[0], output)
 
 
-def _check_outcome(row: Row, outcome, path: str) -> None:
+def _check_outcome(row: Row, outcome, path: str, output: Path) -> None:
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", outcome.id)
     if EXITS[row.outcome]:
         error = outcome.error
@@ -47,7 +47,7 @@ def _check_outcome(row: Row, outcome, path: str) -> None:
         assert Path(path).name in str(error)
         return
     assert outcome.error is None, outcome.error
-    summary = outcome.summary["ingest"]
+    summary = json.loads((output / outcome.id / "summary.json").read_text())["ingest"]
     assert summary["geometry"]["voxel_size_angstrom"] == pytest.approx([row.apix] * 3, rel=1e-3)
     json.dumps(summary, allow_nan=False)
     warnings = [text.split(":")[0] for text in summary["warnings"]]
