@@ -38,6 +38,15 @@ def write_json(path: str, result: dict[str, Any]) -> None:
         Path(path).write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n", encoding="utf-8")
 
 
+def write_part(path: str, benchmark: str, part: str, result: dict[str, Any]) -> None:
+    """Write the result of one part of a benchmark beside those of its other parts, where `path` is not empty."""
+    if path:
+        file = Path(path)
+        parts = json.loads(file.read_text(encoding="utf-8"))["parts"] if file.is_file() else {}
+        parts[part] = {"machine": machine(), **result}
+        file.write_text(json.dumps({"benchmark": benchmark, "parts": parts}, indent=1) + "\n", encoding="utf-8")
+
+
 def in_a_process(module: str, *arguments: str, threads: int = 1) -> dict[str, Any]:
     """Return the JSON that a module prints in a process of its own, or what it failed with as `error`."""
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads))

@@ -1,23 +1,29 @@
 """How many units pass the scheduler a second, and what client and scheduler hold meanwhile.
 
-Tomograms of trivial units go through the driver of a run to Dask workers on this machine: what is measured is all that
-is not work. Client and scheduler are one process here, so that its memory is that of both. The peer is plain Dask: the
-same function, all units handed over at once, results released as they come. The limit is the plain loop: one process
-that calls the units and writes their records, without any scheduler.
+    python -m benchmarks scale [--part driver|bounded|peers] [--size small|medium|full] [--json FILE] [--workers N]
+
+``driver``: tomograms of trivial units go through the driver of a run to Dask workers on this machine: what is measured
+is all that is not work. Client and scheduler are one process here, so that its memory is that of both.
+``bounded``: the same with workers that are threads of this process, which costs a third: for as many units as a large
+collection has; what a worker keeps is counted too.
+``peers``: plain Dask, the same function, all units handed over at once, results released as they come; and the limit,
+the plain loop: one process that calls the units and writes their records, without any scheduler.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed import Client, LocalCluster, as_completed
 
-from benchmarks._machine import write_json
+from benchmarks._machine import write_part
 from cryoscale.cluster import DaskExecutor
 from cryoscale.driver import run_jobs
 from cryoscale.engine import Executor, Job, JobPlan, LoopExecutor, Observer, Phase, UnitResult, run_unit
@@ -71,6 +77,7 @@ class Sampler(Observer):
         if self._done % self._every == 0:
             seconds = time.perf_counter() - self._started
             self.samples.append({"units": self._done, "seconds": seconds, "resident_mib": resident_mib()})
+            print(f"{self._done} units, {seconds:.0f} s, {self.samples[-1]['resident_mib']:.1f} MiB", file=sys.stderr)
 
 
 def run_ours(root: Path, units: int, executor: Executor, scheduler: Any = None) -> dict[str, Any]:
@@ -129,25 +136,46 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def driver(root: Path, units: int, workers: int) -> dict[str, dict[str, Any]]:
+    """Run the tomograms on Dask."""
+    with DaskExecutor(workers) as executor:
+        return {"driver, Dask": run_ours(root, units, executor, executor.scheduler)}
+
+
+def bounded(root: Path, units: int, workers: int) -> dict[str, dict[str, Any]]:
+    """Run them on Dask's scheduler and worker in this process; a worker's profile of itself is not what is asked."""
+    dask.config.set({"distributed.worker.profile.enabled": False})
+    cluster = LocalCluster(
+        processes=False, n_workers=1, threads_per_worker=workers, protocol="inproc://", dashboard_address="127.0.0.1:0"
+    )
+    with cluster, DaskExecutor(cluster=cluster) as executor:
+        return {"driver, in one": run_ours(root, units, executor, executor.scheduler)}
+
+
+def peers(root: Path, units: int, workers: int) -> dict[str, dict[str, Any]]:
+    """Run them without the driver, and without Dask."""
+    # Plain Dask holds every unit, and slows down with their number.
+    few = min(units, SIZES["medium"])
+    plain = run_plain_dask(root / "plain", few, workers)
+    return {"plain Dask": plain, "loop (limit)": run_ours(root / "loop", few, LoopExecutor())}
+
+
+PARTS = {"driver": driver, "bounded": bounded, "peers": peers}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks scale")
     parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--part", choices=PARTS, default="")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", default="")
     options = parser.parse_args(argv)
-    units = SIZES[options.size]
-    results: dict[str, dict[str, Any]] = {}
     # In memory where there is such a place: the disk is not what is measured.
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(dir=memory) as scratch:
-        root = Path(scratch)
-        with DaskExecutor(options.workers) as executor:
-            results["driver, Dask"] = run_ours(root / "dask", units, executor, executor.scheduler)
-        # Plain Dask holds every unit, and slows down with their number.
-        few = min(units, SIZES["medium"])
-        results["plain Dask"] = run_plain_dask(root / "plain", few, options.workers)
-        results["loop (limit)"] = run_ours(root / "loop", few, LoopExecutor())
-    print(table(results))
-    write_json(options.json, {"benchmark": "scale", "workers": options.workers, "results": results})
+    for name in [options.part] if options.part else PARTS:
+        with tempfile.TemporaryDirectory(dir=memory) as scratch:
+            results = PARTS[name](Path(scratch), SIZES[options.size], options.workers)
+        print(table(results))
+        write_part(options.json, "scale", name, {"workers": options.workers, "results": results})
     return 0
