@@ -6,9 +6,10 @@ membrane's normal and the beam: of a simulation it is known, of labels estimated
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 from cryoscale.chunks import Region, blocks
 from cryoscale.errors import UsageError
 from cryoscale.evaluate.beam import beam_angle_degrees, scores_by_angle
-from cryoscale.evaluate.instances import Contingency, add_tables, contingency, match_instances
+from cryoscale.evaluate.instances import Contingency, InstanceScores, add_tables, contingency, match_instances
 from cryoscale.evaluate.overlap import Counts, slice_counts
 from cryoscale.io.omezarr import open_level, read_region
 from cryoscale.io.source import open_source
+from cryoscale.io.tables import read_csv
 
 __all__ = [
     "ANGLE_HALO", "EDGES_DEGREES", "Reader", "Scores", "score_against_labels", "score_run", "scores_text", "slabs",
@@ -52,11 +54,34 @@ def score_run(folder: Path, truth: Path) -> Scores:
     Returns
     -------
     Dice of the raw network and of the final membranes, both by angle to the beam and by slice (None where neither has
-    a voxel), instance scores at IoU 0.5.
+    a voxel), instance scores at IoU 0.5, how far off the thickness of matched membranes is.
     """
     true_instances, shape = _reader(Path(f"{truth}__instances.mrc"))
-    angles, _ = _reader(Path(f"{truth}__beam_angle.mrc"))
-    return _score(folder, shape, true_instances, lambda region: np.where((a := angles(region)) < 0, np.nan, a))
+    stored, _ = _reader(Path(f"{truth}__beam_angle.mrc"))
+
+    def angles(region: Region) -> NDArray[Any]:
+        angle = stored(region)
+        return np.where(angle < 0, np.nan, angle)
+
+    scores, matched = _score(folder, shape, true_instances, angles)
+    facts = json.loads(Path(f"{truth}.json").read_text(encoding="utf-8"))
+    true_nm = {int(one["id"]): one.get("leaflets_nm") for one in facts["membranes"]}
+    return scores | _thickness_scores(folder, true_nm, matched)
+
+
+def _thickness_scores(folder: Path, true_nm: Mapping[int, float | None], matched: InstanceScores) -> Scores:
+    """Return mean and root mean square of how far thickness is off; nothing where it was not measured."""
+    rows = read_csv(folder / "membranes.csv") if (folder / "membranes.csv").is_file() else []
+    found = {int(row["number"]): float(row["thickness_nm"]) for row in rows if row.get("thickness_nm")}
+    pairs = [(found[one], true) for one, other, _ in matched.matches if one in found and (true := true_nm.get(other))]
+    if not pairs:
+        return {}
+    off = np.array([one - other for one, other in pairs])
+    return {
+        "thickness_membranes": len(pairs),
+        "thickness_bias_nm": float(off.mean()),
+        "thickness_rms_error_nm": float(np.sqrt((off**2).mean())),
+    }
 
 
 def score_against_labels(folder: Path, truth: Path) -> Scores:
@@ -82,7 +107,7 @@ def score_against_labels(folder: Path, truth: Path) -> Scores:
             outer = Region((first, *region.start[1:]), (stop, *region.stop[1:]))
             return beam_angle_degrees(labels(outer))[region.start[0] - first :][: region.shape[0]]
 
-        return _score(folder, shape, labels, angles)
+        return _score(folder, shape, labels, angles)[0]
 
 
 def whole_numbers(labels: NDArray[Any], where: str | Path) -> NDArray[np.integer[Any]]:
@@ -94,7 +119,9 @@ def whole_numbers(labels: NDArray[Any], where: str | Path) -> NDArray[np.integer
     return labels.astype(np.int64)
 
 
-def _score(folder: Path, shape: tuple[int, ...], true_instances: Reader, angles: Reader) -> Scores:
+def _score(
+    folder: Path, shape: tuple[int, ...], true_instances: Reader, angles: Reader
+) -> tuple[Scores, InstanceScores]:
     final, (raw_is, raw) = _stored(folder / "membranes.ome.zarr"), _before(folder)
     totals = {"final": Counts(), "raw": Counts()}
     by_slice: dict[str, list[float | None]] = {name: [] for name in totals}
@@ -111,7 +138,7 @@ def _score(folder: Path, shape: tuple[int, ...], true_instances: Reader, angles:
             bins = scores_by_angle(found, wanted > 0, angle, EDGES_DEGREES)
             by_angle[name] = [a + b.counts for a, b in zip(by_angle[name], bins, strict=True)]
     matched = match_instances(add_tables(tables))
-    return {
+    scores = {
         "raw_is": raw_is,
         "dice_raw": totals["raw"].dice,
         "dice_final": totals["final"].dice,
@@ -125,6 +152,7 @@ def _score(folder: Path, shape: tuple[int, ...], true_instances: Reader, angles:
         "instance_f1": matched.f1,
         "panoptic_quality": matched.panoptic_quality,
     }
+    return scores, matched
 
 
 def scores_text(scores: Scores) -> str:

@@ -49,6 +49,8 @@ class Membrane:
     """It encloses a volume and the border does not cut it."""
     inside: int
     """Id of the closed membrane around it, 0 for none."""
+    leaflets_nm: float
+    """Between the middles of its two layers: its thickness."""
 
 
 @dataclass(frozen=True)
@@ -132,13 +134,13 @@ def draw(scene: Scene, rng: np.random.Generator) -> Phantom:
     classes = np.zeros(scene.shape, np.uint8)
     instances = np.zeros(scene.shape, np.uint16)
     beam_angle = np.full(scene.shape, np.nan, np.float32)
-    drawn: list[tuple[int, Shape]] = []
+    drawn: list[tuple[int, Bilayer]] = []
     middles: list[tuple[Doubles, Doubles]] = []
     for bilayer in scene.membranes:
         new = len(drawn) + 1
         middle = _draw_bilayer(bilayer, new, scene.voxel_nm, density, instances, beam_angle)
         if middle is not None:
-            drawn.append((new, bilayer.shape))
+            drawn.append((new, bilayer))
             middles.append(middle)
     for filament in scene.filaments:
         _draw_filament(filament, scene.voxel_nm, density)
@@ -153,7 +155,7 @@ def draw(scene: Scene, rng: np.random.Generator) -> Phantom:
     for face in scene.ice:
         _draw_vacuum(face, density)
     proteins = np.array([blob.centre for blob in scene.blobs if blob.protein], np.float32).reshape(-1, 3)
-    membranes = tuple(_record(number, surface, drawn, scene) for number, surface in drawn)
+    membranes = tuple(_record(number, bilayer, drawn, scene) for number, bilayer in drawn)
     surface = _mid_surface(middles)
     return Phantom(density, classes, instances, beam_angle, proteins, membranes, surface, 10.0 * scene.voxel_nm)
 
@@ -168,10 +170,12 @@ def _mid_surface(middles: list[tuple[Doubles, Doubles]]) -> MidSurface:
     return MidSurface(points, normals, ids)
 
 
-def _record(number: int, surface: Shape, drawn: list[tuple[int, Shape]], scene: Scene) -> Membrane:
+def _record(number: int, bilayer: Bilayer, drawn: list[tuple[int, Bilayer]], scene: Scene) -> Membrane:
+    surface, others = bilayer.shape, [(i, other.shape) for i, other in drawn if i != number]
     whole = bool(scene.holds(surface.samples, 1.0).all())
-    around = [(np.ptp(other.samples), i) for i, other in drawn if i != number and encloses(other, surface)]
-    return Membrane(number, surface.kind, surface.closed and whole, min(around)[1] if around else 0)
+    around = [(np.ptp(other.samples), i) for i, other in others if encloses(other, surface)]
+    inside = min(around)[1] if around else 0
+    return Membrane(number, surface.kind, surface.closed and whole, inside, bilayer.leaflets_nm)
 
 
 def _draw_bilayer(
