@@ -12,8 +12,10 @@ Each part has ours, peers and the physical limit, in processor seconds of one th
   (where rtree is installed), SciPy's Euclidean distance transform of the voxels of the other surface, SciPy's tree of
   its vertices.
 - table: the columns of the vertices as Parquet; peer the same as CSV.
-- whole: the measure stage over a run's meshes (``--run``, the folder of one tomogram of it), and its distances
-  between the two membranes with most contact against a brute-force search over all triangles.
+- thickness: of simulated bilayers through a simulated microscope, off by how much (`_measure_thickness`).
+- whole: the measure stage over a run's meshes (``--run``, the folder of one tomogram of it).
+- inner to outer: of that run, the distances from the membranes of one label (``--inner``) to those of another
+  (``--outer``), the whole distribution against brute force (`_measure_pairs`).
 
 The limit of shape, curvature and distances is to read each vertex and triangle once from memory, of the table to write
 its bytes, compressed as they are, to a file; of the whole to read the meshes.
@@ -34,11 +36,12 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
-from scipy.sparse import coo_array
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
 from benchmarks._machine import write_json
+from benchmarks._measure_pairs import inner_to_outer
+from benchmarks._measure_thickness import thickness_rows
 from cryoscale.io.meshes import read_ply
 from cryoscale.io.parquet import write_parquet
 from cryoscale.io.tables import write_csv
@@ -51,7 +54,6 @@ from cryoscale.spec import MeasureSpec, SurfaceSpec
 
 SIZES = {"small": (24.0, 10.0, 30.0), "full": (90.0, 36.0, 110.0)}
 """Radii of the torus and of the spheres, in voxels."""
-_BRUTE_VERTICES = 400
 Array = NDArray[np.float64]
 Row = dict[str, Any]
 
@@ -62,14 +64,18 @@ def seconds(call: Callable[[], Any]) -> tuple[Any, float]:
     return call(), time.process_time() - start
 
 
-def meshed(level: Callable[[Any], Array], shape: Sequence[int]) -> tuple[Array, NDArray[np.int64], Array]:
-    places = np.moveaxis(np.indices(shape, dtype=np.float32), 0, -1)
-    vertices, faces, _, _ = marching_cubes(level(places), 0.0)
+def contour(values: Array) -> tuple[Array, NDArray[np.int64], Array]:
+    """Return the mesh of a volume's zero, in voxels, with normals."""
+    vertices, faces, _, _ = marching_cubes(values, 0.0)
     vertices = vertices.astype(np.float64)
-    normals = vertex_normals(vertices, faces)
+    return vertices, faces.astype(np.int64), vertex_normals(vertices, faces)
+
+
+def meshed(level: Callable[[Any], Array], shape: Sequence[int]) -> tuple[Array, NDArray[np.int64], Array]:
+    vertices, faces, normals = contour(level(np.moveaxis(np.indices(shape, dtype=np.float32), 0, -1)))
     if (level(vertices + 0.01 * normals) > level(vertices)).mean() < 0.5:
         faces, normals = faces[:, ::-1].copy(), -normals
-    return vertices, faces.astype(np.int64), normals
+    return vertices, faces, normals
 
 
 def shapes(big: float, small: float) -> list[Row]:
@@ -200,7 +206,7 @@ def whole(folder: Path) -> list[Row]:
         vertices = sum(len(read_ply(folder / name).vertices) for name in names)
     _, limit = seconds(lambda: [read_ply(folder / name) for name in names])
     row = {"part": "whole", "who": "ours", "seconds": ours, "vertices": vertices, "units": units}
-    return [row, *_brute(folder, names), {"part": "whole", "who": "limit", "seconds": limit}]
+    return [row, {"part": "whole", "who": "limit", "seconds": limit}]
 
 
 def _run(plan: Plan) -> tuple[int, list[str]]:
@@ -215,36 +221,6 @@ def _run(plan: Plan) -> tuple[int, list[str]]:
             units = plan.send(receipts)
     except StopIteration:
         return count, names
-
-
-def _brute(folder: Path, names: Sequence[str]) -> list[Row]:
-    """Distances of some vertices of the membrane with most contact to its partner: over every triangle, and ours."""
-    meshes = [read_ply(folder / name) for name in names]
-    trees = [cKDTree(mesh.vertices) for mesh in meshes]
-    near = coo_array((len(meshes),) * 2).toarray()
-    for one, mesh in enumerate(meshes):
-        some = mesh.vertices[::50]
-        for two, tree in enumerate(trees):
-            if one != two:
-                near[one, two] = np.isfinite(tree.query(some, distance_upper_bound=200.0)[0]).sum()
-    one, two = np.unravel_index(near.argmax(), near.shape)
-    points = meshes[one].vertices.astype(np.float64) / 10
-    points = points[np.random.default_rng(0).choice(len(points), min(_BRUTE_VERTICES, len(points)), replace=False)]
-    triangles = meshes[two].vertices.astype(np.float64)[meshes[two].faces] / 10
-
-    def search() -> Array:
-        return np.array(
-            [
-                np.linalg.norm(trimesh.triangles.closest_point(triangles, np.broadcast_to(p, (len(triangles), 3))) - p,
-                               axis=1).min()
-                for p in points
-            ]
-        )  # fmt: skip
-
-    true, spent = seconds(search)
-    ours = TriangleTree.of(meshes[two].vertices / 10, meshes[two].faces).nearest(points).distance
-    found = {"vertices": len(points), "median_nm": float(np.median(true)), "error": float(np.abs(ours - true).max())}
-    return [{"part": "whole", "who": "brute force, two membranes", "seconds": spent, **found}]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -267,12 +243,16 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks measure", description=__doc__)
     parser.add_argument("--size", choices=sorted(SIZES), default="small")
     parser.add_argument("--run", type=Path, metavar="DIR", help="folder of one tomogram of a finished run")
+    for side in ("inner", "outer"):
+        parser.add_argument(f"--{side}", type=int, default=0, metavar="LABEL", help=f"label of its {side} membranes")
     parser.add_argument("--json", default="", metavar="FILE")
     options = parser.parse_args(argv)
     big, small, radius = SIZES[options.size]
     rows = [*shapes(big, small), *distances(radius), *tables(20_000 if options.size == "small" else 1_000_000)]
+    rows += thickness_rows(options.size, contour)
     if options.run:
         rows += whole(options.run)
+        rows += inner_to_outer(options.run, options.inner, options.outer) if options.inner and options.outer else []
     print(table(rows))
     write_json(options.json, {"size": options.size, "rows": rows})
     return 0

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, label
 from scipy.spatial import cKDTree
 
+from benchmarks._measure_pairs import inner_to_outer
 from cryoscale.collection import Collection, Result, run_collection
 from cryoscale.engine import LoopExecutor
 from cryoscale.io.meshes import read_ply
@@ -148,3 +149,9 @@ def test_a_mitochondrion_whole(shared_data: Path, tmp_path: Path) -> None:
     assert len(surfaces) >= 0.8 * len(table)
     summary = json.loads((tmp_path / "mitochondria-TE1" / "summary.json").read_text())
     assert max(cost["peak_bytes"] for cost in summary["times"].values()) < 8 << 30
+    # Every distance from the inner membrane (label 2) to the outer (1): exact, by brute force.
+    ours, exact, over_vertices = inner_to_outer(tmp_path / "mitochondria-TE1", 2, 1)
+    assert ours["vertices"] > 50_000 and ours["error"] < 1e-9
+    assert 10 < exact["p50_nm"] < 16
+    # Mutant: to vertices alone.
+    assert over_vertices["nearer"] == 0 and over_vertices["error"] > 0.01
