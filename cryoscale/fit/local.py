@@ -28,17 +28,17 @@ __all__ = ["local_variance", "spread_out"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-NEAR = 256
+NEAR = 400
 """For `DENSE` constraints or fewer; more of them lie closer together, and as many more count."""
 DENSE = 1000
-DENSEST = 1.8
+DENSEST = 2.0
 """Largest multiple of `NEAR`."""
-SPREAD = 64
-BLOCK = 24.0
+SPREAD = 128
+BLOCK = 48.0
 """Edge of the blocks, in voxels."""
-LONELY = 0.25
+LONELY = 0.2
 """A block whose nearest constraint is farther than this share of its `NEAR`th lies in a part that was not seen."""
-LONELY_NEAR = 800
+LONELY_NEAR = 1200
 """Constraints that such a block gets: all of its surroundings are equally far from it."""
 
 

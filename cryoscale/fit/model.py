@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 FIRST_ORDER = 1e-4
 """Step of the ellipsoid along its change: the prior mean is linear in its parameters."""
 
-MOST_EXACT = 1500
+MOST_EXACT = 1800
 """Constraints up to which a variance is computed from all of them, with no ellipsoid; see `local` for more."""
 LOCAL_PITCH = 3.0
 """Edge of the cells for more than that, in voxels."""
