@@ -28,6 +28,8 @@ __all__ = ["NAME", "TOPIC", "Board"]
 NAME = "cryoscale"
 TOPIC = "cryoscale"
 """Of the events that runs send; one of the scheduler's own says that the board is there."""
+_LONGEST = 500
+"""Characters of a failure's message: the whole of it is in the tomogram's folder."""
 _KEPT_SECONDS = 1.0
 """However many ask, the numbers are put together once in so long."""
 
@@ -72,7 +74,8 @@ class _Run:
             case "done":
                 self._leave(event["id"], "complete", {})
             case "failed":
-                self._leave(event["id"], "failed", {name: event[name] for name in ("class", "stage", "message")})
+                shown = {name: event[name][:_LONGEST] for name in ("class", "stage", "message")}
+                self._leave(event["id"], "failed", shown)
 
     def _leave(self, name: str, state: str, more: dict[str, str]) -> None:
         self._states[name] = state, more

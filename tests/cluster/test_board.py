@@ -179,6 +179,13 @@ def test_nothing_is_kept_of_tomograms_that_are_through() -> None:
     assert (len(run._seen), len(run._done), len(run._tally.planned)) == (0, 0, 0)
 
 
+def test_a_long_message_is_cut() -> None:
+    board = board_of()
+    told(board, "me", begun("a"), failed("a", "fit") | {"message": "x" * 100_000})
+    (run,) = board.statuses()
+    assert run["tomograms"][0]["failure"]["message"] == "x" * 500
+
+
 @pytest.mark.parametrize(
     "message",
     [

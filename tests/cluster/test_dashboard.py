@@ -209,8 +209,16 @@ def test_a_run_as_it_goes(browser: Browser, tmp_path: Path) -> None:
         assert browser.run("document.querySelector('tr.failed span.failed').closest('td').cellIndex") == 1
         assert browser.run("document.querySelector('.facts').textContent").startswith("finished · ")
         # Dask's own page names the stages of what is there on its bars.
-        executor.submit(Unit(("segment-classes", "d", 0), toyunits.square, (str(tmp_path), 1), 0), str(tmp_path), "f")
+        for n in (0, 1):
+            unit = Unit(("segment-classes", "d", n), toyunits.square, (str(tmp_path), n), 0)
+            executor.submit(unit, str(tmp_path), "f")
+        executor.completed()
         browser.visit(theirs)
         columns = "[...Bokeh.documents[0]._all_models.values()].filter(one => one.type === 'ColumnDataSource')"
         names = f"{columns}.flatMap(one => [...one.get_column('name') || []])"
         browser.wait(f"window.Bokeh && Bokeh.documents.length > 0 && {names}.includes('segment-classes')")
+        browser.visit(ours)
+        browser.wait("!!document.querySelector('tr[data-id]')")
+    # What it showed last stays there, with a word.
+    browser.wait("document.getElementById('silence').textContent.startsWith('no answer since ')")
+    assert browser.run("document.querySelectorAll('tr[data-state=complete]').length") == 2

@@ -113,9 +113,8 @@ def finish(
     """Wait for the end of a job; require that all is as one process makes it, and that nothing else is left."""
     running = ("RUNNING", "PENDING", "COMPLETING")
     wait_for(lambda: state(folder, slurm, job)["JobState"] not in running, SECONDS, "an end of the job")
-    output = "".join(path.read_text() for path in folder.glob("*.out"))
-    assert state(folder, slurm, job)["ExitCode"] == "0:0", output
-    assert f"{TOMOGRAMS} of {TOMOGRAMS} tomograms complete" in output
+    assert state(folder, slurm, job)["ExitCode"] == "0:0", output_of(folder)
+    assert f"{TOMOGRAMS} of {TOMOGRAMS} tomograms complete" in output_of(folder)
     assert not (folder / "out" / ".cluster").exists()
     assert products(folder / "out") == alone != {}
     wait_for(lambda: not processes("distributed.cli", folder), 60, "an end of workers and scheduler")
@@ -129,6 +128,11 @@ def processes(word: str, folder: Path) -> list[psutil.Process]:
         if process.info["cwd"] == str(folder) and any(word in part for part in process.info["cmdline"] or ()):
             found.append(process)
     return found
+
+
+def output_of(folder: Path) -> str:
+    """Return what jobs have printed so far."""
+    return "".join(path.read_text() for path in folder.glob("*.out"))
 
 
 def units_done(folder: Path) -> int:
@@ -202,7 +206,7 @@ def said_pages(folder: Path) -> tuple[str, str]:
     """Return where the job's output says that the dashboard is: our page and Dask's, to which a tunnel leads."""
     pages = r"dashboard: (http://127.0.0.1:(\d+)/cryoscale) (http://127.0.0.1:\2/status)\n"
     said = pages + r"  from elsewhere: ssh -N .*-L \2:127.0.0.1:\2 \S+\n"
-    found = wait_for(lambda: re.search(said, next(folder.glob("*.out")).read_text()), SECONDS, "a dashboard")
+    found = wait_for(lambda: re.search(said, output_of(folder)), SECONDS, "a dashboard")
     assert isinstance(found, re.Match)
     return found[1], found[3]
 
@@ -213,7 +217,7 @@ def test_the_page_in_a_browser(folder: Path, slurm: dict[str, str], alone: dict[
     (folder / "profile").mkdir()
     browser = Browser(folder / "profile")
     try:
-        job = submit(folder, slurm, "--nodes", "2", dashboard=True)
+        job = submit(folder, slurm, "--nodes", "1", dashboard=True)
         ours, theirs = said_pages(folder)
         browser.visit(ours)
         browser.wait(f"document.querySelectorAll('tr[data-id]').length === {TOMOGRAMS + 1}")

@@ -1,7 +1,7 @@
 "use strict";
 // Asks for the runs' state and draws it. Names and messages come from files: they are only ever set as text.
 
-const LEAST_MS = 2000, ROWS = 40, LISTED = 200, STRIP = 9, LABELS = 74;
+const LEAST_MS = 2000, PATIENCE_MS = 10000, ROWS = 40, LISTED = 200, STRIP = 9, LABELS = 74;
 const COLOURS = {done: "var(--done)", failed: "var(--failed)", touched: "var(--touched)", none: "var(--none)"};
 const drawn = new Map();
 
@@ -200,7 +200,7 @@ const draw = runs => {
 const ask = async () => {
   const began = performance.now(), silence = document.getElementById("silence");
   try {
-    const answer = await fetch("cryoscale/status.json", {cache: "no-store"});
+    const answer = await fetch("cryoscale/status.json", {cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS)});
     if (!answer.ok) throw new Error(answer.status);
     draw((await answer.json()).runs);
     silence.textContent = "";
