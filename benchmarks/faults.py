@@ -1,10 +1,11 @@
 """What kills at random times cost: units done twice, time lost, and whether any product differs.
 
 A collection of masks runs to its membranes on two worker processes, as a command of its own; a killer with a seed ends
-a worker, all workers, or the command itself, at random times, and gives the same command again where it ended. When a
-collection is whole the next one starts, until so many kills were done. Each unit also waits a little, so that there is
-something to kill. Every product is compared with those of a run that nothing happened to; a unit that began twice is
-a repeat, of which each killed process may cost one. Then the command is given once more, and must run nothing.
+a worker, all workers, or the command itself, after a random number of units and a random fraction of another, and
+gives the same command again where it ended. When a collection is whole the next one starts, until so many kills were
+done. Each unit also waits a little, so that there is something to kill. Every product is compared with those of a run
+that nothing happens to; a unit that began twice is a repeat, of which each killed process may cost one. Then the
+command is given once more, and must run nothing. The result is noted after each collection.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks._faults_client import WORKERS, run
+from benchmarks._faults_client import PACE_SECONDS, WORKERS, run
 from benchmarks._machine import write_json
 from cryoscale.engine import LoopExecutor
 from cryoscale.io.mrc import write_mrc
@@ -83,17 +84,22 @@ def _disturbed(root: Path, rng: np.random.Generator, tally: Tally, kills: int) -
     again: list[str] = []
     while True:
         client = psutil.Popen([*command, *again], stderr=subprocess.DEVNULL)
-        began = _notes(root)
-        while client.poll() is None and _notes(root) == began:
-            time.sleep(0.05)
-        while client.poll() is None:
-            time.sleep(float(rng.uniform(0.3, 3.0)))
+        while _begun(root, client, int(rng.integers(1, 6))):
+            time.sleep(float(rng.uniform(0.0, PACE_SECONDS)))
             if sum(tally.kills.values()) < kills:
                 _kill(client, str(rng.choice(list(_KINDS), p=list(_KINDS.values()))), rng, tally)
         if client.returncode == 0:
             return
         again = ["--retry-failed"] if client.returncode == 3 else []
         tally.blamed += client.returncode == 3
+
+
+def _begun(root: Path, client: psutil.Popen, units: int) -> bool:
+    """Wait until so many more units have begun, so that kills find work however busy the machine; False at the end."""
+    enough = _notes(root) + units
+    while client.poll() is None and _notes(root) < enough:
+        time.sleep(0.05)
+    return client.poll() is None
 
 
 def _kill(client: psutil.Popen, kind: str, rng: np.random.Generator, tally: Tally) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mrcfile
@@ -77,7 +77,13 @@ def cryoscale(folder: Path, slurm: dict[str, str], *words: str) -> str:
     return done.stdout
 
 
-def submit(folder: Path, slurm: dict[str, str], *words: str, dashboard: bool = False) -> str:
+def submit(
+    folder: Path,
+    slurm: dict[str, str],
+    *words: str,
+    dashboard: bool = False,
+    change: Callable[[str], str] = lambda text: text,
+) -> str:
     """Write a job script, submit it, return its number."""
     asked = [
         "--cpus-per-node",
@@ -95,7 +101,7 @@ def submit(folder: Path, slurm: dict[str, str], *words: str, dashboard: bool = F
         "out",
     ]
     text = cryoscale(folder, slurm, "jobscript", "slurm", *asked, *(["--dashboard"] if dashboard else []))
-    (folder / "job").write_text(text.replace("sleep 60 ", "sleep 1 "))
+    (folder / "job").write_text(change(text.replace("sleep 60 ", "sleep 1 ")))
     return command(folder, slurm, "sbatch", "--parsable", "job").strip()
 
 
@@ -187,6 +193,34 @@ def test_a_lost_node_takes_only_its_own_workers(folder: Path, slurm: dict[str, s
     finish(folder, slurm, job, alone, leaves_scratch=True)
 
 
+# What a worker's library might do, on order, on the first of the nodes: take more memory than the job asked for.
+HOG = """
+[ "$SLURM_NODEID" != 0 ] || ( until [ -e hog ]; do sleep 0.2; done; mv hog fed
+exec python3 -c "import time; held = b'x' * (5 << 29); time.sleep(60)" ) &
+wait
+"""
+
+
+def test_workers_killed_for_their_memory_are_followed_by_others(folder: Path, alone: dict[str, bytes]) -> None:
+    def change(text: str) -> str:
+        text = text.replace("--mem=9G", "--mem=2G").replace("NO_WORKERS_TIMEOUT=120s", "NO_WORKERS_TIMEOUT=30s")
+        return text.replace("\nwait\n", HOG, 1)
+
+    with private_slurm(watches_memory=True) as strict:
+        slurm = strict | {"PYTHONPATH": str(ROOT)}
+        job = submit(folder, slurm, "--nodes", "2", change=change)
+        wait_for(lambda: units_done(folder) > 1, SECONDS, "a unit")
+        # As where memory runs short, nobody gets on: the run is not through before the end comes.
+        for process in processes("spawn_main", folder):
+            process.suspend()
+        (folder / "hog").touch()
+        finish(folder, slurm, job, alone, leaves_scratch=True)
+    assert (folder / "fed").is_file()
+    output = "".join(path.read_text() for path in folder.glob("*.out"))
+    assert "exceeded memory limit" in output
+    assert "paused: again in a minute (1 of 3)" in output
+
+
 def test_each_gpu_has_a_worker_of_its_own(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
     job = submit(folder, slurm, "--nodes", "1", "--gpus-per-node", "2", dashboard=True)
     wait_for(lambda: len(processes("spawn_main", folder)) >= 2, SECONDS, "workers")
@@ -247,6 +281,11 @@ def test_a_driver_and_an_array_of_workers(folder: Path, slurm: dict[str, str], a
     # The driver leaves room for one worker on its node.
     (folder / "job").write_text(text.replace("--cpus-per-task=2", "--cpus-per-task=1"))
     job = command(folder, slurm, "sbatch", "--parsable", "job").strip()
+    wait_for(lambda: processes("spawn_main", folder), SECONDS, "workers")
+    found = set().union(*(listening(process) for process in processes("distributed.cli", folder)))
+    outside = beyond_loopback(found)
+    assert outside, "a scheduler at least"
+    assert [entry for entry in outside if not turned_away(*entry[1:], folder)] == []
     finish(folder, slurm, job, alone)
     wait_for(lambda: command(folder, slurm, "squeue", "-h") == "", 60, "an empty queue")
 
