@@ -1,11 +1,12 @@
 """How many units pass the scheduler a second, and what client and scheduler hold meanwhile.
 
-    python -m benchmarks scale [--part driver|bounded|peers] [--size small|medium|full] [--json FILE] [--workers N]
+    python -m benchmarks scale [--part PART] [--size small|medium|full] [--json FILE] [--workers N]
 
 ``driver``: tomograms of trivial units go through the driver of a run to Dask workers on this machine: what is measured
 is all that is not work. Client and scheduler are one process here, so that its memory is that of both.
 ``bounded``: the same with workers that are threads of this process, which costs a third: for as many units as a large
 collection has; what a worker keeps is counted too.
+``simulated``: so many workers that sleep as long as units take, in `benchmarks._scale_workers`.
 ``peers``: plain Dask, the same function, all units handed over at once, results released as they come; and the limit,
 the plain loop: one process that calls the units and writes their records, without any scheduler.
 """
@@ -13,6 +14,7 @@ the plain loop: one process that calls the units and writes their records, witho
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -24,12 +26,15 @@ import dask
 from distributed import Client, LocalCluster, as_completed
 
 from benchmarks._machine import write_part
+from benchmarks._scale_workers import run
 from cryoscale.cluster import DaskExecutor
 from cryoscale.driver import run_jobs
 from cryoscale.engine import Executor, Job, JobPlan, LoopExecutor, Observer, Phase, UnitResult, run_unit
 from cryoscale.records import Receipt, Unit
 
 SIZES = {"small": 2_000, "medium": 20_000, "full": 200_000}
+CROWDS = (100, 300, 1000)
+_TOMOGRAMS = 12
 _UNITS_PER_PHASE = 100
 _PHASES = 2
 _SAMPLES = 10
@@ -160,7 +165,17 @@ def peers(root: Path, units: int, workers: int) -> dict[str, dict[str, Any]]:
     return {"plain Dask": plain, "loop (limit)": run_ours(root / "loop", few, LoopExecutor())}
 
 
-PARTS = {"driver": driver, "bounded": bounded, "peers": peers}
+def simulated(root: Path, units: int, workers: int) -> dict[str, dict[str, Any]]:  # noqa: ARG001
+    """Feed crowds of workers that sleep."""
+    found = {}
+    for count in CROWDS:
+        if count <= max(workers, CROWDS[0]):
+            (root / str(count)).mkdir()
+            found[f"{count} workers"] = run(root / str(count), count, _TOMOGRAMS)
+    return found
+
+
+PARTS = {"driver": driver, "bounded": bounded, "peers": peers, "simulated": simulated}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -176,6 +191,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in [options.part] if options.part else PARTS:
         with tempfile.TemporaryDirectory(dir=memory) as scratch:
             results = PARTS[name](Path(scratch), SIZES[options.size], options.workers)
-        print(table(results))
+        print(json.dumps(results, indent=1) if name == "simulated" else table(results))
         write_part(options.json, "scale", name, {"workers": options.workers, "results": results})
     return 0

@@ -31,17 +31,19 @@ from cryoscale.io.voxelsize import resolve_voxel_size
 from cryoscale.manifest import Entry
 from cryoscale.pipeline import STAGES, group_spec
 from cryoscale.progress import printable
-from cryoscale.rates import FIXED_STAGES, TYPICAL, Rates, measured_rates
+from cryoscale.rates import TYPICAL, Rates, measured_rates, shares
 from cryoscale.records import Geometry
 from cryoscale.segment.plan import gpu_count
 from cryoscale.segment.weights import load_model
 from cryoscale.spec import RunSpec
 
-__all__ = ["StageEstimate", "Total", "estimate_tomogram", "print_estimate", "totals_of"]
+__all__ = ["StageEstimate", "Total", "estimate_tomogram", "print_estimate", "totals_of", "worker_bytes"]
 
 _MEMBRANE_SHARE = 0.03
 _MEMBRANE_VOXELS = 60_000
 """Voxels of a typical vesicle of 40 nm radius at 10 Å: the size that fits are projected for."""
+_PROCESS_BYTES = 400 << 20
+"""Of a worker with all libraries loaded, before its first unit."""
 _FILES_BESIDE = 16
 """Of a tomogram, that no unit writes: descriptions of stores, summary, seal."""
 
@@ -94,10 +96,10 @@ def estimate_tomogram(
         else:
             units, unit_bytes = _units(stage, geometry, itemsizes, spec)
         rate = rates.stages.get(stage, TYPICAL.stages[stage])
-        seconds = rate.seconds * (1 if stage in FIXED_STAGES else voxels / 1e6)
+        per_seconds, per_bytes = shares(stage, voxels, _membranes(geometry.shape))
         files = units + round(rate.files * units)
-        disk = voxels * rate.disk_bytes * (sum(itemsizes) if stage == "ingest" else 1)
-        found.append(StageEstimate(stage, units, unit_bytes, round(disk), files, seconds))
+        disk = per_bytes * rate.disk_bytes * (sum(itemsizes) if stage == "ingest" else 1)
+        found.append(StageEstimate(stage, units, unit_bytes, round(disk), files, per_seconds * rate.seconds))
     return found
 
 
@@ -216,6 +218,11 @@ def totals_of(
     return totals
 
 
+def worker_bytes(totals: dict[str, Total]) -> int:
+    """Return the most memory that one worker takes: its libraries and the largest unit."""
+    return _PROCESS_BYTES + max(row.unit_bytes for row in totals.values())
+
+
 def _table(totals: dict[str, Total], workers: int) -> list[str]:
     lines = [f"{'stage':<9} {'units':>7} {'MiB/unit':>9} {'disk MiB':>9} {'files':>8} {'core s':>9}"]
     for stage, row in totals.items():
@@ -229,11 +236,10 @@ def _table(totals: dict[str, Total], workers: int) -> list[str]:
     network = totals["segment"].core_seconds if "segment" in totals else 0.0
     gpu = network if network and gpu_count() else 0.0
     cores = sum(row.core_seconds for row in totals.values()) - gpu
-    largest = max(row.unit_bytes for row in totals.values())
     lines.append(
         f"in all: {units} units, {gpu / 3600:.2f} GPU-hours and {cores / 3600:.2f} core-hours, "
         f"about {(cores + gpu) / workers / 60:.1f} min with {workers} workers; {disk / 2**30:.2f} GiB of disk in "
-        f"{files} files; up to {workers * (largest + (400 << 20)) / 2**30:.1f} GiB of memory"
+        f"{files} files; up to {workers * worker_bytes(totals) / 2**30:.1f} GiB of memory"
     )
     return lines
 

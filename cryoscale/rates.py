@@ -2,8 +2,10 @@
 
 A simulated tomogram of four chunks goes through the stages that a run will use, with its options, in one process::
 
-    time of a stage   =  core seconds per voxel x voxels, but for stages that cost the same for any size
-    disk, files       =  what the stage's records name, per voxel and per unit
+    time of a stage   =  processor seconds per voxel x voxels, or per membrane x membranes, or the same for any
+                         tomogram; of the network on a GPU, the clock's
+    disk              =  what the stage's records name, per the same
+    files             =  per unit
 
 A still smaller one goes first, so that loading and compiling are not counted. The rates are kept in the user's cache
 folder, ``$XDG_CACHE_HOME/cryoscale``, for this machine, these options, code and weights.
@@ -27,12 +29,15 @@ from cryoscale.io.files import write_text
 from cryoscale.manifest import Entry
 from cryoscale.records import DoneRecord, fingerprint, sealed, unsealed
 from cryoscale.runrecord import code_of_stages
+from cryoscale.segment.plan import gpu_count
 from cryoscale.spec import RunSpec
 
-__all__ = ["FIXED_STAGES", "TYPICAL", "Rates", "StageRate", "measured_rates"]
+__all__ = ["FIXED_STAGES", "MEMBRANE_STAGES", "TYPICAL", "Rates", "StageRate", "measured_rates", "shares"]
 
-FIXED_STAGES = {"measure", "report"}
-"""Stages whose time hardly follows the size of the tomogram: tables, pictures."""
+FIXED_STAGES = {"report"}
+"""Stages that cost much the same for any tomogram."""
+MEMBRANE_STAGES = {"separate", "fit", "measure"}
+"""Stages whose cost follows the number of membranes; small tomograms have more of them for their size."""
 _SEED = 3
 _WARM_UP = (32, 96, 96)
 
@@ -42,9 +47,9 @@ class StageRate:
     """What a stage costs."""
 
     seconds: float
-    """Core seconds per megavoxel; of a tomogram of any size for `FIXED_STAGES`."""
+    """Core seconds per megavoxel; per membrane for `MEMBRANE_STAGES`, of any tomogram for `FIXED_STAGES`."""
     disk_bytes: float
-    """Bytes per voxel; for ingest, per byte of the file that is read."""
+    """Bytes per voxel, per membrane, of any tomogram; for ingest, per byte of the file that is read."""
     files: float = 0.0
     """Files, records left out, per unit."""
 
@@ -59,10 +64,11 @@ class Rates:
 
 TYPICAL = Rates(
     {
-        "ingest": StageRate(0.1, 1.1, 2.6), "enhance": StageRate(3.0, 3.6, 1.0), "segment": StageRate(1.5, 0.25, 2.0),
-        "merge": StageRate(0.1, 0.05, 1.0), "connect": StageRate(2.0, 0.1, 1.0), "separate": StageRate(0.7, 0.1, 1.0),
-        "locate": StageRate(0.05, 0.02, 1.0), "fit": StageRate(0.5, 0.7, 1.0), "surface": StageRate(0.1, 3.0, 3.0),
-        "measure": StageRate(0.5, 0.0, 0.2), "report": StageRate(3.0, 0.02, 0.5),
+        "ingest": StageRate(0.07, 1.1, 2.6), "enhance": StageRate(3.0, 3.6, 1.0), "segment": StageRate(1.1, 0.2, 2.0),
+        "merge": StageRate(0.06, 0.03, 1.0), "connect": StageRate(2.0, 0.1, 1.0),
+        "separate": StageRate(0.9, 350e3, 1.4), "locate": StageRate(0.03, 0.02, 1.0), "fit": StageRate(1.0, 2.2e6, 5.0),
+        "surface": StageRate(0.09, 3.0, 3.0), "measure": StageRate(1.0, 1.4e6, 4.0),
+        "report": StageRate(7.0, 1.5e6, 13.0),
     },
     "typical of one core of a 2.6 GHz server processor",
 )  # fmt: skip
@@ -88,7 +94,7 @@ def measured_rates(collection: Collection, voxel_size_angstrom: float) -> Rates:
     apix = min(max(voxel_size_angstrom, 6.0), 16.0)
     key = fingerprint(
         dataclasses.asdict(collection.spec), collection.until, masked, apix, code_of_stages(), weights_of(collection),
-        platform.node(), os.cpu_count(),
+        platform.node(), os.cpu_count(), sorted(MEMBRANE_STAGES),
     )  # fmt: skip
     kept = _cache() / f"rates-{key[:16]}.json"
     try:
@@ -137,16 +143,26 @@ def _run(collection: Collection, root: Path, shape: tuple[int, int, int], apix: 
 
 def _rates_of(folder: Path, shape: Sequence[int], itemsize: float) -> dict[str, StageRate]:
     """Add up what the records of a run say, by stage."""
-    voxels = math.prod(shape)
+    on_gpu, membranes = gpu_count() > 0, 1
     sums: dict[str, list[float]] = {}
     for path in (folder / "records").glob("*/*.json"):
         record = DoneRecord.from_json(path.read_text(encoding="utf-8"))
         row = sums.setdefault(record.key[0].split("-")[0], [0.0, 0.0, 0.0, 0.0])
-        row[0] += record.seconds
+        row[0] += record.seconds if on_gpu and record.key[0] == "segment" else record.processor_seconds
         row[1] += sum(length for _, length, _ in record.files) / (itemsize if record.key[0][:6] == "ingest" else 1)
         row[2] += len(record.files)
         row[3] += 1
-    return {
-        stage: StageRate(seconds if stage in FIXED_STAGES else seconds / voxels * 1e6, size / voxels, files / units)
-        for stage, (seconds, size, files, units) in sums.items()
-    }
+        if record.key[0] == "separate-number":
+            membranes = max(1, int(record.numbers["count"]))
+    found = {}
+    for stage, (seconds, size, files, units) in sums.items():
+        share = shares(stage, math.prod(shape), membranes)
+        found[stage] = StageRate(seconds / share[0], size / share[1], files / units)
+    return found
+
+
+def shares(stage: str, voxels: int, membranes: int) -> tuple[float, float]:
+    """Return what a stage's seconds and bytes are divided by."""
+    if stage in FIXED_STAGES:
+        return 1, 1
+    return (membranes, membranes) if stage in MEMBRANE_STAGES else (voxels / 1e6, voxels)

@@ -1,0 +1,158 @@
+"""How many workers one scheduler feeds: a real scheduler and the driver of a run, with workers that sleep.
+
+The scheduler is a process of its own, the driver another, as in a job on a cluster. What stands in for the workers are
+Dask's own Worker objects, many in each of a few processes, each with one thread and one connection; what stands in for
+the work is a sleep. A unit sleeps as long, times a stretch, as the stages of a measured tomogram took on average on
+one core (results/pipeline.json), and its record is of the measured size. Stretched, because this machine must also be
+all the workers; what counts is processor time, which knows no stretch::
+
+    limit  =  1 / the larger of the processor seconds a unit takes in the scheduler and in the driver
+    workers that this feeds  =  limit x mean seconds of a unit
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import psutil
+from distributed import Scheduler, Worker
+
+from cryoscale.cluster import DaskExecutor
+from cryoscale.driver import run_jobs
+from cryoscale.engine import Job, JobPlan, Phase
+from cryoscale.records import Receipt, Unit
+
+RESULTS = Path(__file__).parent / "results" / "pipeline.json"
+_RECORD_BYTES = 700
+_PROCESSES = 2
+_UNITS_A_SECOND = 25.0
+"""What the workers are stretched to ask for: a machine of two cores is all of them."""
+_IDLE_SECONDS = 10.0
+_CONFIG = {
+    "logging.distributed": "warning",
+    "distributed.admin.low-level-log-length": 20,
+    "distributed.admin.system-monitor.interval": "60s",
+    "distributed.worker.profile.enabled": False,
+}
+"""What a thousand workers of a process would do a thousand times, and one to a machine once."""
+
+
+def measured_stages() -> dict[str, tuple[int, float]]:
+    """Return units, and mean seconds of one, of every stage of a measured tomogram."""
+    runs = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"]
+    stages = next(run["stages"] for run in runs if run["workers"] == 1)
+    return {stage: (row["units"], row["unit_seconds"] / row["units"]) for stage, row in stages.items()}
+
+
+def sleep(folder: str, index: int, seconds: float) -> Receipt:  # noqa: ARG001
+    """Take as long as a unit did, and leave as much."""
+    time.sleep(seconds)
+    return Receipt((), {"index": index, "rest": "x" * _RECORD_BYTES})
+
+
+def jobs(root: Path, stages: dict[str, tuple[int, float]], stretch: float, tomograms: int) -> Iterator[Job]:
+    """Yield tomograms of the measured stages."""
+    for number in range(tomograms):
+        yield Job(f"t{number:05d}", _plan(str(root / f"t{number:05d}"), f"t{number:05d}", stages, stretch))
+
+
+def _plan(folder: str, name: str, stages: dict[str, tuple[int, float]], stretch: float) -> JobPlan:
+    for stage, (count, seconds) in stages.items():
+        keys = [(stage, name, index) for index in range(count)]
+        units = (Unit(key, sleep, (folder, key[2], stretch * seconds), 1 << 20) for key in keys)
+        yield Phase(stage, folder, "f", tuple(units))
+    return {}
+
+
+def run(root: Path, workers: int, tomograms: int) -> dict[str, Any]:
+    """Feed so many workers, and return what that took."""
+    stages = measured_stages()
+    units = sum(count for count, _ in stages.values())
+    mean = sum(count * seconds for count, seconds in stages.values()) / units
+    stretch = workers / (mean * _UNITS_A_SECOND)
+    spawn = multiprocessing.get_context("spawn")
+    address = root / "address"
+    scheduler = spawn.Process(target=_scheduler, args=(address,), daemon=True)
+    scheduler.start()
+    while not address.is_file():
+        time.sleep(0.2)
+    each = workers // _PROCESSES
+    crowds = [spawn.Process(target=_crowd, args=(address, each, str(root)), daemon=True) for _ in range(_PROCESSES)]
+    for crowd in crowds:
+        crowd.start()
+    try:
+        return {"workers": each * _PROCESSES, "stretch": stretch, "mean_unit_seconds": mean} | _feed(
+            address.read_text(), scheduler.pid, each * _PROCESSES, jobs(root, stages, stretch, tomograms)
+        )
+    finally:
+        for process in (*crowds, scheduler):
+            process.kill()
+            process.join()
+
+
+def _feed(address: str, scheduler_pid: int | None, workers: int, given: Iterator[Job]) -> dict[str, Any]:
+    with dask.config.set(_CONFIG), DaskExecutor(address=address) as executor:
+        executor._client.wait_for_workers(workers)
+        both = {"scheduler": psutil.Process(scheduler_pid), "driver": psutil.Process()}
+        before = _spent(both)
+        time.sleep(_IDLE_SECONDS)
+        idle = {name: (now - before[name]) / _IDLE_SECONDS for name, now in _spent(both).items()}
+        before, started, units = _spent(both), time.perf_counter(), 0
+        for outcome in run_jobs(given, executor):
+            if outcome.error is not None:
+                raise outcome.error
+            units += sum(cost.units for cost in outcome.times.values())
+        seconds = time.perf_counter() - started
+        spent = {name: now - before[name] for name, now in _spent(both).items()}
+        memory = {name: process.memory_info().rss / 2**20 for name, process in both.items()}
+    result: dict[str, Any] = {"units": units, "seconds": seconds, "units_per_second": units / seconds}
+    for name in both:
+        result[f"{name}_idle_share"] = idle[name]
+        result[f"{name}_ms_per_unit"] = 1000 * (spent[name] - idle[name] * seconds) / units
+        result[f"{name}_resident_mib"] = memory[name]
+    return result
+
+
+def _spent(processes: dict[str, psutil.Process]) -> dict[str, float]:
+    times = {name: process.cpu_times() for name, process in processes.items()}
+    return {name: spent.user + spent.system for name, spent in times.items()}
+
+
+def _scheduler(address: Path) -> None:
+    async def serve() -> None:
+        async with Scheduler(host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0") as scheduler:
+            address.with_suffix(".new").write_text(scheduler.address, encoding="utf-8")
+            address.with_suffix(".new").rename(address)
+            await scheduler.finished()
+
+    with dask.config.set(_CONFIG):
+        asyncio.run(serve())
+
+
+def _crowd(address: Path, count: int, scratch: str) -> None:
+    async def work() -> None:
+        made = [
+            Worker(
+                address.read_text(encoding="utf-8"),
+                nthreads=1,
+                host="127.0.0.1",
+                dashboard=False,
+                dashboard_address="127.0.0.1:0",
+                memory_limit=0,
+                local_directory=scratch,
+            )
+            for _ in range(count)
+        ]
+        for worker in made:
+            await worker
+        await asyncio.gather(*(worker.finished() for worker in made))
+
+    with dask.config.set(_CONFIG):
+        asyncio.run(work())
