@@ -13,6 +13,10 @@ to 0.5 nm too large. Where the defocus is not stated, it is the one of `DEFOCUS_
 profile best, or none where it explains less than half of what plain peaks leave; what t would be at the values beside
 it is then part of the error.
 
+Not part of the model: a trough between the layers, where tails are thinner than ice. One half as deep as the layers are
+high adds 0.3 to 0.8 nm. Errors of patches are those of noise; through a simulated microscope patches scattered 1 to 2.5
+times as much.
+
 A patch is **good** unless it is
 
 - ``beam``: its normal is within 30 degrees of the beam, where the missing wedge blurs a membrane along its normal;
