@@ -147,6 +147,9 @@ def test_a_thousand_tomograms_are_seen_at_once(browser: Browser, scheduler: Sche
     # A screen of them, none beyond its edge.
     assert browser.run("document.querySelector('.grid').clientHeight") < 1000
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    # What has not changed is not drawn again.
+    again = "part => (part.marks[8].title = '', drawGrid(part), part.marks[8].title)"
+    assert browser.run(f"({again})(document.querySelector('.run'))") == ""
     tiles = browser.run("[...document.querySelectorAll('.tile b')].map(one => one.textContent)")
     assert tiles[:4] == ["580 of 1000", "10", "21", "389"]
     assert all(re.fullmatch(r"[\d.,]+( \w+)?", text) for text in tiles[4:]), "a rate, and when it will end"

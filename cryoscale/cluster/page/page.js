@@ -100,58 +100,56 @@ const drawTables = (part, run) => {
 };
 
 // Few tomograms: a row each.
-const rows = (run, order) => {
-  const table = node("table", "", "rows"), head = node("tr"), body = node("tbody");
-  head.append(...["", ...order].map(text => node("th", text)));
-  for (const tomogram of run.tomograms) {
-    const row = node("tr", "", tomogram.state === "failed" ? "failed" : "");
-    row.append(node("th", tomogram.id));
-    for (const [n, cell] of cellsOf(tomogram, order).entries()) {
-      const share = typeof cell === "number", units = (tomogram.units || {})[order[n]];
-      const box = node("span", share ? `${units[0]} of ${units[1]}` : cell === "failed" ? "failed" : "", share ? "going" : cell);
-      const data = node("td");
-      data.append(box);
-      row.append(data);
-    }
-    Object.assign(row, {title: saying(tomogram)});
-    Object.assign(row.dataset, {id: tomogram.id, state: tomogram.state});
-    body.append(row);
-  }
-  const top = node("thead");
+const rows = run => {
+  const table = node("table", "", "rows"), head = node("tr"), top = node("thead"), body = node("tbody");
+  head.append(...["", ...run.order].map(text => node("th", text)));
   top.append(head);
+  body.append(...run.tomograms.map(({id}) => {
+    const row = node("tr");
+    row.dataset.id = id;
+    row.append(node("th", id));
+    return row;
+  }));
   table.append(top, body);
   return [table];
 };
 
-const fillOf = (tomogram, order) => {
-  const parts = [];
-  for (const [n, cell] of cellsOf(tomogram, order).entries()) {
-    const from = n * STRIP, to = from + STRIP - 1;
-    parts.push(`${COLOURS[cell] || "var(--going)"} ${from}px ${to}px`, `transparent ${to}px ${to + 1}px`);
-  }
-  return `linear-gradient(to bottom, ${parts.join(", ")})`;
+const fillRow = (row, tomogram, order) => {
+  row.className = tomogram.state === "failed" ? "failed" : "";
+  row.replaceChildren(row.firstElementChild, ...cellsOf(tomogram, order).map((cell, n) => {
+    const share = typeof cell === "number", units = (tomogram.units || {})[order[n]], data = node("td");
+    const text = share ? `${units[0]} of ${units[1]}` : cell === "failed" ? "failed" : "";
+    data.append(node("span", text, share ? "going" : cell));
+    return data;
+  }));
 };
 
 // Many: a narrow column each, its stages from top to bottom, as many side by side as there is room for.
-const bands = (run, order, width) => {
+const bands = (run, width) => {
   const many = Math.max(Math.floor((width - LABELS) / STRIP), 10), made = [];
   for (let first = 0; first < run.tomograms.length; first += many) {
     const here = run.tomograms.slice(first, first + many), band = node("div", "", "band"), labels = node("div");
     const names = node("div", "", "names");
     names.style.width = `${here.length * STRIP}px`;
     names.append(node("span", here[0].id), node("span", here.length > 12 ? here.at(-1).id : ""));
-    labels.append(...order.map(stage => node("span", stage)));
-    band.append(labels, ...here.map(tomogram => {
+    labels.append(...run.order.map(stage => node("span", stage)));
+    band.append(labels, ...here.map(({id}) => {
       const strip = node("i", "", "strip");
-      strip.style.height = `${order.length * STRIP}px`;
-      strip.style.background = fillOf(tomogram, order);
-      Object.assign(strip, {title: saying(tomogram)});
-      Object.assign(strip.dataset, {id: tomogram.id, state: tomogram.state});
+      strip.style.height = `${run.order.length * STRIP}px`;
+      strip.dataset.id = id;
       return strip;
     }));
     made.push(names, band);
   }
   return made;
+};
+
+const fillStrip = (strip, tomogram, order) => {
+  const parts = cellsOf(tomogram, order).map((cell, n) => {
+    const from = n * STRIP, to = from + STRIP - 1;
+    return `${COLOURS[cell] || "var(--going)"} ${from}px ${to}px, transparent ${to}px ${to + 1}px`;
+  });
+  strip.style.background = `linear-gradient(to bottom, ${parts.join(", ")})`;
 };
 
 const find = part => {
@@ -166,12 +164,24 @@ const find = part => {
   part.querySelector("output").textContent = text === "" ? "" : found.length === 1 ? found[0] : `${found.length} found`;
 };
 
+// Only what has changed is drawn again: of thousands of tomograms few are under way.
 const drawGrid = part => {
   const {run} = drawn.get(part), grid = part.querySelector(".grid"), width = part.clientWidth;
-  const same = JSON.stringify([width, run.order, run.tomograms]);
-  if (part.shown === same) return;
-  part.shown = same;
-  grid.replaceChildren(...(run.tomograms.length <= ROWS ? rows(run, run.order) : bands(run, run.order, width)));
+  const few = run.tomograms.length <= ROWS, fill = few ? fillRow : fillStrip;
+  const layout = JSON.stringify([width, run.order, run.tomograms.map(one => one.id)]);
+  if (part.layout !== layout) {
+    Object.assign(part, {layout, said: []});
+    grid.replaceChildren(...(few ? rows(run) : bands(run, width)));
+    part.marks = [...grid.querySelectorAll("[data-id]")];
+  }
+  for (const [n, tomogram] of run.tomograms.entries()) {
+    const said = JSON.stringify(tomogram), mark = part.marks[n];
+    if (part.said[n] === said) continue;
+    part.said[n] = said;
+    mark.title = saying(tomogram);
+    mark.dataset.state = tomogram.state;
+    fill(mark, tomogram, run.order);
+  }
   find(part);
 };
 
