@@ -27,16 +27,20 @@ from distributed import Scheduler, Worker
 from cryoscale.cluster import DaskExecutor
 from cryoscale.driver import run_jobs
 from cryoscale.engine import Job, JobPlan, Phase
-from cryoscale.records import Receipt, Unit
+from cryoscale.estimate import estimate_tomogram
+from cryoscale.pipeline import STAGES
+from cryoscale.records import Geometry, Receipt, Unit
+from cryoscale.spec import RunSpec
 
 RESULTS = Path(__file__).parent / "results" / "pipeline.json"
 _RECORD_BYTES = 700
+_COLLECTION = 10_000
+_SHAPE = (480, 928, 960)
 _PROCESSES = 2
 _UNITS_A_SECOND = 25.0
 """What the workers are stretched to ask for: a machine of two cores is all of them."""
 _IDLE_SECONDS = 10.0
 _CONFIG = {
-    "logging.distributed": "warning",
     "distributed.admin.low-level-log-length": 20,
     "distributed.admin.system-monitor.interval": "60s",
     "distributed.worker.profile.enabled": False,
@@ -49,6 +53,33 @@ def measured_stages() -> dict[str, tuple[int, float]]:
     runs = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"]
     stages = next(run["stages"] for run in runs if run["workers"] == 1)
     return {stage: (row["units"], row["unit_seconds"] / row["units"]) for stage, row in stages.items()}
+
+
+def on_paper(simulated: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what a large collection would take, by typical rates, and how many workers one scheduler can feed.
+
+    Parameters
+    ----------
+    simulated
+        What `run` returned, by name; the slowest scheduler counts.
+    """
+    stages = tuple(stage for stage in STAGES if stage not in ("enhance", "connect"))
+    found = estimate_tomogram(Geometry(_SHAPE, (10.0, 10.0, 10.0)), (4,), RunSpec(), stages)
+    units, seconds = sum(part.units for part in found), sum(part.core_seconds for part in found)
+    slowest = max(max(row["scheduler_ms_per_unit"], row["driver_ms_per_unit"]) for row in simulated.values())
+    return {
+        "tomograms": _COLLECTION,
+        "shape": _SHAPE,
+        "units": _COLLECTION * units,
+        "core_hours": _COLLECTION * seconds / 3600,
+        "disk_tib": _COLLECTION * sum(part.disk_bytes for part in found) / 2**40,
+        "files": _COLLECTION * sum(part.files for part in found),
+        "mean_unit_seconds": seconds / units,
+        "scheduler_units_per_second": 1000 / slowest,
+        "workers_one_scheduler_feeds": 1000 / slowest * seconds / units,
+        "scheduler_hours": _COLLECTION * units * slowest / 3.6e6,
+        "hours_with_1000_workers": _COLLECTION * seconds / 3600 / 1000,
+    }
 
 
 def sleep(folder: str, index: int, seconds: float) -> Receipt:  # noqa: ARG001
