@@ -281,6 +281,8 @@ class _Work:
     def _note(self, entry: Entry, outcome: Outcome) -> None:
         folder, mark = self._collection.folder(entry), self._marks[entry.id]
         if outcome.error is None:
+            # Of workers that died: nobody would look here again.
+            _sweep_partial(folder)
             seal_tomogram(folder, outcome, mark)
             known = self._failed.pop(entry.id, None)
         else:
@@ -319,7 +321,7 @@ def _forget_records(collection: Collection, entry: Entry) -> None:
 
 
 def _sweep_partial(folder: Path) -> None:
-    """Remove what a killed run left half written; the lock says that nobody is writing now."""
+    """Remove what killed processes left half written; who still writes there is a worker that was given up."""
     for path in (*folder.rglob(".*.partial*"), *folder.glob("*.ome.zarr/**/*.partial")):
         path.unlink(missing_ok=True)
 

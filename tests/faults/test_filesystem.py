@@ -191,3 +191,25 @@ def test_damage_between_runs_is_made_good(
     scene.require_whole(undisturbed, repeats=8)
     assert (scene.output / name).is_file()
     assert find_damage(collection_of(scene.output)) == []
+
+
+def test_what_dead_workers_left_half_written_goes_with_the_end_of_the_tomogram(
+    tmp_path: Path, undisturbed: dict[str, str]
+) -> None:
+    scene, left = Scene(tmp_path), []
+
+    class Leaving(LoopExecutor):
+        def completed(self):
+            done = super().completed()
+            if scene.executions() == 15:
+                left.extend(
+                    [scene.output / "a" / ".totals.csv.partial-1", scene.output / "a/sum.ome.zarr/0/c.1.partial"]
+                )
+                for path in left:
+                    path.touch()
+            return done
+
+    assert scene.run(Leaving()).exit_code == 0
+    assert left
+    assert [path for path in left if path.exists()] == []
+    scene.require_whole(undisturbed, repeats=0)
