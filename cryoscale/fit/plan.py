@@ -21,6 +21,7 @@ from cryoscale.chunks import Region
 from cryoscale.fit import Surface, fit_surfaces, projected_bytes, ridge_points
 from cryoscale.fit.ridge import RIDGE_HALO
 from cryoscale.fit.sites import surface_sites
+from cryoscale.fit.tube import MICROTUBULE_NM, tube_radius
 from cryoscale.io.files import load_npz, save_npz
 from cryoscale.io.omezarr import read_region, read_values
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
@@ -105,17 +106,29 @@ def fit_batch(
         if isinstance(surface, Surface):
             band = surface.band(reach, box=corners)
             entry |= {"closed": surface.closed, **surface.choice}
-            area_nm2 = _area_voxels2(band) * geometry.voxel_size_nm**2
-            least_nm2 = spec.minimum_area_nm2 if surface.closed else spec.minimum_open_area_nm2
-            if area_nm2 >= least_nm2:
+            reason = _no_membrane(surface, band, geometry.voxel_size_nm, spec, from_network=bool(scores))
+            if reason:
+                entry["reason"] = reason
+            else:
                 files.append(band_file(number))
                 save_band(Path(folder) / files[-1], band, **surface_sites(surface))
-            else:
-                entry["reason"] = f"too small for a membrane: {area_nm2:.0f} nm2, at least {least_nm2:.0f}"
         else:
             entry["reason"] = str(surface)
         entries.append(entry)
     return Receipt(tuple(files), {"membranes": entries})
+
+
+def _no_membrane(surface: Surface, band: Band, voxel_size_nm: float, spec: FitSpec, *, from_network: bool) -> str:
+    """Return why a surface is not taken for a membrane; an empty text where it is."""
+    area_nm2 = _area_voxels2(band) * voxel_size_nm**2
+    least_nm2 = spec.minimum_area_nm2 if surface.closed else spec.minimum_open_area_nm2
+    if area_nm2 < least_nm2:
+        return f"too small for a membrane: {area_nm2:.0f} nm2, at least {least_nm2:.0f}"
+    # What somebody marked is what they want; a network's eye for walls is all that microtubules need.
+    radius_nm = (tube_radius(surface) or 0.0) * voxel_size_nm if spec.drop_microtubules and from_network else 0.0
+    if MICROTUBULE_NM[0] <= radius_nm <= MICROTUBULE_NM[1]:
+        return f"a microtubule: straight tube of radius {radius_nm:.1f} nm; kept with fit.drop_microtubules = false"
+    return ""
 
 
 def _area_voxels2(band: Band) -> float:

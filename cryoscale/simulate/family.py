@@ -33,6 +33,10 @@ from cryoscale.simulate.scene import (
 from cryoscale.simulate.shapes import Shape, Sheet, Tube
 
 Doubles = npt.NDArray[np.float64]
+NARROWEST_TUBE_NM = 15.0
+"""Least radius of a membrane tube in a cell: one as narrow as a microtubule, 11 nm, could not be told from it."""
+MICROTUBULES = 0.7
+"""Share of a cell's filaments that are microtubules."""
 
 
 def cell_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: float) -> Scene:
@@ -47,9 +51,9 @@ def cell_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: 
     if rng.random() >= 1 / 16:
         if rng.random() < 0.4:
             _add_envelope(rng, scene)
-        add_membranes(rng, scene, crowd)
+        add_membranes(rng, scene, crowd, NARROWEST_TUBE_NM)
     # At times a bundle: the walls of microtubules are what is most like a membrane.
-    add_distractors(rng, scene, crowd, int(rng.poisson(rng.choice([0.5, 2.0, 10.0]))))
+    add_distractors(rng, scene, crowd, int(rng.poisson(rng.choice([1.0, 4.0, 12.0]))), MICROTUBULES)
     return scene
 
 

@@ -125,17 +125,25 @@ def training_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_
     return scene
 
 
-def add_membranes(rng: np.random.Generator, scene: Scene, crowd: float) -> None:
-    """Try 6 to 22 membranes at random for each (112, 256, 256) voxels of 1 nm, of which there are `crowd`."""
+def add_membranes(rng: np.random.Generator, scene: Scene, crowd: float, narrowest_nm: float = 8.0) -> None:
+    """Try 6 to 22 membranes at random for each (112, 256, 256) voxels of 1 nm, of which there are `crowd`.
+
+    ``narrowest_nm`` is the least radius of a tube.
+    """
     wanted = crowd * rng.uniform(6.0, 22.0)
     for _ in range(int(min(max(2, 2.0 * wanted), 60))):
         if len(scene.membranes) < wanted:
-            _add_membrane(rng, scene)
+            _add_membrane(rng, scene, narrowest_nm)
 
 
-def add_distractors(rng: np.random.Generator, scene: Scene, crowd: float, filaments: int) -> None:
-    """Put in filaments, proteins, gold, ribosome-like lumps, carbon and the grain of the ice, as they come."""
-    add_filaments(rng, scene, filaments)
+def add_distractors(
+    rng: np.random.Generator, scene: Scene, crowd: float, filaments: int, microtubules: float = 0.5
+) -> None:
+    """Put in filaments, proteins, gold, ribosome-like lumps, carbon and the grain of the ice, as they come.
+
+    ``microtubules`` is the share of the filaments that are hollow.
+    """
+    add_filaments(rng, scene, filaments, microtubules)
     add_proteins(rng, scene, bound=int(rng.integers(0, 120) * crowd), loose=int(rng.integers(0, 80) * crowd))
     add_balls(rng, scene, int(rng.poisson(1.5)), (2.5, 6.0), rng.uniform(6.0, GOLD_VOLTS), lobes=0)
     if rng.random() < 0.4:
@@ -146,12 +154,12 @@ def add_distractors(rng: np.random.Generator, scene: Scene, crowd: float, filame
         scene.texture_volts = rng.uniform(0.05, 0.4)
 
 
-def _add_membrane(rng: np.random.Generator, scene: Scene) -> None:
+def _add_membrane(rng: np.random.Generator, scene: Scene, narrowest_nm: float) -> None:
     """Try one membrane at random: alone, doubled, close to the last one, or wherever it falls."""
     gap = rng.uniform(6.5, 12.0) / scene.voxel_nm
     head, leaflets = rng.uniform(1.2, 2.6), rng.uniform(2.5, 3.6)
     lumen = rng.normal(0.0, 0.15) if rng.random() < 0.4 else 0.0
-    new = _training_shape(rng, scene)
+    new = _training_shape(rng, scene, narrowest_nm)
     last = scene.membranes[-1].shape if scene.membranes else None
     if new.kind == "vesicle" and last is not None and rng.random() < 0.25:
         near = random_vesicle(rng, last.samples.mean(axis=0), _training_radius(rng, scene))
@@ -171,7 +179,7 @@ def _training_radius(rng: np.random.Generator, scene: Scene) -> float:
     return float(np.exp(rng.uniform(np.log(11.0), np.log(100.0)))) / scene.voxel_nm
 
 
-def _training_shape(rng: np.random.Generator, scene: Scene) -> Shape:
+def _training_shape(rng: np.random.Generator, scene: Scene, narrowest_nm: float) -> Shape:
     size = np.array(scene.shape)
     kind = rng.random()
     if kind < 0.6:
@@ -179,7 +187,7 @@ def _training_shape(rng: np.random.Generator, scene: Scene) -> Shape:
         return random_vesicle(rng, rng.uniform(-0.5 * radius, size + 0.5 * radius), radius, rng.uniform(0.3, 1.5))
     if kind < 0.75:
         curve = random_curve(rng, rng.uniform(0.0, size), rng.uniform(40, 250) / scene.voxel_nm, rng.uniform(0, 1), 0.5)
-        return Tube(curve, rng.uniform(8.0, 22.0) / scene.voxel_nm)
+        return Tube(curve, rng.uniform(narrowest_nm, 22.0) / scene.voxel_nm)
     radius = np.exp(rng.uniform(np.log(25.0), np.log(200.0))) / scene.voxel_nm
     normal = random_direction(rng, rng.choice([0.3, 1.0]))
     return random_sheet(rng, rng.uniform(0.0, size), radius, normal, rng.choice([0.0, 0.3]))
@@ -189,10 +197,10 @@ def _least_radius(shape: Shape) -> float:
     return 0.5 * float(np.ptp(shape.samples, axis=0).min())
 
 
-def add_filaments(rng: np.random.Generator, scene: Scene, count: int) -> None:
+def add_filaments(rng: np.random.Generator, scene: Scene, count: int, microtubules: float) -> None:
     """Put microtubules and thin filaments where there is room."""
     for _ in range(count):
-        hollow = bool(rng.random() < 0.5)
+        hollow = bool(rng.random() < microtubules)
         radius = (10.5 if hollow else 3.0) / scene.voxel_nm
         length, bend = rng.uniform(100.0, 400.0) / scene.voxel_nm, rng.uniform(0.0, 0.15)
         for _ in range(10):
