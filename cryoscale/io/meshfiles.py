@@ -1,4 +1,4 @@
-"""Triangle meshes from anywhere: PLY, OBJ, STL, OFF as other programs write them, read by trimesh.
+"""Triangle meshes from anywhere: PLY, OBJ, STL, OFF as other programs write them, read by trimesh, and VTP.
 
 Positions become z, y, x in ångström. Corners that formats without shared vertices (STL) repeat are welded, faces of a
 closed mesh that point inward are turned round, and a surface's own columns (``sd_nm`` ...) stay where the file is one
@@ -15,10 +15,11 @@ import numpy as np
 from cryoscale.errors import TomogramError
 from cryoscale.io.inputs import open_regular
 from cryoscale.io.meshes import PlyMesh, read_ply
+from cryoscale.io.vtp import read_vtp
 
 __all__ = ["MESH_SUFFIXES", "UNITS", "read_mesh"]
 
-MESH_SUFFIXES = (".ply", ".obj", ".stl", ".off")
+MESH_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".vtp")
 UNITS = {"angstrom": 1.0, "nm": 10.0}
 
 
@@ -54,7 +55,10 @@ def _foreign(path: Path, scale: float) -> PlyMesh:
     import trimesh
 
     try:
-        found = trimesh.load(path, file_type=path.suffix.lower()[1:], force="mesh", process=True)
+        if path.suffix.lower() == ".vtp":
+            found = trimesh.Trimesh(*read_vtp(path), process=True)
+        else:
+            found = trimesh.load(path, file_type=path.suffix.lower()[1:], force="mesh", process=True)
         vertices = np.asarray(found.vertices, np.float64)[:, ::-1] * scale
         faces = np.asarray(found.faces, np.int64).reshape(-1, 3)[:, [0, 2, 1]]
     except Exception as error:
