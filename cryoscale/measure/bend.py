@@ -19,7 +19,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["RINGS", "curvedness", "mesh_curvature", "principal", "shape_index", "shape_index_error", "vertex_normals"]
+__all__ = [
+    "RINGS",
+    "curvedness",
+    "curvedness_error",
+    "mesh_curvature",
+    "principal",
+    "shape_index",
+    "shape_index_error",
+    "vertex_normals",
+]
 
 Array = NDArray[np.float64]
 RINGS = 3
@@ -50,6 +59,14 @@ def shape_index_error(first: Array, second: Array, first_error: Array, second_er
 def curvedness(first: Array, second: Array) -> Array:
     """Return the root mean square of the principal curvatures."""
     return np.asarray(np.sqrt((first**2 + second**2) / 2))
+
+
+def curvedness_error(first: Array, second: Array, first_error: Array, second_error: Array) -> Array:
+    """Return the standard error of the curvedness from independent errors of the principal curvatures."""
+    strength = curvedness(first, second)
+    error = np.hypot(first * first_error, second * second_error) / np.maximum(2 * strength, 1e-300)
+    # Where a surface is flat: what it comes to in the direction that errs most.
+    return np.where(strength > 0, error, np.maximum(first_error, second_error) / np.sqrt(2))
 
 
 def vertex_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> Array:

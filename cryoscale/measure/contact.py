@@ -52,6 +52,8 @@ class Facing:
     area: float
     """Area that faces it, nm2."""
     mean: float | None
+    mean_seen: float | None
+    """Of the distance over what was seen of the area that faces it."""
     median: float | None
     sd: float | None
     """Of the distance, over the area that faces it."""
@@ -100,7 +102,7 @@ def find_contacts(
     for number, (smallest, error, contact) in near.items():
         rows = np.flatnonzero((found.number == number) & (found.angle <= FACING_DEGREES))
         weights, distance = area[rows], found.distance[rows]
-        known = weights.sum() > 0
+        known, in_sight = weights.sum() > 0, weights * membrane.seen[rows]
         mean = float(weights @ distance / weights.sum()) if known else None
         found.facing[number] = Facing(
             smallest,
@@ -108,6 +110,7 @@ def find_contacts(
             contact,
             float(weights.sum()),
             mean,
+            float(in_sight @ distance / in_sight.sum()) if in_sight.sum() > 0 else None,
             weighted_quantile(distance, weights, 0.5),
             None if mean is None else float(np.sqrt(weights @ (distance - mean) ** 2 / weights.sum())),
             weighted_quantile(found.angle[rows], weights, 0.5),

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-__all__ = ["SiteErrors", "Sites"]
+__all__ = ["SiteErrors", "Sites", "SurfaceErrors"]
 
 Array = NDArray[np.float64]
 _NEIGHBOURS = 3
@@ -71,3 +71,33 @@ class Sites:
         weights = 1 / np.maximum(distance, 1e-6)
         found = np.einsum("nk,nkc->cn", weights / weights.sum(axis=1, keepdims=True), self.errors[near])
         return SiteErrors(*found)
+
+
+@dataclass(frozen=True)
+class SurfaceErrors:
+    """Errors of numbers that are sums over the vertices of one surface."""
+
+    sites: Sites | None
+    """None for surfaces from elsewhere: nothing is known of their errors."""
+    owner: NDArray[np.int64] | None
+    """(n,) the site nearest to each vertex."""
+    area: Array
+    """(n,) of the vertices."""
+
+    def of(self, variation: Array) -> float | None:
+        """Return the error of a number with this first variation (n,)."""
+        if self.sites is None or self.owner is None:
+            return None
+        return self.sites.standard_error(variation * self.area, self.owner)
+
+    def alone(self, errors: Array) -> float:
+        """Return the error of a sum over the area of what errs by (n,) at the vertices, each site for itself."""
+        if self.owner is None:
+            return 0.0
+        return float(np.linalg.norm(np.bincount(self.owner, errors * self.area)))
+
+    def at_owner(self, column: int) -> Array:
+        """(n,) a column of the sites' errors at the site nearest to each vertex; 0 where there are none."""
+        if self.sites is None or self.owner is None:
+            return np.zeros(len(self.area))
+        return np.asarray(self.sites.errors[self.owner, column], np.float64)

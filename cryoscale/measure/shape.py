@@ -8,15 +8,13 @@ enclosed volume V   sum a . (b x c) / 6                         1
 sphericity Y        pi^(1/3) (6 V)^(2/3) / A                    Y (2 / (3 V) - 2 M / A)
 axis along e        2 (5 l)^(1/2), l = second moment of the     (5 / l)^(1/2) ((x . e)^2 - l) / V
                     enclosed solid along e, over V
-mean curvature      m = integral of M / A                       (K - 2 M m) / A where closed
+means               q = integral of f / A                       `means`
 =================== =========================================== =========================================
 
-M and K are mean and Gaussian curvature. The axes are those of the ellipsoid with the second moments of the enclosed
+M is the mean curvature. The axes are those of the ellipsoid with the second moments of the enclosed
 solid; of an open surface, its extents along the axes of its own second moments, without an error: its rim decides.
-The mean curvature of an open surface changes with the slopes at its rim, which cancel on a closed one; its error is
-that of independent curvatures at the sites, which is too large rather than too small.
 Means are weighted by area. Directions are angles between normal and beam, 0 where the membrane lies flat, 90 on walls.
-Every mean is given once more for what was seen, without the inferred part.
+Every mean is given once more for what was seen, without the inferred part; the seen area's error leaves out its rim.
 """
 
 from __future__ import annotations
@@ -26,13 +24,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.measure.bend import curvedness, principal, shape_index
-from cryoscale.measure.errors import Sites
+from cryoscale.measure.errors import Sites, SurfaceErrors
+from cryoscale.measure.means import Columns, measure_means
 
 __all__ = ["Columns", "Membrane", "beam_angle_degrees", "measure_shape", "vertex_areas"]
 
 Array = NDArray[np.float64]
-Columns = dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -78,59 +75,24 @@ def measure_shape(membrane: Membrane, volume_nm3: float | None) -> Columns:
     """
     area = vertex_areas(membrane)
     owner = None if membrane.sites is None else membrane.sites.owner(membrane.vertices)
-    errors = _Errors(membrane.sites, owner, area)
-    total = float(area.sum())
-    # A vertex or two without enough neighbours (of a mesh from elsewhere) must not take the whole mean away.
-    known = np.isfinite(membrane.mean) & np.isfinite(membrane.gaussian)
-    bend, gauss = np.where(known, membrane.mean, 0.0), np.where(known, membrane.gaussian, 0.0)
-    columns: Columns = {"area_se_nm2": errors.of(2 * bend), "area_seen_nm2": float(area[membrane.seen].sum())}
-    columns |= _solid(membrane, volume_nm3, bend, total, errors)
-    mean = _mean(membrane.mean, area * known)
-    columns["mean_curvature_per_nm"] = mean
-    if mean is not None:
-        moved = errors.of((gauss - 2 * bend * mean) / total)
-        columns["mean_curvature_se_per_nm"] = moved if volume_nm3 is not None else errors.of_open_mean()
-    first, second = principal(bend, gauss)
-    values = {
-        "mean_curvature{}_per_nm": bend,
-        "gaussian_curvature{}_per_nm2": gauss,
-        "curvedness{}_per_nm": curvedness(first, second),
-        "shape_index{}": shape_index(first, second),
+    errors = SurfaceErrors(membrane.sites, owner, area)
+    bend = np.where(np.isfinite(membrane.mean), membrane.mean, 0.0)
+    columns: Columns = {
+        "area_se_nm2": errors.of(2 * bend),
+        "area_seen_nm2": float(area[membrane.seen].sum()),
+        "area_seen_se_nm2": errors.of(2 * bend * membrane.seen),
     }
-    for part, rows in (("", known), ("_seen", known & membrane.seen)):
-        columns |= {name.format(part): _mean(value, area * rows) for name, value in values.items()}
-    angle = beam_angle_degrees(membrane.normals)
-    columns |= {"beam_angle_degrees": _mean(angle, area), "beam_angle_seen_degrees": _mean(angle, area * membrane.seen)}
+    columns |= _solid(membrane, volume_nm3, bend, float(area.sum()), errors)
+    angle, closed = beam_angle_degrees(membrane.normals), volume_nm3 is not None
+    columns |= measure_means(membrane.mean, membrane.gaussian, angle, membrane.seen, errors, closed=closed)
     if membrane.sd is not None:
-        columns["mean_sd_seen_nm"] = _mean(membrane.sd, area * membrane.seen)
+        weights = area * membrane.seen
+        total = float(weights.sum())
+        columns["mean_sd_seen_nm"] = float((membrane.sd * weights).sum() / total) if total > 0 else None
     return columns
 
 
-@dataclass(frozen=True)
-class _Errors:
-    sites: Sites | None
-    owner: NDArray[np.int64] | None
-    area: Array
-
-    def of(self, variation: Array) -> float | None:
-        if self.sites is None or self.owner is None:
-            return None
-        return self.sites.standard_error(variation * self.area, self.owner)
-
-    def of_open_mean(self) -> float | None:
-        """Return the error of the mean curvature where every site errs for itself."""
-        if self.sites is None or self.owner is None:
-            return None
-        weights = np.bincount(self.owner, self.area, minlength=len(self.sites.places)) / self.area.sum()
-        return float(np.linalg.norm(weights * self.sites.errors[:, 1]))
-
-
-def _mean(values: Array, weights: Array) -> float | None:
-    total = float(weights.sum())
-    return float((values * weights).sum() / total) if total > 0 else None
-
-
-def _solid(membrane: Membrane, volume: float | None, bend: Array, area: float, errors: _Errors) -> Columns:
+def _solid(membrane: Membrane, volume: float | None, bend: Array, area: float, errors: SurfaceErrors) -> Columns:
     """Volume's error, sphericity's, and the axes."""
     names = ("major", "middle", "minor")
     if volume is None:

@@ -10,10 +10,20 @@ from numpy.typing import NDArray
 from cryoscale.measure.contact import DOUBLE_SHARE
 from cryoscale.measure.thickness import QUALITIES
 
-__all__ = ["MEMBRANE_COLUMNS", "PAIR_COLUMNS", "THICKNESS_COLUMNS", "complete", "pair_rows", "thickness_rows"]
+__all__ = ["MEANS", "MEMBRANE_COLUMNS", "PAIR_COLUMNS", "THICKNESS_COLUMNS", "complete", "pair_rows", "thickness_rows"]
 
 Row = dict[str, Any]
 
+MEANS = (
+    "mean_curvature{}_per_nm",
+    "gaussian_curvature{}_per_nm2",
+    "principal_1{}_per_nm",
+    "principal_2{}_per_nm",
+    "curvedness{}_per_nm",
+    "shape_index{}",
+    "beam_angle{}_degrees",
+)
+"""Columns that are given for all and for the seen part of a membrane, each with its standard error."""
 MEMBRANE_COLUMNS = (
     "number",
     "label",
@@ -24,6 +34,7 @@ MEMBRANE_COLUMNS = (
     "area_nm2",
     "area_se_nm2",
     "area_seen_nm2",
+    "area_seen_se_nm2",
     "enclosed_volume_nm3",
     "enclosed_volume_se_nm3",
     "sphericity",
@@ -37,17 +48,7 @@ MEMBRANE_COLUMNS = (
     "mean_sd_nm",
     "mean_sd_seen_nm",
     "max_sd_nm",
-    "mean_curvature_per_nm",
-    "mean_curvature_se_per_nm",
-    "mean_curvature_seen_per_nm",
-    "gaussian_curvature_per_nm2",
-    "gaussian_curvature_seen_per_nm2",
-    "curvedness_per_nm",
-    "curvedness_seen_per_nm",
-    "shape_index",
-    "shape_index_seen",
-    "beam_angle_degrees",
-    "beam_angle_seen_degrees",
+    *(name.format(kind) for name in MEANS for kind in ("", "_se", "_seen", "_seen_se")),
     "thickness_nm",
     "thickness_se_nm",
     "thickness_defocus_um",
@@ -56,6 +57,8 @@ MEMBRANE_COLUMNS = (
     "nearest_membrane",
     "nearest_distance_nm",
     "nearest_distance_se_nm",
+    "nearest_distance_seen_nm",
+    "nearest_distance_seen_se_nm",
     "distance_median_nm",
     "distance_median_seen_nm",
     "contact_area_nm2",
@@ -63,6 +66,7 @@ MEMBRANE_COLUMNS = (
     "double_with",
     "double_distance_nm",
     "double_distance_sd_nm",
+    "double_distance_seen_nm",
     *(f"{axis}_{end}_angstrom" for end in ("low", "high") for axis in "zyx"),
     "neighbours",
     "mesh",
@@ -74,6 +78,7 @@ PAIR_COLUMNS = (
     "distance_nm",
     "distance_se_nm",
     "facing_distance_mean_nm",
+    "facing_distance_mean_seen_nm",
     "facing_distance_median_nm",
     "facing_distance_sd_nm",
     "facing_angle_median_degrees",
@@ -129,6 +134,7 @@ def pair_rows(rows: Sequence[Row], surrounded: Sequence[Row], neighbour_nm: floa
                 "distance_nm": least["smallest"],
                 "distance_se_nm": least["smallest_error"],
                 "facing_distance_mean_nm": found["mean"],
+                "facing_distance_mean_seen_nm": found["mean_seen"],
                 "facing_distance_median_nm": found["median"],
                 "facing_distance_sd_nm": found["sd"],
                 "facing_angle_median_degrees": found["angle_median"],
@@ -195,6 +201,7 @@ def _partners(number: int, pairs: Sequence[Row]) -> Row:
                 "double_with": other,
                 "double_distance_nm": pair["facing_distance_mean_nm"],
                 "double_distance_sd_nm": pair["facing_distance_sd_nm"],
+                "double_distance_seen_nm": pair["facing_distance_mean_seen_nm"],
             }
     return found | {"neighbours": "; ".join(f"{other} at {distance:.1f} nm" for other, distance in sorted(near))}
 

@@ -32,7 +32,7 @@ _IN_FILE_ONLY = (
     "middle_axis_se_nm", "boundary_length_nm", "distance_median_nm", "double_distance_sd_nm",
 )  # fmt: skip
 """Ends of the names of columns that only the file has: for programs, or one detail too many for a page."""
-_PARTS = ("_seen", "_se", "gaussian_", "curvedness", "shape_index")
+_PARTS = ("_seen", "_se", "gaussian_", "principal_", "curvedness", "shape_index")
 """Parts of such names: of the seen part alone, standard errors (which follow their values), further curvatures."""
 _ANGLE_SCORES = ("angle_edges_degrees", "dice_raw_by_angle", "dice_final_by_angle")
 

@@ -1,5 +1,7 @@
 """What is near what: concentric spheres, plane pairs, and a brute-force nearest neighbour."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import trimesh
@@ -54,6 +56,18 @@ def test_concentric_spheres_are_a_double_membrane():
     (pair,) = pair_rows(rows, both, 20.0)
     assert pair["double"] and pair["facing_share"] == pytest.approx(1, abs=0.01)
     assert pair_rows(rows, both, 10.0) == []
+
+
+def test_the_distance_of_the_seen_part_alone():
+    below, above = plane(0.0, tilt=np.radians(20)), plane(40.0)
+    half = dataclasses.replace(below, seen=below.vertices[:, 1] < 20)
+    facing = contacts(half, [(2, above)]).facing[2]
+    # The plane below rises by tan(20 degrees) along y: the half that was seen is the farther one.
+    rise = np.tan(np.radians(20))
+    assert facing.mean == pytest.approx(40 - rise * 19.5, abs=0.2)
+    assert facing.mean_seen == pytest.approx(40 - rise * 9.75, abs=0.2)
+    blind = dataclasses.replace(below, seen=np.zeros(len(below.vertices), bool))
+    assert contacts(blind, [(2, above)]).facing[2].mean_seen is None
 
 
 def test_plane_pair_at_an_angle():

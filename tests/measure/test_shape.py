@@ -1,13 +1,16 @@
 """Size, axes, curvature and direction of whole membranes against analytic shapes; standard errors by perturbation."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import trimesh
 from skimage.measure import marching_cubes
 
-from cryoscale.measure.bend import mesh_curvature, vertex_normals
+from cryoscale.measure.bend import mesh_curvature, principal, vertex_normals
 from cryoscale.measure.errors import Sites
 from cryoscale.measure.shape import Membrane, measure_shape, vertex_areas
+from cryoscale.measure.tables import MEANS
 
 
 def membrane(vertices, faces, *, sites=None, seen=None, outward=True):
@@ -136,6 +139,54 @@ def test_standard_errors_are_the_scatter_over_moved_surfaces():
     ):
         scatter = np.std([row[value] for row in found], ddof=1) / 0.1
         assert stated[error] == pytest.approx(scatter, rel=0.35), value
+
+
+def correlated(shape, *, sd=0.4, reach=6.0, count=90):
+    """Sites whose slopes and bends err as those of a field with the covariance sd^2 exp(-(r / reach)^2) do."""
+    sites = sites_of(shape.vertices, sd=sd, reach=reach, count=count)
+    owner = np.argmin(np.linalg.norm(sites.places[:, None] - shape.vertices, axis=2), axis=1)
+    one, two = principal(shape.mean[owner], shape.gaussian[owner])
+    bend = sd / reach**2
+    gaussian = bend * np.sqrt(12 * (one**2 + two**2) + 8 * one * two)
+    slope, mean, each = (np.full(count, value) for value in (2 * sd / reach, 8**0.5 * bend, 12**0.5 * bend))
+    return Sites(sites.places, sites.covariance, np.column_stack([slope, mean, gaussian, each, each]))
+
+
+def test_errors_of_means_cover_the_scatter_of_all_and_of_the_seen_part():
+    """Too large rather than too small, up to 6 times: of a closed surface, and of the part of it that was seen."""
+    vertices, faces = ellipsoid((16.0, 13.0, 10.0), fine=4)
+    seen = vertices[:, 2] > -2
+    shape = membrane(vertices, faces, seen=seen)
+    sites = correlated(shape)
+    stated = measure_shape(dataclasses.replace(shape, sites=sites), volume(vertices, faces))
+    field = 0.4**2 * np.exp(-((np.linalg.norm(vertices[:, None] - vertices[::9], axis=2) / 6.0) ** 2))
+    root = np.linalg.cholesky(field[::9] + 1e-6 * np.eye(len(field[0])))
+    carry = field @ np.linalg.inv(root.T)
+    rng, found = np.random.default_rng(5), []
+    for _ in range(40):
+        moved = vertices + 0.1 * (carry @ rng.normal(size=len(root)))[:, None] * shape.normals
+        found.append(measure_shape(membrane(moved, faces, seen=seen), volume(moved, faces)))
+    for name in MEANS:
+        for part in ("", "_seen"):
+            scatter = 10 * np.std([row[name.format(part)] for row in found], ddof=1)
+            # 40 draws know their scatter to 11 %.
+            assert 0.75 < stated[name.format(f"{part}_se")] / scatter < 6, (name, part)
+    scatter = 10 * np.std([row["area_seen_nm2"] for row in found], ddof=1)
+    assert stated["area_seen_se_nm2"] == pytest.approx(scatter, rel=0.35)
+
+
+def test_a_sphere_that_may_be_larger_has_the_errors_of_its_radius():
+    """Mutant: errors from slopes and bends alone, of which there are none here, would be 0."""
+    vertices, faces = ellipsoid((15.0, 15.0, 15.0))
+    sites = sites_of(vertices)
+    sites = Sites(sites.places, np.full((150, 150), 0.25), np.zeros((150, 5)))
+    found = measure_shape(membrane(vertices, faces, sites=sites, seen=vertices[:, 1] > 3), volume(vertices, faces))
+    of_radius = 0.5 / 15**2
+    for part in ("", "_seen"):
+        for name in ("mean_curvature", "principal_1", "principal_2", "curvedness"):
+            assert found[f"{name}{part}_se_per_nm"] == pytest.approx(of_radius, rel=0.05), name
+        assert found[f"gaussian_curvature{part}_se_per_nm2"] == pytest.approx(2 * of_radius / 15, rel=0.05)
+        assert found[f"shape_index{part}_se"] < 1e-3 and found[f"beam_angle{part}_se_degrees"] < 1e-2
 
 
 def test_errors_that_hang_together_are_larger():

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.measure.bend import curvedness, principal, shape_index, shape_index_error
+from cryoscale.measure.bend import curvedness, curvedness_error, principal, shape_index, shape_index_error
 from cryoscale.measure.contact import Contacts
 from cryoscale.measure.shape import Membrane, beam_angle_degrees
 from cryoscale.measure.thickness import Thickness
@@ -70,6 +70,9 @@ def vertex_columns(
         "shape_index": shape_index(first, second),
         "shape_index_se": unknown if errors is None else shape_index_error(first, second, errors.first, errors.second),
         "curvedness_per_nm": curvedness(first, second),
+        "curvedness_se_per_nm": unknown
+        if errors is None
+        else curvedness_error(first, second, errors.first, errors.second),
         "beam_angle_degrees": beam_angle_degrees(membrane.normals),
         "beam_angle_se_degrees": unknown if errors is None else np.degrees(errors.normal) / np.sqrt(2),
         "patch": (patch + 1).astype(np.int32),

@@ -180,12 +180,14 @@ def _summary(
         "contact_area_seen_nm2": float(area[near & membrane.seen].sum()),
         "facing": {str(other): dataclasses.asdict(facing) for other, facing in contacts.facing.items()},
     }
-    if (contacts.number > 0).any():
-        least = int(np.nanargmin(contacts.distance))
-        error = float(contacts.error[least])
-        found["nearest_membrane"] = int(contacts.number[least])
-        found["nearest_distance_nm"] = float(contacts.distance[least])
-        found["nearest_distance_se_nm"] = error if np.isfinite(error) else None
+    for part, rows in (("", contacts.number > 0), ("_seen", (contacts.number > 0) & membrane.seen)):
+        if rows.any():
+            least = int(np.where(rows, contacts.distance, np.inf).argmin())
+            error = float(contacts.error[least])
+            found[f"nearest_distance{part}_nm"] = float(contacts.distance[least])
+            found[f"nearest_distance{part}_se_nm"] = error if np.isfinite(error) else None
+            if not part:
+                found["nearest_membrane"] = int(contacts.number[least])
     if thickness is not None:
         found["thickness_nm"], found["thickness_se_nm"] = thickness.whole, thickness.whole_error
         found["thickness_defocus_um"] = thickness.defocus_um

@@ -125,6 +125,10 @@ def test_membranes_table_has_errors_and_the_double_membrane(tomogram):
         assert float(row["major_axis_se_nm"]) == pytest.approx(1.0, rel=0.1)
         assert float(row["mean_curvature_se_per_nm"]) == pytest.approx(0.5 / radius**2, rel=0.05)
         assert float(row["mean_curvature_seen_per_nm"]) == pytest.approx(1 / radius, rel=1e-3)
+        assert float(row["mean_curvature_seen_se_per_nm"]) == pytest.approx(0.5 / radius**2, rel=0.05)
+        assert float(row["principal_2_se_per_nm"]) >= 0.5 / radius**2 * 0.95
+        assert row["nearest_distance_seen_nm"] == row["nearest_distance_nm"]
+        assert row["double_distance_seen_nm"] == row["double_distance_nm"]
         assert row["boundary_length_nm"] == "0" and row["euler_number"] == "2"
     assert (inner["double_with"], outer["double_with"]) == ("2", "1")
     assert float(inner["double_distance_nm"]) == pytest.approx(OUTER - INNER, abs=0.1)
