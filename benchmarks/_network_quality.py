@@ -130,7 +130,8 @@ def paper_rows(count: int, models: Sequence[str]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "model": card["name"],
-                "command": card["command"],
+                # Names alone: where files lay on some machine is nobody's business.
+                "command": " ".join(Path(word).name for word in str(card["command"]).split()),
                 "steps": card["scores"]["step"],
                 "images": count,
                 "intensities": dataclasses.asdict(fitted),

@@ -174,7 +174,7 @@ def _scores(tomogram: TomogramReport) -> str:
     for name, value in tomogram.scores.items():
         if isinstance(value, int | float):
             head, unit = column_head(name)
-            text = cell(name, repr(float(value)))[0]
+            text = cell(name, repr(value))[0]
             lines.append(f"<dt>{clean(head)}</dt><dd>{text} {unit}</dd>")
     chart = ""
     by_angle = [tomogram.scores.get(name) for name in _ANGLE_SCORES]
