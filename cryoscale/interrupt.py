@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -18,6 +19,8 @@ from types import FrameType
 __all__ = ["Stopped", "check", "end_within", "install", "shielded", "without_keyboard"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Long enough for the collection it came in to have ended; nobody notices it when a run stops.
+_AGAIN_SECONDS = 0.05
 
 
 class Stopped(BaseException):
@@ -47,6 +50,24 @@ def install() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _handle)
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(fault: sys.UnraisableHookArgs) -> None:
+    """Send a signal once more whose `Stopped` came while Python collected an object: there it ends nowhere."""
+    if not isinstance(fault.exc_value, Stopped):
+        sys.__unraisablehook__(fault)
+        return
+    _State.raised = 0
+    again = threading.Timer(_AGAIN_SECONDS, _send_again, (fault.exc_value.number,))
+    again.daemon = True
+    again.start()
+
+
+def _send_again(number: int) -> None:
+    # By a signal of its own, for the main thread may wait where nothing else wakes it.
+    if not (_State.raised or _State.pending):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -66,6 +66,33 @@ def test_one_that_other_code_swallowed_comes_back() -> None:
     assert run("install()\ncheck()\nprint('nothing came')\n").stdout.split() == ["nothing", "came"]
 
 
+COLLECTED = "class Collected:\n    def __del__(self):\n        SEND\n        time.sleep(9)\n"
+
+
+@pytest.mark.parametrize("goes_on", ["threading.Event().wait(9)", "time.sleep(9)", "while True: pass"])
+def test_one_that_came_while_an_object_was_collected_comes_again(goes_on: str) -> None:
+    """There an exception ends nowhere and the program goes on, or waits where nothing wakes it."""
+    body = (
+        f"import threading\n{COLLECTED}install()\ntry:\n    Collected()\n    print('lost', flush=True)\n    {goes_on}\n"
+        "except Stopped as stop:\n    print(stop)\n"
+    )
+    done = run(body)
+    assert (done.stdout.split(), done.stderr) == (["lost", "SIGTERM"], "")
+
+
+def test_one_that_comes_again_is_held_back_by_a_shield_too() -> None:
+    body = (
+        f"{COLLECTED}install()\ntry:\n    Collected()\n    with shielded():\n        time.sleep(0.5)\n"
+        "        print('whole')\n    print('after')\nexcept Stopped:\n    print('stopped')\n"
+    )
+    assert run(body).stdout.split() == ["whole", "stopped"]
+
+
+def test_other_faults_of_collecting_are_told() -> None:
+    done = run("install()\nclass Bad:\n    def __del__(self):\n        raise ValueError('mine')\nBad()\n")
+    assert "ValueError: mine" in done.stderr
+
+
 def test_a_stuck_thread_cannot_keep_the_process() -> None:
     body = "import threading\nthreading.Thread(target=time.sleep, args=(50,)).start()\nend_within(0.2, 7)\n"
     assert run(body).returncode == 7

@@ -8,7 +8,10 @@ import os
 import secrets
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from cryoscale.engine import Job, Phase
 from cryoscale.errors import TomogramError
@@ -86,6 +89,22 @@ def job(folder: Path, name: str, count: int = 4, call=square, fingerprint: str =
         return receipt.numbers
 
     return Job(name, plan())
+
+
+def four_tomograms(folder: Path, monkeypatch: pytest.MonkeyPatch, full: Callable[[str, int], Receipt]) -> None:
+    """Write four inputs and let each be four units of merge and two of fit; ``bad`` fails, ``full`` calls `full`."""
+    for name in ("a", "bad", "c", "full"):
+        (folder / f"{name}.mrc").write_bytes(b"x")
+
+    def plan(tomogram, entry, spec, *, until, gpu):
+        own = {("bad", "merge"): refuse, ("full", "fit"): full}
+        for stage, count in (("merge", 4), ("fit", 2)):
+            call = own.get((entry.id, stage), nothing)
+            units = [Unit((f"{stage}-x", entry.id, i), call, (tomogram.folder, i), 0) for i in range(count)]
+            yield Phase(stage, tomogram.folder, "f", tuple(units))
+        return {}
+
+    monkeypatch.setattr("cryoscale.collection.tomogram_job", plan)
 
 
 def where(folder: str, index: int, together: int) -> Receipt:

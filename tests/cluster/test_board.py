@@ -13,15 +13,15 @@ import pytest
 from cryoscale.cluster.board import TOPIC, Board, _Run
 from cryoscale.cluster.metrics import metrics_of
 from cryoscale.collection import Collection, run_collection
-from cryoscale.engine import LoopExecutor, Phase, UnitResult
-from cryoscale.errors import PauseError, TomogramError
+from cryoscale.engine import LoopExecutor, UnitResult
+from cryoscale.errors import PauseError
 from cryoscale.manifest import entries
-from cryoscale.records import Receipt, Unit
+from cryoscale.records import Receipt
 from cryoscale.spec import RunSpec
 from cryoscale.status import status_of
 from cryoscale.tally import Status
 from tests.cluster.watching import begun, done, failed, phase, told
-from tests.toyunits import nothing
+from tests.toyunits import four_tomograms, nothing
 
 SAME = ("counts", "stages", "tomograms", "until", "cryoscale", "started_utc", "state", "rate_per_hour")
 
@@ -62,27 +62,14 @@ def board_of(*workers: tuple[SimpleNamespace, ...]) -> Board:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Inputs of four tomograms of four units in merge and two in fit; ``bad`` fails, ``full`` meets a full disk."""
-    for name in ("a", "bad", "c", "full"):
-        (tmp_path / f"{name}.mrc").write_bytes(b"x")
-
-    def fails(folder: str, index: int) -> Receipt:
-        raise TomogramError("no good")
+    """Inputs of four tomograms, of which ``full`` meets a full disk until there is a file ``space``."""
 
     def full(folder: str, index: int) -> Receipt:
         if index == 1 and not (tmp_path / "space").exists():
             raise PauseError("disk full")
         return nothing(folder, index)
 
-    def plan(tomogram, entry, spec, *, until, gpu):
-        for stage, count in (("merge", 4), ("fit", 2)):
-            call = {"bad": fails}.get(entry.id, nothing) if stage == "merge" else nothing
-            call = full if (entry.id, stage) == ("full", "fit") else call
-            units = [Unit((f"{stage}-x", entry.id, i), call, (tomogram.folder, i), 0) for i in range(count)]
-            yield Phase(stage, tomogram.folder, "f", tuple(units))
-        return {}
-
-    monkeypatch.setattr("cryoscale.collection.tomogram_job", plan)
+    four_tomograms(tmp_path, monkeypatch, full)
     return tmp_path
 
 
