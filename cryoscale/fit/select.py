@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
@@ -45,7 +45,6 @@ MOST_OFF = 0.2
 """Share of a slice's points off its ellipse from which that is no description of the slice."""
 SLICE = 3
 """Voxels in z that are one slice where ellipses tell what is foreign."""
-TWIG_NEIGHBOURS = 40
 TWIG_RATIO = 0.06
 """Second over first principal variance below which a neighbourhood is a line."""
 
@@ -86,8 +85,9 @@ def check_points(points: object, weights: object = None) -> tuple[Array, Array]:
         msg = f"weights must be finite and not negative; found {share.min()} to {share.max()}"
         raise ValueError(msg)
     array, share = array[share > 0], share[share > 0]
-    array, where = np.unique(array, axis=0, return_inverse=True)
-    share = np.bincount(where.ravel(), share, len(array)).astype(np.float64)
+    order = np.lexsort(array.T[::-1])
+    new = np.append(True, (np.diff(array[order], axis=0) != 0).any(1))[: len(order)]
+    array, share = array[order[new]], np.bincount(np.cumsum(new) - 1, share[order]).astype(np.float64)
     if len(array) < 4:
         msg = f"a surface needs at least 4 distinct points; found {len(array)}"
         raise ValueError(msg)
@@ -161,14 +161,16 @@ def _twigs(points: Array, radius: float) -> NDArray[np.bool_]:
     cells, where = _cells(points, radius / 2.5)
     count = np.bincount(where, minlength=len(cells))
     centres = np.stack([np.bincount(where, points[:, a]) / count for a in range(3)], 1)
-    k = min(TWIG_NEIGHBOURS, len(centres))
-    distance, near = cKDTree(centres).query(centres, k=k, distance_upper_bound=radius * 1.2)
-    inside = np.isfinite(distance).reshape(-1, k)
-    share = inside / np.maximum(inside.sum(1, keepdims=True), 1)
-    local = centres[np.where(inside, near.reshape(-1, k), 0)] - centres[:, None]
-    local -= (share[..., None] * local).sum(1, keepdims=True)
-    values = np.linalg.eigvalsh(np.einsum("mk,mki,mkj->mij", share, local, local))
-    line = (inside.sum(1) >= 4) & (values[:, 1] < TWIG_RATIO * values[:, 2])
+    one, other = cKDTree(centres).query_pairs(1.2 * radius, output_type="ndarray").T
+    rows, columns = (np.concatenate([*pair, np.arange(len(cells))]) for pair in ((one, other), (other, one)))
+    around = csr_matrix((np.ones(len(rows)), (rows, columns)), (len(cells), len(cells)))
+    local = centres - centres.mean(0)
+    products = (local[:, :, None] * local[:, None]).reshape(-1, 9)
+    sums = around @ np.column_stack([np.ones(len(local)), local, products])
+    middle = sums[:, 1:4] / sums[:, :1]
+    spread = (sums[:, 4:] / sums[:, :1]).reshape(-1, 3, 3) - middle[:, :, None] * middle[:, None]
+    values = np.linalg.eigvalsh(spread)
+    line = (sums[:, 0] >= 4) & (values[:, 1] < TWIG_RATIO * values[:, 2])
     return np.asarray(line[where])
 
 
