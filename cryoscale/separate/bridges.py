@@ -22,7 +22,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cryoscale.separate.edges import Fronts, cells_in_row
-from cryoscale.separate.paraboloid import TERMS, add_element, set_frame, solve, squares
+from cryoscale.separate.paraboloid import TERMS, add_element, joint_excess, set_frame
 from cryoscale.separate.surfels import Bins, Doubles, Ints, Surfels, bin_elements
 
 __all__ = ["Bridges", "weigh_bridges"]
@@ -130,17 +130,7 @@ def _across(position, normal, patch, order, key, corner, shape, edge, ends, turn
                     heights[side] += h * h
         if min(matrix[0, 0, 0], matrix[1, 0, 0]) < FEWEST:
             continue
-        worst = 0.0
-        for side in range(2):
-            matrix[2] += matrix[side] / matrix[side, 0, 0]
-            vector[2] += vector[side] / matrix[side, 0, 0]
-        for side in range(2):
-            solve(matrix[side], vector[side], work, c)
-            own = squares(matrix[side], vector[side], heights[side], c)
-            solve(matrix[2], vector[2], work, c)
-            joint = squares(matrix[side], vector[side], heights[side], c)
-            worst = max(worst, (joint - own) / matrix[side, 0, 0])
-        excess[q] = np.sqrt(worst)
+        excess[q] = joint_excess(matrix, vector, heights, work, c)
         blocked[q] = _blocked(position, order, key, corner, shape, edge, frame, c, centre, radius, ahead)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cryoscale.separate.paraboloid import TERMS, add_element, set_frame, solve, squares
+from cryoscale.separate.paraboloid import TERMS, add_element, joint_excess, set_frame
 from cryoscale.separate.surfels import Doubles, Ints, Surfels, bin_elements, cell_range, step_between
 
 __all__ = ["Evidence", "facing", "weigh"]
@@ -167,17 +167,7 @@ def _excesses(position, normal, patch, order, key, corner, shape, edge, contact,
                     heights[side] += h * h
         if min(matrix[0, 0, 0], matrix[1, 0, 0]) < FEWEST:
             continue
-        worst = 0.0
-        for side in range(2):
-            matrix[2] += matrix[side] / matrix[side, 0, 0]
-            vector[2] += vector[side] / matrix[side, 0, 0]
-        for side in range(2):
-            solve(matrix[2], vector[2], work, c)
-            joint = squares(matrix[side], vector[side], heights[side], c)
-            solve(matrix[side], vector[side], work, c)
-            own = squares(matrix[side], vector[side], heights[side], c)
-            worst = max(worst, (joint - own) / matrix[side, 0, 0])
-        excess[k] = np.sqrt(worst)
+        excess[k] = joint_excess(matrix, vector, heights, work, c)
     return excess
 
 

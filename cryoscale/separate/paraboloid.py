@@ -83,3 +83,23 @@ def squares(matrix, vector, heights, coefficients):  # type: ignore[no-untyped-d
         for j in range(TERMS):
             total += coefficients[i] * coefficients[j] * matrix[i, j]
     return max(total, 0.0)
+
+
+@njit(cache=True, nogil=True)
+def joint_excess(matrix, vector, heights, work, coefficients):  # type: ignore[no-untyped-def]
+    """How much farther, root mean square, the worse of two sides lies from their joint paraboloid than from its own.
+
+    The sums of the sides are rows 0 and 1 of matrix (3, k, k), vector (3, k) and heights (2,); row 2 of the first two
+    must be 0 and takes the joint ones, and `coefficients` those of the joint paraboloid.
+    """
+    for side in range(2):
+        matrix[2] += matrix[side] / matrix[side, 0, 0]
+        vector[2] += vector[side] / matrix[side, 0, 0]
+    worst = 0.0
+    for side in range(2):
+        solve(matrix[side], vector[side], work, coefficients)
+        own = squares(matrix[side], vector[side], heights[side], coefficients)
+        solve(matrix[2], vector[2], work, coefficients)
+        joint = squares(matrix[side], vector[side], heights[side], coefficients)
+        worst = max(worst, (joint - own) / matrix[side, 0, 0])
+    return np.sqrt(worst)

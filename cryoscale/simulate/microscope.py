@@ -105,33 +105,40 @@ def image_phantom(
     volts = 2.0 * interaction_per_volt_angstrom(voltage_kv) * voxel_size_angstrom
     shape = (density.shape[0], density.shape[1], density.shape[2])
     images = np.float32(volts) * _project_slab(density, tilts)
-    frequency = _frequencies(images.shape[1:])
+    frequency = np.hypot(*_frequencies(images.shape[1:]))
     transfer = contrast_transfer(
-        np.hypot(*frequency) / voxel_size_angstrom,
+        frequency / voxel_size_angstrom,
         defocus_um=defocus_um,
         voltage_kv=voltage_kv,
         cs_mm=cs_mm,
         amplitude_contrast=amplitude_contrast,
         phase_flip=phase_flip,
     )
-    transfer *= detector_response(np.hypot(*frequency), detector_at_nyquist)
-    for image, shift in zip(images, shifts_voxels, strict=True):
-        image[:] = _filtered(
-            image, transfer * np.exp(-2j * np.pi * (frequency[0] * shift[0] + frequency[1] * shift[1]))
-        )
+    _image(images, transfer * detector_response(frequency, detector_at_nyquist), shifts_voxels)
     signal = reconstruct(images, tilts, shape, sirt_iterations) / np.float32(volts)
     if math.isinf(snr):
         return signal
-    thickness_nm = density.shape[0] * voxel_size_angstrom / 10.0
     electrons = dose_per_angstrom2 / len(tilts) * voxel_size_angstrom**2
+    _count(images, tilts, electrons, density.shape[0] * voxel_size_angstrom / 10.0, rng)
+    noise = reconstruct(images, tilts, shape, sirt_iterations)
+    signal += noise * np.float32(math.sqrt(_variance(signal) / (snr * _variance(noise))))
+    return signal
+
+
+def _image(images: Floats, transfer: Doubles, shifts_voxels: Doubles) -> None:
+    """Turn projections (t, y, x) into what the microscope makes of them, each moved by its error of alignment."""
+    y, x = _frequencies(images.shape[1:])
+    for image, shift in zip(images, shifts_voxels, strict=True):
+        image[:] = _filtered(image, transfer * np.exp(-2j * np.pi * (y * shift[0] + x * shift[1])))
+
+
+def _count(images: Floats, tilts: Doubles, electrons: float, thickness_nm: float, rng: np.random.Generator) -> None:
+    """Turn images into the noise of counting so many electrons a pixel, fewer where the specimen is thicker."""
     for image, tilt in zip(images, np.radians(tilts), strict=True):
         left = electrons * math.exp(-thickness_nm / (MEAN_FREE_PATH_NM * math.cos(tilt)))
         # Gold may drive the weak-phase image below zero, where no detector follows.
         expected = left * np.maximum(1.0 + image, 0.05)
         image[:] = (rng.poisson(expected) - expected) / left
-    noise = reconstruct(images, tilts, shape, sirt_iterations)
-    signal += noise * np.float32(math.sqrt(_variance(signal) / (snr * _variance(noise))))
-    return signal
 
 
 def tilt_angles(tilt_range_degrees: float, tilt_step_degrees: float) -> Doubles:

@@ -191,6 +191,21 @@ def _star(q, directions, powers, heights, gradient):  # type: ignore[no-untyped-
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _turned_star(place, centre, matrix, directions, powers, heights, q, inner, g):  # type: ignore[no-untyped-def]
+    """Value of the star at a place and the square of its gradient, which goes into `g`; `q` and `inner` are room."""
+    for i in range(3):
+        q[i] = 0.0
+        for j in range(3):
+            q[i] += matrix[i, j] * (place[j] - centre[j])
+    value = _star(q, directions, powers, heights, inner)
+    square = 0.0
+    for j in range(3):
+        g[j] = matrix[0, j] * inner[0] + matrix[1, j] * inner[1] + matrix[2, j] * inner[2]
+        square += g[j] * g[j]
+    return value, max(square, 1e-12)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _vesicle_distance(points, centre, matrix, directions, powers, heights, deepest):  # type: ignore[no-untyped-def]
     count = len(points)
     distance, normal = np.empty(count), np.empty((count, 3))
@@ -199,16 +214,7 @@ def _vesicle_distance(points, centre, matrix, directions, powers, heights, deepe
         foot[:] = points[n]
         first = 0.0
         for iteration in range(2 * _ITERATIONS + 1):
-            for i in range(3):
-                q[i] = 0.0
-                for j in range(3):
-                    q[i] += matrix[i, j] * (foot[j] - centre[j])
-            value = _star(q, directions, powers, heights, inner)
-            square = 0.0
-            for j in range(3):
-                g[j] = matrix[0, j] * inner[0] + matrix[1, j] * inner[1] + matrix[2, j] * inner[2]
-                square += g[j] * g[j]
-            square = max(square, 1e-12)
+            value, square = _turned_star(foot, centre, matrix, directions, powers, heights, q, inner, g)
             if iteration == 0:
                 first = value / np.sqrt(square)
                 if not deepest <= first <= EXACT_VOXELS:
