@@ -1,8 +1,10 @@
 """What a dry run says, against what the run then takes.
 
-    python -m benchmarks estimate [--size small|full] [--content demo|shrec2021|cell ...] [--json FILE]
+    python -m benchmarks estimate [--size small|full] [--content demo|shrec2021|cell|heldout ...] [--seed N]
+                                  [--json FILE]
 
-The rates are measured on this machine as ``cryoscale run --dry-run`` does, on its own simulated tomogram; then
+The rates are measured on this machine as ``cryoscale run --dry-run`` does, on its own simulated tomogram, and how much
+of the tomogram at hand is membrane on windows of it; then
 tomograms that are larger, have other seeds and are simulated in other ways go through every stage, each by ``cryoscale
 run`` with one worker in a process of its own. The aim is a factor of 1.5 either way for each sum: units, processor
 seconds, memory of a worker, disk, files. Time is the processor's on both sides, so that others on the machine do not
@@ -27,10 +29,11 @@ from cryoscale.io.source import peek_source
 from cryoscale.manifest import entries
 from cryoscale.rates import measured_rates
 from cryoscale.records import DoneRecord, Geometry
+from cryoscale.sampling import membrane_share
 from cryoscale.spec import RunSpec
 
 SIZES = {"small": (64, 256, 384), "full": (200, 400, 400)}
-SEEDS = {"demo": 90_001, "shrec2021": 90_005, "cell": 90_004}
+SEEDS = {"demo": 90_001, "shrec2021": 90_005, "cell": 90_004, "heldout": 90_007}
 _NAMES = ("units", "core_seconds", "disk_bytes", "files")
 
 
@@ -65,14 +68,18 @@ def sums_of(totals: dict[str, Total]) -> dict[str, float]:
     return {name: sum(getattr(row, name) for row in totals.values()) for name in _NAMES}
 
 
-def measure(root: Path, content: str, shape: tuple[int, int, int]) -> dict[str, Any]:
+def measure(root: Path, content: str, seed: int, shape: tuple[int, int, int]) -> dict[str, Any]:
     """Tell what one tomogram will take, run it, and compare."""
-    source = write_simulation(root / "input", seed=SEEDS[content], shape=shape, preset=content)
+    source = write_simulation(root / "input", seed=seed, shape=shape, preset=content)
     job = Collection(entries([str(source)]), root / "out", RunSpec())
     found = peek_source(str(source))
     geometry = Geometry(found.shape, found.voxel_size_angstrom or (10.0, 10.0, 10.0))
     rates = measured_rates(job, geometry.voxel_size_angstrom[0])
-    told = totals_of(job, [(job.entries[0], geometry, [found.dtype.itemsize])], rates)
+    share = membrane_share(job, job.entries)
+    if share is None:
+        msg = f"{source} cannot be looked into"
+        raise RuntimeError(msg)
+    told = totals_of(job, [(job.entries[0], geometry, [found.dtype.itemsize])], rates, share)
     command = [sys.executable, "-m", "cryoscale", "run", str(source), "--output", str(root / "out"), "--workers", "1"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     took, peak = taken(root / "out" / job.entries[0].id)
@@ -83,7 +90,15 @@ def measure(root: Path, content: str, shape: tuple[int, int, int]) -> dict[str, 
     print("told / taken: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
     stages = {stage: {"told": vars(row), "taken": vars(took.get(stage, Total()))} for stage, row in told.items()}
     memory = {"told_bytes": worker_bytes(told), "taken_bytes": peak}
-    return {"shape": shape, "origin": rates.origin, "ratios": ratios, "memory": memory, "stages": stages}
+    return {
+        "seed": seed,
+        "shape": shape,
+        "origin": rates.origin,
+        "membrane_share": share,
+        "ratios": ratios,
+        "memory": memory,
+        "stages": stages,
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,10 +106,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks estimate")
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--content", nargs="+", choices=SEEDS, default=list(SEEDS))
+    parser.add_argument("--seed", type=int, default=0, help="another tomogram than the content's own")
     parser.add_argument("--json", default="")
     options = parser.parse_args(argv)
     for content in options.content:
         with tempfile.TemporaryDirectory() as scratch:
-            result = measure(Path(scratch), content, SIZES[options.size])
-        write_part(options.json, "estimate", f"{options.size}, {content}", result)
+            result = measure(Path(scratch), content, options.seed or SEEDS[content], SIZES[options.size])
+        another = f", seed {options.seed}" if options.seed else ""
+        write_part(options.json, "estimate", f"{options.size}, {content}{another}", result)
     return 0

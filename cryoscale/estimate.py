@@ -1,13 +1,15 @@
 """What a run would take, before anything starts: units, memory per unit, disk, files, GPU-hours, time.
 
-Units and memory come from the stages' own rules; the number and size of membranes is not known yet, so what depends on
-them is projected for a tomogram of which 3 % is membrane, in pairs of vesicles that touch. Time, disk and files come
-from a small trial on this machine (rates.py).
+Units and memory come from the stages' own rules; time, disk and files from a small trial on this machine (rates.py),
+and what follows the membranes from how much of the tomograms is membrane, as a look at small parts of them says
+(sampling.py). What is not known yet, their number and sizes, is projected for vesicles of one size, in touching pairs,
+anywhere in the tomogram and beyond its faces::
+
+    membranes  =  share x voxels / voxels of a vesicle  x  the product over the axes of  1 + diameter / edge
 """
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ import numpy as np
 import cryoscale.connect.plan as connect
 import cryoscale.enhance.plan as enhance
 import cryoscale.ingest.plan as ingest
+import cryoscale.measure.plan as measure
 import cryoscale.merge.plan as merge
 import cryoscale.report.plan as report
 import cryoscale.segment.plan as segment
@@ -31,8 +34,9 @@ from cryoscale.io.voxelsize import resolve_voxel_size
 from cryoscale.manifest import Entry
 from cryoscale.pipeline import STAGES, group_spec
 from cryoscale.progress import printable
-from cryoscale.rates import TYPICAL, Rates, measured_rates, shares
+from cryoscale.rates import TYPICAL, Contents, Rates, measured_rates, shares
 from cryoscale.records import Geometry
+from cryoscale.sampling import membrane_share
 from cryoscale.segment.plan import gpu_count
 from cryoscale.segment.weights import load_model
 from cryoscale.spec import RunSpec
@@ -40,8 +44,7 @@ from cryoscale.spec import RunSpec
 __all__ = ["StageEstimate", "Total", "estimate_tomogram", "print_estimate", "totals_of", "worker_bytes"]
 
 _MEMBRANE_SHARE = 0.03
-_MEMBRANE_VOXELS = 60_000
-"""Voxels of a typical vesicle of 40 nm radius at 10 Å: the size that fits are projected for."""
+"""Of a tomogram that nobody has looked into."""
 _PROCESS_BYTES = 400 << 20
 """Of a worker with all libraries loaded, before its first unit."""
 _FILES_BESIDE = 16
@@ -70,6 +73,7 @@ def estimate_tomogram(
     *,
     masked: bool = False,
     rates: Rates = TYPICAL,
+    share: float = _MEMBRANE_SHARE,
 ) -> list[StageEstimate]:
     """Estimate the stages of one tomogram.
 
@@ -87,28 +91,33 @@ def estimate_tomogram(
         Whether the last file is a mask.
     rates
         What the stages cost.
+    share
+        How much of it is membrane, 0 to 1.
     """
-    voxels = math.prod(geometry.shape)
+    contents = Contents.expected(geometry, share)
     found = []
     for stage in stages:
         if stage in ("merge", "connect", "separate", "locate"):
-            units, unit_bytes = _grouping_units(stage, geometry, itemsizes[-1] if masked else 1, spec, masked)
+            size = itemsizes[-1] if masked else 1
+            units, unit_bytes = _grouping_units(stage, geometry, size, spec, contents, masked=masked)
         else:
-            units, unit_bytes = _units(stage, geometry, itemsizes, spec)
+            units, unit_bytes = _units(stage, geometry, itemsizes, spec, contents, masked=masked)
         rate = rates.stages.get(stage, TYPICAL.stages[stage])
-        per_seconds, per_bytes = shares(stage, voxels, _membranes(geometry.shape))
+        per_seconds, per_bytes = shares(stage, contents)
         files = units + round(rate.files * units)
         disk = per_bytes * rate.disk_bytes * (sum(itemsizes) if stage == "ingest" else 1)
-        found.append(StageEstimate(stage, units, unit_bytes, round(disk), files, per_seconds * rate.seconds))
+        seconds = per_seconds * rate.seconds + contents.membranes * rate.membrane_seconds
+        found.append(StageEstimate(stage, units, unit_bytes, round(disk), files, seconds))
     return found
 
 
-def _units(stage: str, geometry: Geometry, itemsizes: Sequence[int], spec: RunSpec) -> tuple[int, int]:
+def _units(
+    stage: str, geometry: Geometry, itemsizes: Sequence[int], spec: RunSpec, contents: Contents, *, masked: bool
+) -> tuple[int, int]:
     """Return the number of units of a stage and the memory of the largest."""
     shape, chunk = geometry.shape, spec.ingest.chunk_voxels
     slab = min(chunk[0], shape[0]) * shape[1] * shape[2]
-    slabs = -(-shape[0] // chunk[0])
-    membranes = _membranes(shape)
+    slabs, membranes = -(-shape[0] // chunk[0]), contents.membranes
     if stage == "ingest":
         size = max(itemsizes)
         most = ingest.projected_bytes((min(chunk[0], shape[0]), *shape[1:]), chunk, size, size)
@@ -118,37 +127,38 @@ def _units(stage: str, geometry: Geometry, itemsizes: Sequence[int], spec: RunSp
     if stage == "segment":
         return _segment_units(geometry, itemsizes[0], spec)
     if stage == "fit":
-        return -(-membranes // spec.fit.batch_membranes), fit_bytes(_MEMBRANE_VOXELS)
+        return -(-membranes // spec.fit.batch_membranes), fit_bytes(contents.typical.voxels)
     if stage == "surface":
-        # 24 bytes a place of the band, on either side of a surface that the membrane covers three voxels thick.
-        band = 24 * _MEMBRANE_VOXELS // 3 * max(1, round(2 * spec.fit.reach_nm / geometry.voxel_size_nm))
+        # 24 bytes a place of the band, on either side of a surface.
+        band = 24 * contents.typical.surface_voxels * max(1, round(2 * spec.fit.reach_nm / geometry.voxel_size_nm))
         return surface.expected_units(shape, chunk, [band] * membranes, _MEMBRANE_SHARE)
+    if stage == "measure":
+        return measure.expected_units(membranes, proteins=not masked), 128 << 20
     if stage == "report":
         return 1, report.projected_bytes(geometry, 4 << 20)
-    return 3, 128 << 20
+    msg = f"no such stage: {stage}"
+    raise ValueError(msg)
 
 
-def _grouping_units(stage: str, geometry: Geometry, itemsize: int, spec: RunSpec, masked: bool) -> tuple[int, int]:
+def _grouping_units(
+    stage: str, geometry: Geometry, itemsize: int, spec: RunSpec, contents: Contents, *, masked: bool
+) -> tuple[int, int]:
     """Return the same for the stages that turn masks into membranes."""
     shape, chunk = geometry.shape, spec.ingest.chunk_voxels
     if stage == "connect":
         return connect.expected_units(shape, itemsize, chunk)
     if stage == "separate":
-        return separate.expected_units(shape, chunk, _typical_groups(shape))
+        return separate.expected_units(shape, chunk, _typical_groups(shape, contents))
     apart = masked and spec.merge.separate_labels
     grouping = group_spec(spec, by_shape=spec.separate.enabled and not apart)
     return merge.expected_units(geometry, grouping, chunk, itemsize, separate_values=apart, stage=stage)
 
 
-def _membranes(shape: tuple[int, int, int]) -> int:
-    return max(1, round(math.prod(shape) * _MEMBRANE_SHARE / _MEMBRANE_VOXELS))
-
-
-def _typical_groups(shape: tuple[int, int, int]) -> list[separate.Group]:
-    """Return groups of two vesicles side by side each, their membranes three voxels thick."""
-    diameter = round(2 * math.sqrt(_MEMBRANE_VOXELS / (4 * math.pi * 3)))
+def _typical_groups(shape: tuple[int, int, int], contents: Contents) -> list[separate.Group]:
+    """Return groups of two vesicles side by side each."""
+    diameter, voxels = round(contents.typical.diameter_voxels), contents.typical.voxels
     z, y, x = (min(edge, n) for edge, n in zip((diameter, diameter, 2 * diameter), shape, strict=True))
-    return [(k + 1, Region((0, 0, 0), (z, y, x)), 2 * _MEMBRANE_VOXELS) for k in range(-(-_membranes(shape) // 2))]
+    return [(k + 1, Region((0, 0, 0), (z, y, x)), 2 * voxels) for k in range(-(-contents.membranes // 2))]
 
 
 def _segment_units(geometry: Geometry, itemsize: int, spec: RunSpec) -> tuple[int, int]:
@@ -166,7 +176,7 @@ def print_estimate(collection: Collection, workers: int, *, calibrate: bool = Tr
     workers
         Processes that share the work.
     calibrate
-        Measure on this machine what the stages cost, rather than to take what is typical.
+        Measure on this machine what the stages cost, and look into the tomograms, rather than to take what is typical.
     """
     lines: list[str] = []
     opened: list[tuple[Entry, Geometry, list[int]]] = []
@@ -184,8 +194,10 @@ def print_estimate(collection: Collection, workers: int, *, calibrate: bool = Tr
         lines.append(f"{entry.id}: {shape} voxels of {geometry.voxel_size_angstrom[0]:g} Å")
     if opened:
         rates = measured_rates(collection, opened[0][1].voxel_size_angstrom[0]) if calibrate else TYPICAL
-        totals = totals_of(collection, opened, rates)
-        lines += [*_table(totals, workers), f"rates are {rates.origin}"]
+        share = membrane_share(collection, [entry for entry, _, _ in opened]) if calibrate else None
+        looked = f"a look at small parts: {100 * share:.1f} % of them is membrane" if share is not None else ""
+        totals = totals_of(collection, opened, rates, _MEMBRANE_SHARE if share is None else share)
+        lines += [*_table(totals, workers), f"rates are {rates.origin}", *filter(None, [looked])]
     sys.stdout.write(printable("\n".join(lines)) + "\n")
 
 
@@ -201,13 +213,17 @@ class Total:
 
 
 def totals_of(
-    collection: Collection, opened: Sequence[tuple[Entry, Geometry, list[int]]], rates: Rates
+    collection: Collection,
+    opened: Sequence[tuple[Entry, Geometry, list[int]]],
+    rates: Rates,
+    share: float = _MEMBRANE_SHARE,
 ) -> dict[str, Total]:
-    """Add up the stages of tomograms whose geometry and bytes per voxel are known."""
+    """Add up the stages of tomograms whose geometry and bytes per voxel are known, and how much of them is membrane."""
     totals: dict[str, Total] = {}
     for entry, geometry, itemsizes in opened:
         spec, stages = entry.spec_over(collection.spec), _stages_to_do(entry, collection)
-        for part in estimate_tomogram(geometry, itemsizes, spec, stages, masked=bool(entry.mask), rates=rates):
+        told = estimate_tomogram(geometry, itemsizes, spec, stages, masked=bool(entry.mask), rates=rates, share=share)
+        for part in told:
             row = totals.setdefault(part.stage, Total())
             row.units += part.units
             row.unit_bytes = max(row.unit_bytes, part.unit_bytes)

@@ -12,7 +12,8 @@ from cryoscale.collection import Collection, run_collection
 from cryoscale.engine import LoopExecutor
 from cryoscale.estimate import StageEstimate, estimate_tomogram, totals_of
 from cryoscale.manifest import entries
-from cryoscale.rates import Rates, StageRate, measured_rates
+from cryoscale.measure.plan import expected_units
+from cryoscale.rates import Contents, Rates, StageRate, measured_rates
 from cryoscale.records import Geometry, Unit
 from cryoscale.spec import ConnectSpec, IngestSpec, MergeSpec, RunSpec, SeparateSpec
 from tests.phantoms import SHAPE, write_spheres
@@ -90,7 +91,8 @@ def test_a_wider_distance_and_more_voxels_take_more() -> None:
     large = Geometry((400, 1000, 1000), (10.0, 10.0, 10.0))
     for stage in ("merge", "separate", "connect", "locate", "surface"):
         assert told(stage).units < told(stage, large).units
-    groups, blocks = 100, 4 * 4 * 4  # 200 vesicles of 60,000 voxels are 3 %; blocks are 2 x 2 x 2 chunks
+    # 199 vesicles of 60,319 voxels are 3 %, 1.2 * 1.08 * 1.08 times as many are cut; blocks are 2 x 2 x 2 chunks
+    groups, blocks = 139, 4 * 4 * 4
     assert told("separate", large).units == groups + 1 + blocks
 
 
@@ -114,13 +116,36 @@ def test_rates_are_measured_once_and_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert files / 1.5 <= sum(row.files for row in told.values()) <= files * 1.5
 
 
-def test_what_follows_membranes_is_told_by_their_number() -> None:
-    """A small tomogram is fuller of membranes than a large one: its time per voxel would tell far too much."""
-    rates = Rates({"fit": StageRate(2.0, 1e6), "merge": StageRate(2.0, 0.5)}, "here")
-    geometry = Geometry((200, 400, 400), (10.0, 10.0, 10.0))  # 16 membranes of 60,000 voxels are 3 %
-    fit, merge = estimate_tomogram(geometry, (4,), RunSpec(), ("fit", "merge"), rates=rates)
-    assert (fit.core_seconds, fit.disk_bytes) == (32.0, 16_000_000)
-    assert (merge.core_seconds, merge.disk_bytes) == (64.0, 16_000_000)
+def test_what_follows_membranes_is_told_by_how_much_of_them_there_is() -> None:
+    """One tomogram has three times as much membrane as another of its size: time per voxel would tell the same."""
+    rates = Rates({"fit": StageRate(20.0, 50.0, 1.0, 0.5), "merge": StageRate(2.0, 0.5)}, "here")
+    geometry = Geometry((200, 400, 400), (10.0, 10.0, 10.0))
+    full, sparse = (
+        estimate_tomogram(geometry, (4,), RunSpec(), ("fit", "merge"), rates=rates, share=share)
+        for share in (0.03, 0.01)
+    )
+    # 960,000 voxels of membrane: 15.9 vesicles of 60,319, and as many as 1.4 * 1.2 * 1.2 times are cut by the faces.
+    assert full[0].core_seconds == pytest.approx(20.0 * 0.96 + 0.5 * 32)
+    assert full[0].disk_bytes == 48_000_000
+    assert sparse[0].core_seconds == pytest.approx(20.0 * 0.32 + 0.5 * 11)
+    assert sparse[1] == full[1]
+    assert (full[1].core_seconds, full[1].disk_bytes) == (64.0, 16_000_000)
+
+
+@pytest.mark.parametrize("count", [1, 15, 40])
+def test_measuring_takes_the_units_of_its_groups(count: int) -> None:
+    groups = -(-count // 16)
+    assert expected_units(count, proteins=False) == 2 * groups + 1
+    assert expected_units(count, proteins=True) == 2 * groups + 1 + -(-count // 4)
+
+
+def test_a_finer_voxel_makes_larger_and_fewer_membranes() -> None:
+    coarse, fine = (Contents.expected(Geometry((100, 400, 400), (apix,) * 3), 0.02) for apix in (15.0, 7.5))
+    assert coarse.typical.diameter_voxels * 2 == fine.typical.diameter_voxels == pytest.approx(80 / 0.75)
+    # Twice as thick, four times the surface.
+    assert fine.typical.voxels == pytest.approx(8 * coarse.typical.voxels, rel=1e-3)
+    assert coarse.membranes > 2 * fine.membranes
+    assert Contents.expected(Geometry((4, 4, 4), (10.0,) * 3), 0.0).membranes == 1
 
 
 def test_pictures_cost_the_same_for_any_size() -> None:

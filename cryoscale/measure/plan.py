@@ -41,7 +41,9 @@ from cryoscale.measure.vertices.plan import Surroundings, load_membrane
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.spec import MeasureSpec, SurfaceSpec
 
-__all__ = ["MEMBRANES", "NEIGHBOURS", "PROTEINS", "THICKNESS", "measure_group", "plan", "write_tables"]
+__all__ = [
+    "MEMBRANES", "NEIGHBOURS", "PROTEINS", "THICKNESS", "expected_units", "measure_group", "plan", "write_tables",
+]  # fmt: skip
 
 MEMBRANES = "membranes.csv"
 MEMBRANES_PARQUET = "membranes.parquet"
@@ -53,6 +55,12 @@ _PROTEIN_BYTES = 256
 
 Row = dict[str, Any]
 """One membrane's line of the table, by column."""
+
+
+def expected_units(membranes: int, *, proteins: bool) -> int:
+    """Return the number of units for so many membranes, none of them so large that it has a unit to itself."""
+    groups = -(-membranes // _GROUP_MEMBRANES) - (-membranes // around_membranes.GROUP_MEMBRANES)
+    return groups - (-membranes // on_membranes.GROUP_MEMBRANES if proteins else 0) + 1
 
 
 def plan(

@@ -37,7 +37,7 @@ __all__ = ["PROTEINS", "centres_of", "place_group", "units", "write"]
 PROTEINS = "proteins.csv"
 DENSITY, PAIRS = "protein_density.csv", "protein_pairs.csv"
 STARS = ("proteins_relion5.star", "proteins_relion4.star", "proteins_warp.star")
-_GROUP_MEMBRANES = 4
+GROUP_MEMBRANES = 4
 _RADII = 10
 _PAIR_BYTES = 64 << 20
 _PROTEIN_BYTES = 2048
@@ -71,8 +71,8 @@ def units(
     """Return the units that place proteins on the given meshes, by number."""
     numbers = list(meshes)
     made = []
-    for index, start in enumerate(range(0, len(numbers), _GROUP_MEMBRANES)):
-        members = tuple((number, meshes[number]) for number in numbers[start : start + _GROUP_MEMBRANES])
+    for index, start in enumerate(range(0, len(numbers), GROUP_MEMBRANES)):
+        members = tuple((number, meshes[number]) for number in numbers[start : start + GROUP_MEMBRANES])
         arguments = (tomogram.folder, index, members, located, spec, thickness_nm)
         size = _PAIR_BYTES + 24 * max(tomogram.path(name).stat().st_size for _, name in members)
         size += _PROTEIN_BYTES * (tomogram.path(located.regions).stat().st_size // 96)

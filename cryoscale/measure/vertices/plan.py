@@ -30,9 +30,9 @@ from cryoscale.measure.vertices.columns import vertex_columns
 from cryoscale.records import Geometry, Receipt, Tomogram, Unit
 from cryoscale.spec import MeasureSpec
 
-__all__ = ["Surroundings", "load_membrane", "surround_group", "unit_bytes", "units"]
+__all__ = ["GROUP_MEMBRANES", "Surroundings", "load_membrane", "surround_group", "unit_bytes", "units"]
 
-_GROUP_MEMBRANES = 16
+GROUP_MEMBRANES = 16
 _GROUP_BYTES = 64 << 20
 _BASE_BYTES = 64 << 20
 _BLOCK_VOXELS = 64
@@ -70,7 +70,7 @@ def _groups(members: Sequence[Member], sizes: Mapping[str, int]) -> list[tuple[M
     groups: list[list[Member]] = []
     held = 0
     for member in members:
-        if not groups or len(groups[-1]) == _GROUP_MEMBRANES or held + sizes[member[1]] > _GROUP_BYTES:
+        if not groups or len(groups[-1]) == GROUP_MEMBRANES or held + sizes[member[1]] > _GROUP_BYTES:
             groups.append([])
             held = 0
         groups[-1].append(member)
