@@ -16,7 +16,8 @@ from cryoscale.io.files import write_text
 from cryoscale.io.tables import read_csv
 from cryoscale.records import Geometry, Tomogram
 from cryoscale.report.plan import read_tomogram, write_report
-from cryoscale.report.run import ReportRun, TomogramReport
+from cryoscale.report.run import MOST_ARTICLES, ReportRun, TomogramReport
+from cryoscale.report.totals import Gathered
 from cryoscale.scoring import score_against_labels
 from cryoscale.spec import RunSpec, spec_from, to_toml
 
@@ -24,8 +25,8 @@ __all__ = ["PAGES", "score_tomograms", "write_run_report"]
 
 PAGES = "reports"
 """Folder of the tomograms' own pages."""
-_WITH_SLICES, _WITH_PICTURES = 12, 100
-"""Of the run's page, the first tomograms that may show slices to look through, and pictures at all."""
+_WITH_SLICES = 12
+"""Of the run's page, the first tomograms that may show slices to look through."""
 
 
 def write_run_report(output: Path) -> Path:
@@ -56,14 +57,19 @@ def write_run_report(output: Path) -> Path:
         skipped=_skipped(spec, run),
     )
     shown: list[TomogramReport] = []
+    every = Gathered()
     for entry in run["tomograms"]:
         if (output / entry["id"] / "summary.json").is_file():
             tomogram = _tomogram(output, entry, scores.get(entry["id"]))
             own = dataclasses.replace(tomogram, root="../")
             own_page = dataclasses.replace(page, title=tomogram.id, tomograms=(own,), failures=())
             write_report(output / PAGES / f"{tomogram.id}.html", own_page)
-            shown.append(_lean(tomogram, len(shown)))
-    write_report(output / "report.html", dataclasses.replace(page, tomograms=tuple(shown)))
+            linked = dataclasses.replace(tomogram, page=f"{PAGES}/{tomogram.id}.html")
+            # All that is kept of a thousand tomograms is a line of each, and what distributions are drawn of.
+            every.add(linked)
+            if len(shown) < MOST_ARTICLES:
+                shown.append(_without_slices(linked) if len(shown) >= _WITH_SLICES else linked)
+    write_report(output / "report.html", dataclasses.replace(page, tomograms=tuple(shown), every=every))
     return output / "report.html"
 
 
@@ -100,14 +106,10 @@ def _complete(output: Path) -> list[str]:
     return [name for name in names if (output / name / "membranes.ome.zarr").is_dir()]
 
 
-def _lean(tomogram: TomogramReport, place: int) -> TomogramReport:
-    """Leave out early what the run's page has no room for: the pictures of a thousand tomograms are never in memory."""
-    linked = dataclasses.replace(tomogram, page=f"{PAGES}/{tomogram.id}.html")
-    if place < _WITH_SLICES or not tomogram.stacks:
-        return linked
-    few = tomogram.pictures if place < _WITH_PICTURES else {}
-    gone = ("slices", *(name for name in tomogram.pictures if name not in few))
-    return dataclasses.replace(linked, stacks=(), pictures=few, left_out=(*tomogram.left_out, *gone))
+def _without_slices(tomogram: TomogramReport) -> TomogramReport:
+    """Leave out early what the run's page has no room for."""
+    gone = ("slices",) if tomogram.stacks else ()
+    return dataclasses.replace(tomogram, stacks=(), left_out=(*tomogram.left_out, *gone))
 
 
 def _scores(output: Path) -> Mapping[str, Mapping[str, Any]]:

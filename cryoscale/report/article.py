@@ -24,8 +24,9 @@ from cryoscale.report.text import (
     number_of,
     size_of,
 )  # fmt: skip
+from cryoscale.report.totals import area_nm2, is_closed
 
-__all__ = ["area_nm2", "article", "is_closed"]
+__all__ = ["article"]
 
 _IN_FILE_ONLY = (
     "_low_angstrom", "_high_angstrom", "mesh", "vertices", "voxels", "_patches", "max_sd_nm", "middle_axis_nm",
@@ -56,17 +57,6 @@ def article(tomogram: TomogramReport, *, most_rows: int) -> str:
         "</article>",
     ]
     return "".join(parts)
-
-
-def is_closed(row: Mapping[str, str]) -> bool:
-    """Whether a membrane's surface is closed."""
-    return row.get("closed", "").strip().lower() in ("yes", "true", "1", "closed")
-
-
-def area_nm2(row: Mapping[str, str]) -> float:
-    """Return a membrane's area in nm2, 0 where it is not known."""
-    value = number_in(row.get("area_nm2", ""))
-    return value if math.isfinite(value) else 0.0
 
 
 def _facts(tomogram: TomogramReport) -> str:

@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from cryoscale.report.colours import colour_of, hex_of
 from cryoscale.report.text import amount, clean
 
-__all__ = ["distribution_chart", "line_chart", "score_chart", "times_chart"]
+__all__ = ["MOST_DOTS", "distribution_chart", "line_chart", "score_chart", "times_chart"]
 
 _WIDTH = 320
 _LEFT, _RIGHT, _TOP = 2, 318, 30
 _DEPTH = 74
 """Room for the tallest stack."""
 _BINS = 28
-_MOST_DOTS = 120
+MOST_DOTS = 120
+"""Beyond so many values a distribution is bars."""
 _LOG_FROM = 30.0
 """Values that differ by more than this factor get a logarithmic axis."""
 
 
 def distribution_chart(
-    title: str, unit: str, values: Sequence[float], numbers: Sequence[int] = (), *, things: str = "membranes"
+    title: str, unit: str, values: npt.ArrayLike, numbers: Sequence[int] = (), *, things: str = "membranes"
 ) -> str:
     """One dot per membrane, in its colour, stacked where they are close; bars where there are more than 120.
 
@@ -39,22 +44,19 @@ def distribution_chart(
     things
         What there is one value of each of.
     """
-    pairs = sorted((v, n) for v, n in zip(values, numbers or [0] * len(values), strict=True) if math.isfinite(v))
+    found, owners = _sorted(values, numbers)
     heading = f'<text x="{_LEFT}" y="15" class="t">{clean(title)}<tspan class="u" dx="6">{clean(unit)}</tspan></text>'
-    if not pairs:
+    if not len(found):
         return _svg(f"{title}: no values", heading, height=_TOP)
-    low, high = pairs[0][0], pairs[-1][0]
+    low, high, middle = float(found[0]), float(found[-1]), float(np.median(found))
     logarithmic = low > 0 and high / low > _LOG_FROM
-    places = [_place(v, low, high, logarithmic=logarithmic) for v, _ in pairs]
-    stacks: dict[int, list[int]] = {}
-    for place, (_, number) in zip(places, pairs, strict=True):
-        stacks.setdefault(min(_BINS - 1, int(place * _BINS)), []).append(number)
-    tallest = max(len(stack) for stack in stacks.values())
-    pitch = min((_RIGHT - _LEFT) / _BINS, _DEPTH / tallest)
-    base = _TOP + max(2 * pitch, tallest * pitch)
-    marks = _dots(stacks, base, pitch) if numbers and len(pairs) <= _MOST_DOTS else _bars(stacks, base, pitch)
-    middle = pairs[len(pairs) // 2][0] if len(pairs) % 2 else sum(v for v, _ in pairs[len(pairs) // 2 - 1 :][:2]) / 2
-    x = _LEFT + (_RIGHT - _LEFT) * _place(middle, low, high, logarithmic=logarithmic)
+    bins = np.minimum(_BINS - 1, (_BINS * _places(found, low, high, logarithmic=logarithmic)).astype(int))
+    heights = np.bincount(bins)
+    pitch = min((_RIGHT - _LEFT) / _BINS, _DEPTH / int(heights.max()))
+    base = _TOP + pitch * max(2, int(heights.max()))
+    dotted = len(numbers) > 0 and len(found) <= MOST_DOTS
+    marks = _dots(bins, owners, base, pitch) if dotted else _bars(heights, base, pitch)
+    x = _LEFT + (_RIGHT - _LEFT) * float(_places(np.array([middle]), low, high, logarithmic=logarithmic)[0])
     scale = " (log)" if logarithmic else ""
     axis = (
         f'<line class="a" x1="{_LEFT}" x2="{_RIGHT}" y1="{base:.1f}" y2="{base:.1f}"/>'
@@ -66,35 +68,49 @@ def distribution_chart(
     if low < high:
         at = min(max(x, _LEFT + 124), _RIGHT - 124)
         axis += f'<text x="{at:.1f}" y="{base + 22:.1f}" class="c">median {amount(middle)}</text>'
-    label = f"{title}: {len(pairs)} {things}, {amount(low)} to {amount(high)} {unit}, median {amount(middle)} {unit}"
+    label = f"{title}: {len(found)} {things}, {amount(low)} to {amount(high)} {unit}, median {amount(middle)} {unit}"
     return _svg(label, heading + marks + axis, height=round(base + 28))
 
 
-def _place(value: float, low: float, high: float, *, logarithmic: bool) -> float:
-    """Place of a value on the axis, 0 to 1."""
+def _sorted(values: npt.ArrayLike, numbers: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
+    """Return the finite values, ascending, and whose they are."""
+    known = np.asarray(values, np.float64)
+    owners = np.asarray(numbers) if len(numbers) else np.zeros(len(known), np.uint8)
+    if len(owners) != len(known):
+        msg = f"{len(known)} values do not fit {len(owners)} numbers"
+        raise ValueError(msg)
+    finite = np.isfinite(known)
+    known, owners = known[finite], owners[finite]
+    order = np.lexsort((owners, known))
+    return known[order], owners[order]
+
+
+def _places(values: npt.NDArray[np.float64], low: float, high: float, *, logarithmic: bool) -> npt.NDArray[np.float64]:
+    """Places of values on the axis, 0 to 1."""
     if low == high:
-        return 0.5
+        return np.full(len(values), 0.5)
     if logarithmic:
-        return math.log(value / low) / math.log(high / low)
-    return (value - low) / (high - low)
+        return np.log(values / low) / math.log(high / low)
+    return (values - low) / (high - low)
 
 
-def _dots(stacks: Mapping[int, Sequence[int]], base: float, pitch: float) -> str:
+def _dots(bins: npt.NDArray[np.int_], numbers: npt.NDArray[Any], base: float, pitch: float) -> str:
     step = (_RIGHT - _LEFT) / _BINS
+    rows = np.arange(len(bins)) - np.searchsorted(bins, bins)
     return "".join(
         f'<circle cx="{_LEFT + (place + 0.5) * step:.1f}" cy="{base - (row + 0.5) * pitch - 1:.1f}" '
-        f'r="{0.45 * min(step, 1.5 * pitch):.1f}" fill="{hex_of(colour_of(number))}"/>'
-        for place, stack in sorted(stacks.items())
-        for row, number in enumerate(stack)
+        f'r="{0.45 * min(step, 1.5 * pitch):.1f}" fill="{hex_of(colour_of(int(number)))}"/>'
+        for place, row, number in zip(bins, rows, numbers, strict=True)
     )
 
 
-def _bars(stacks: Mapping[int, Sequence[int]], base: float, pitch: float) -> str:
+def _bars(heights: npt.NDArray[np.int_], base: float, pitch: float) -> str:
     step = (_RIGHT - _LEFT) / _BINS
     return "".join(
-        f'<rect class="b" x="{_LEFT + place * step + 0.5:.1f}" y="{base - len(stack) * pitch:.1f}" '
-        f'width="{step - 1:.1f}" height="{len(stack) * pitch:.1f}"/>'
-        for place, stack in sorted(stacks.items())
+        f'<rect class="b" x="{_LEFT + place * step + 0.5:.1f}" y="{base - height * pitch:.1f}" '
+        f'width="{step - 1:.1f}" height="{height * pitch:.1f}"/>'
+        for place, height in enumerate(heights)
+        if height
     )
 
 

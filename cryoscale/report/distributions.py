@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
-from cryoscale.report.charts import distribution_chart
+import numpy as np
+
+from cryoscale.report.charts import MOST_DOTS, distribution_chart
 from cryoscale.report.run import TomogramReport
 from cryoscale.report.text import number_in, number_of
+from cryoscale.report.totals import Gathered
 
 __all__ = ["distributions_part", "pooled_part"]
 
@@ -20,40 +22,40 @@ _CHARTS = (
     ("mean_sd_nm", "Standard deviation of the position", "nm", 1.0),
     ("fraction_inferred", "Inferred rather than seen", "% of the area", 100.0),
 )
-_MOST_DOTS = 120
-
-Row = Mapping[str, str]
 
 
-def _charts(rows: Sequence[Row], colours: Sequence[int]) -> list[str]:
-    """One chart for each quantity that rows have, and that is not the same in all of them."""
+def _charts(columns: Mapping[str, Sequence[float]], colours: Sequence[int]) -> list[str]:
+    """One chart for each quantity that membranes have, and that is not the same in all of them."""
     charts = []
     for column, title, unit, factor in _CHARTS:
-        known = [(number_in(row.get(column, "")), n) for row, n in zip(rows, colours, strict=True)]
-        found = [(factor * value, n) for value, n in known if math.isfinite(value)]
-        if len({value for value, _ in found}) > 1:
-            charts.append(distribution_chart(title, unit, [value for value, _ in found], [n for _, n in found]))
+        values = factor * np.asarray(columns[column], np.float64)
+        known = values[np.isfinite(values)]
+        if len(known) and known.min() < known.max():
+            charts.append(distribution_chart(title, unit, values, colours))
     return charts
 
 
 def distributions_part(tomogram: TomogramReport) -> str:
     """Write the distributions of one tomogram's membranes; nothing where there are none."""
-    charts = _charts(tomogram.membranes, [number_of(row) or 1 for row in tomogram.membranes])
+    rows = tomogram.membranes
+    columns = {name: [number_in(row.get(name, "")) for row in rows] for name, *_ in _CHARTS}
+    charts = _charts(columns, [number_of(row) or 1 for row in rows])
     steps = tomogram.steps_pixels
     if steps:
         charts.append(distribution_chart("Largest step from slice to slice", "pixels", steps, things="slices"))
     if not charts:
         return ""
-    words = "one dot per membrane, in its colour" if len(tomogram.membranes) <= _MOST_DOTS else "number of membranes"
+    words = "one dot per membrane, in its colour" if len(rows) <= MOST_DOTS else "number of membranes"
     return f'<h3>Distributions <span class="soft small">{words}</span></h3><div class="charts">{"".join(charts)}</div>'
 
 
-def pooled_part(tomograms: Sequence[TomogramReport]) -> str:
+def pooled_part(every: Gathered) -> str:
     """Write the distributions of all tomograms' membranes together; nothing for a single tomogram."""
-    rows = [(row, place) for place, tomogram in enumerate(tomograms, 1) for row in tomogram.membranes]
-    charts = _charts([row for row, _ in rows], [place for _, place in rows]) if len(tomograms) > 1 else []
+    charts = _charts(every.columns, every.places) if len(every.lines) > 1 else []
     if not charts:
         return ""
-    words = "one dot per membrane, coloured by its tomogram" if len(rows) <= _MOST_DOTS else "number of membranes"
+    few = len(every.places) <= MOST_DOTS
+    words = "one dot per membrane, coloured by its tomogram" if few else "number of membranes"
+    words += '; every one is a row of <a href="membranes.csv">membranes.csv</a>'
     title = f'<h2>All membranes <span class="soft small">{words}</span></h2>'
     return f'<section>{title}<div class="charts">{"".join(charts)}</div></section>'

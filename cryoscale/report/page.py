@@ -8,18 +8,22 @@ everything but the page's own script (`script`). Every text that is not ours goe
 
 from __future__ import annotations
 
-from cryoscale.report.article import area_nm2, article, is_closed
+from collections.abc import Sequence
+
+from cryoscale.report.article import article
 from cryoscale.report.distributions import pooled_part
-from cryoscale.report.run import ReportRun, TomogramReport, within_budget
+from cryoscale.report.run import MOST_ARTICLES, ReportRun, TomogramReport, within_budget
 from cryoscale.report.script import SCRIPT, policy
 from cryoscale.report.style import STYLE
 from cryoscale.report.tables import Cell, table, thumbnail
 from cryoscale.report.text import amount, clean, duration, size_of
+from cryoscale.report.totals import Gathered, Line, gathered, is_closed
 
 __all__ = ["render_page"]
 
 _PICTURE_BYTES = 12_000_000
-_MOST_ARTICLES = 50
+_LEAST_PICTURE_BYTES = 4_000_000
+"""Left for pictures where the list of all tomograms is long."""
 _FEW, _MOST_ROWS, _FEWER_ROWS = 8, 500, 60
 """Membranes listed of each tomogram, where there are few tomograms and where there are more."""
 
@@ -47,19 +51,25 @@ def render_page(run: ReportRun) -> str:
     Parameters
     ----------
     run
-        What to show. Pictures beyond about 16 MB are left out, the least missed first, and named where they are;
-        beyond 50 tomograms only those with pictures get an article of their own.
+        What to show. Pictures beyond about 16 MB, less what lists of all tomograms take, are left out, the least
+        missed first, and named where they are; beyond 50 tomograms only the first with pictures get an article of
+        their own.
     """
-    tomograms = within_budget(run.tomograms, _PICTURE_BYTES)
-    shown = [t for t in tomograms if t.pictures] if len(tomograms) > _MOST_ARTICLES else list(tomograms)
+    every = run.every or gathered(run.tomograms)
+    many = len(every.lines) > 1
+    candidates = run.tomograms
+    if len(every.lines) > MOST_ARTICLES:
+        candidates = tuple(t for t in candidates if t.pictures)[:MOST_ARTICLES]
+    overview = _overview(every, {t.id for t in candidates}) if many else ""
+    shown = within_budget(candidates, max(_LEAST_PICTURE_BYTES, _PICTURE_BYTES - len(overview) * 3 // 4))
     body = [
         _header(run),
         "<main>",
-        _tiles(run),
-        _alert(run),
-        _gallery(shown) if len(tomograms) > 1 else "",
-        _overview(tomograms, {t.id for t in shown}) if len(tomograms) > 1 else "",
-        pooled_part(tomograms),
+        _tiles(run, every),
+        _alert(run, every),
+        _gallery(shown, len(every.lines)) if many else "",
+        overview,
+        pooled_part(every),
         *(article(tomogram, most_rows=_MOST_ROWS if len(shown) <= _FEW else _FEWER_ROWS) for tomogram in shown),
         _problems(run),
         _methods(run),
@@ -90,22 +100,21 @@ def _moment(text: str) -> str:
     return clean(text.replace("T", " ").replace("+00:00", " UTC"))
 
 
-def _tiles(run: ReportRun) -> str:
-    rows = [row for tomogram in run.tomograms for row in tomogram.membranes]
-    areas = [area_nm2(row) for row in rows]
-    total = sum(areas)
-    inferred = [(a, float(row["fraction_inferred"])) for a, row in zip(areas, rows, strict=True) if _known(row)]
-    weight = sum(a for a, _ in inferred)
-    tiles = [(str(len(run.tomograms)), "", "tomogram" if len(run.tomograms) == 1 else "tomograms")]
-    tiles.append((str(len(rows)), "", "membrane" if len(rows) == 1 else "membranes"))
-    if any("closed" in row for row in rows):
-        tiles.append((str(sum(is_closed(row) for row in rows)), f"of {len(rows)}", "closed surfaces"))
+def _tiles(run: ReportRun, every: Gathered) -> str:
+    lines, count = every.lines, sum(line.membranes for line in every.lines)
+    total, known = sum(line.area_nm2 for line in lines), sum(line.known_area_nm2 for line in lines)
+    closed = [line.closed for line in lines if line.closed is not None]
+    tiles = [(str(len(lines)), "", "tomogram" if len(lines) == 1 else "tomograms")]
+    tiles.append((str(count), "", "membrane" if count == 1 else "membranes"))
+    if closed:
+        tiles.append((str(sum(closed)), f"of {count}", "closed surfaces"))
     if total:
         area, unit = (total / 1e6, "µm²") if total >= 1e4 else (total, "nm²")
         tiles.append((amount(area), unit, "membrane area"))
-    if weight:
-        tiles.append((amount(100 * sum(a * f for a, f in inferred) / weight, 2), "%", "of the area inferred, not seen"))
-    proteins = [t.protein_count for t in run.tomograms if t.protein_count is not None]
+    if known:
+        share = sum(line.inferred_nm2 for line in lines) / known
+        tiles.append((amount(100 * share, 2), "%", "of the area inferred, not seen"))
+    proteins = [line.protein_count for line in lines if line.protein_count is not None]
     if proteins:
         tiles.append((str(sum(proteins)), "", "proteins"))
     if run.failures:
@@ -117,22 +126,15 @@ def _tiles(run: ReportRun) -> str:
     return f'<div class="tiles">{cells}</div>'
 
 
-def _known(row: object) -> bool:
-    try:
-        return 0 <= float(row["fraction_inferred"]) <= 1  # type: ignore[index]
-    except (KeyError, ValueError):
-        return False
-
-
-def _alert(run: ReportRun) -> str:
+def _alert(run: ReportRun, every: Gathered) -> str:
     if not run.failures:
         return ""
-    total = len(run.failures) + len(run.tomograms)
+    total = len(run.failures) + len(every.lines)
     words = f"{len(run.failures)} of {total} tomograms failed"
     return f'<p class="alert">{words}: <a href="#problems">which, and why</a>.</p>'
 
 
-def _gallery(shown: list[TomogramReport]) -> str:
+def _gallery(shown: Sequence[TomogramReport], total: int) -> str:
     cards = []
     for tomogram in shown:
         closed = sum(is_closed(row) for row in tomogram.membranes)
@@ -141,31 +143,29 @@ def _gallery(shown: list[TomogramReport]) -> str:
             f'<a href="#t-{clean(tomogram.id)}">{thumbnail(tomogram)}<b>{clean(tomogram.id)}</b>'
             f'<span class="soft small">{words}</span></a>'
         )
-    return f'<section><h2>Gallery</h2><div class="gallery">{"".join(cards)}</div></section>' if cards else ""
+    few = f' <span class="soft small">the first {len(shown)} of {total}</span>' if len(shown) < total else ""
+    return f'<section><h2>Gallery{few}</h2><div class="gallery">{"".join(cards)}</div></section>' if cards else ""
 
 
-def _overview(tomograms: tuple[TomogramReport, ...], with_article: set[str]) -> str:
-    rows = []
-    for tomogram in tomograms:
-        areas = sum(area_nm2(row) for row in tomogram.membranes)
-        name = clean(tomogram.id)
-        seconds = sum(tomogram.stage_seconds.values())
-        peak, proteins = tomogram.peak_bytes, tomogram.protein_count
-        rows.append(
-            [
-                Cell(f'<a href="#t-{name}">{name}</a>' if tomogram.id in with_article else name),
-                Cell(str(len(tomogram.membranes)), True),
-                Cell(str(sum(is_closed(row) for row in tomogram.membranes)), True),
-                Cell(amount(areas / 1e6), True),
-                Cell("–" if proteins is None else str(proteins), True),
-                Cell(duration(seconds) if tomogram.stage_seconds else "–", True, seconds or None),
-                Cell(size_of(peak) if peak else "–", True, peak or None),
-                Cell(str(len(tomogram.warnings) or "–"), True),
-            ]
-        )
+def _overview(every: Gathered, with_article: set[str]) -> str:
+    rows = [_overview_row(line, f"#t-{line.id}" if line.id in with_article else line.page) for line in every.lines]
     heads = [("tomogram", "", False), ("membranes", "", True), ("closed", "", True), ("area", "µm²", True)]
     heads += [(name, "", True) for name in ("proteins", "time", "peak memory", "warnings")]
     return f"<section><h2>All tomograms</h2>{table(heads, rows, name='tomograms')}</section>"
+
+
+def _overview_row(line: Line, link: str) -> list[Cell]:
+    name, seconds, peak = clean(line.id), line.seconds, line.peak_bytes
+    return [
+        Cell(f'<a href="{clean(link)}">{name}</a>' if link else name),
+        Cell(str(line.membranes), True),
+        Cell(str(line.closed or 0), True),
+        Cell(amount(line.area_nm2 / 1e6), True),
+        Cell("–" if line.protein_count is None else str(line.protein_count), True),
+        Cell("–" if seconds is None else duration(seconds), True, seconds or None),
+        Cell(size_of(peak) if peak else "–", True, peak or None),
+        Cell(str(line.warnings or "–"), True),
+    ]
 
 
 def _problems(run: ReportRun) -> str:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from cryoscale.records import Geometry
 from cryoscale.report.scene import Scene
 from cryoscale.report.stacks import Stack
 
-__all__ = ["PICTURES", "Picture", "ReportRun", "TomogramReport", "within_budget"]
+if TYPE_CHECKING:
+    from cryoscale.report.totals import Gathered
+
+__all__ = ["MOST_ARTICLES", "PICTURES", "Picture", "ReportRun", "TomogramReport", "within_budget"]
+
+MOST_ARTICLES = 50
+"""Tomograms that get a part of their own in a run's page."""
 
 PICTURES = ("thumbnail", "overlay", "surfaces", "scene", "raw", "sections", "uncertainty", "slices")
 """Names of pictures, the one that is missed most first; ``scene`` is what the viewer turns, ``slices`` are looked
@@ -78,6 +85,9 @@ class ReportRun:
     """Names and values: processor, memory, Python ..."""
     spec_toml: str = ""
     tomograms: tuple[TomogramReport, ...] = ()
+    """Those that may get a part of their own."""
+    every: Gathered | None = None
+    """All tomograms, where there are more than `tomograms`."""
     failures: tuple[tuple[str, str, str], ...] = ()
     """Tomogram, stage and message."""
     skipped: tuple[tuple[str, str], ...] = ()

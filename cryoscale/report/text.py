@@ -53,7 +53,10 @@ def clean(text: object, *, longest: int = _LONGEST, lines: bool = False) -> str:
     >>> clean("<b>\x1b[31m")
     '&lt;b&gt;[31m'
     """
-    kept = "".join(c for c in str(text) if (lines and c in "\n\t") or not unicodedata.category(c).startswith("C"))
+    kept = str(text)
+    # What is printable has no character of these categories, and is nearly everything.
+    if not kept.isprintable():
+        kept = "".join(c for c in kept if (lines and c in "\n\t") or not unicodedata.category(c).startswith("C"))
     if len(kept) > longest:
         kept = kept[: longest - 1] + "…"
     return html.escape(kept, quote=True)
