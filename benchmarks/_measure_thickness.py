@@ -45,6 +45,7 @@ def thickness_rows(size: str, contour: Any) -> list[dict[str, Any]]:
     kind = _KINDS[size]
     off: dict[tuple[str, str], list[float]] = {}
     spent: dict[tuple[str, str], float] = {}
+    by_error: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
     for voxel in kind["voxels_nm"]:
         distance, sampled = _sphere(voxel, contour)
         for true, tails in itertools.product(kind["true_nm"], ("no tails", "tails")):
@@ -55,13 +56,18 @@ def thickness_rows(size: str, contour: Any) -> list[dict[str, Any]]:
                 lines = sampled(_imaged(density, voxel, defocus, snr))
                 for who, stated in (("stated", defocus), ("found", 0.0), ("ignored", _NONE_UM)):
                     start = time.process_time()
-                    found = measure_thickness(*lines, defocus_um=stated).whole
+                    found = measure_thickness(*lines, defocus_um=stated)
                     spent[tails, who] = spent.get((tails, who), 0.0) + time.process_time() - start
-                    off.setdefault((tails, who), []).append(np.nan if found is None else found - wanted)
-    return [_row(tails, who, np.array(values), spent[tails, who]) for (tails, who), values in off.items()]
+                    off.setdefault((tails, who), []).append(np.nan if found.whole is None else found.whole - wanted)
+                    wholes, patches = by_error.setdefault((tails, who), ([], []))
+                    if found.whole is not None and found.whole_error:
+                        wholes.append((found.whole - wanted) / found.whole_error)
+                    good = found.quality == 0
+                    patches.extend((found.patch[good] - wanted) / found.error[good])
+    return [_row(*key, np.array(values), spent[key], *by_error[key]) for key, values in off.items()]
 
 
-def _row(tails: str, who: str, off: Array, seconds: float) -> dict[str, Any]:
+def _row(tails: str, who: str, off: Array, seconds: float, wholes: list[float], patches: list[float]) -> dict[str, Any]:
     names = {"stated": "ours", "found": "ours, defocus found", "ignored": "two peaks, defocus ignored"}
     return {
         "part": "thickness" if tails == "no tails" else "with tails",
@@ -72,6 +78,9 @@ def _row(tails: str, who: str, off: Array, seconds: float) -> dict[str, Any]:
         "bias_nm": float(np.nanmean(off)),
         "error": float(np.sqrt(np.nanmean(off**2))),
         "largest_nm": float(np.nanmax(np.abs(off))),
+        "rms_off_by_error": float(np.sqrt(np.mean(np.square(wholes)))),
+        "patches": len(patches),
+        "patches_rms_off_by_error": float(np.sqrt(np.mean(np.square(patches)))),
     }
 
 

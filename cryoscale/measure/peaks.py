@@ -13,7 +13,8 @@ cos(2 pi k (s - m)) = cos(2 pi k s) cos(2 pi k m) + sin(2 pi k s) sin(2 pi k m).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +43,18 @@ class Peaks:
     values: Array
     """(p, 7): b0, b1, A1, A2, t, c, w."""
     errors: Array
-    """(p, 7) standard errors."""
+    """(p, 7) standard errors, from the covariance of the profiles and the sd of the widths."""
     misfit: Array
     """(p,) share of a profile's variance that is left."""
+    excess: Array
+    """(p,) what is left, in what the covariance leads one to expect to be left."""
+    wider: Array
+    """(p,) how much wider than stated the peaks want to be, where a width was stated and held."""
+    wider_error: Array
+
+    def part(self, rows: NDArray[np.integer]) -> Peaks:
+        """Return the fits to some of the profiles."""
+        return Peaks(*(np.asarray(getattr(self, one.name))[rows] for one in fields(self)))
 
 
 def transfer_at(defocus_um: float, voltage_kv: float) -> Array:
@@ -62,7 +72,13 @@ def transfer_at(defocus_um: float, voltage_kv: float) -> Array:
 
 
 def fit_peaks(
-    profiles: Array, covariance: Array, offsets: Array, transfer: Array, *, width: float | None = None
+    profiles: Array,
+    covariance: Array,
+    offsets: Array,
+    transfer: Array,
+    *,
+    width: float | None = None,
+    width_sd: float = 0.0,
 ) -> Peaks:
     """Fit two peaks to each of p profiles by least squares, all at once.
 
@@ -78,56 +94,121 @@ def fit_peaks(
         As `transfer_at` returns it, for all profiles or (p, q) for each.
     width
         Of the peaks, in nm, where it is known.
+    width_sd
+        By how much the widths of the profiles scatter about it; 0 where they are all the same.
     """
     scale = np.maximum(np.ptp(profiles, axis=1), 1e-300)
     scaled = (profiles - profiles.mean(axis=1, keepdims=True)) / scale[:, None]
+    noise = covariance / scale[:, None, None] ** 2
     waves = _Waves(offsets, transfer)
-    best, least = _descend(scaled, waves, STARTS_NM[0], width)
-    for start in STARTS_NM[1:]:
-        values, cost = _descend(scaled, waves, start, width)
-        better = cost < least
-        best[better], least[better] = values[better], cost[better]
-    _, slopes = waves.model(best)
-    if width is not None:
-        slopes = slopes[:, :, :6]
-    normal = np.swapaxes(slopes, 1, 2) @ slopes
-    normal += 1e-12 * np.eye(normal.shape[1]) * np.trace(normal, axis1=1, axis2=2)[:, None, None]
-    gain = np.linalg.solve(normal, np.swapaxes(slopes, 1, 2))
-    spread = gain @ (covariance / scale[:, None, None] ** 2) @ np.swapaxes(gain, 1, 2)
-    errors = np.zeros_like(best)
-    errors[:, : spread.shape[1]] = np.sqrt(np.maximum(np.diagonal(spread, axis1=1, axis2=2), 0))
+    none = np.zeros(len(scaled))
+    found = _Descent(scaled, waves, 7 if width is None else 6, none)
+    best = found.best([_straight_start(scaled, waves, start, width) for start in STARTS_NM])
+    model, slopes = waves.model(best)
+    wider, unsure, stiff = (none, none, none) if width is None else _wider(scaled - model, slopes, noise)
+    if width is not None and width_sd > 0:
+        # The width goes from the stated one towards the profile's own by the share of what scatters that is no noise.
+        found = _Descent(scaled, waves, 7, stiff * unsure**2 / width_sd**2, width)
+        best = found.best([best])
+        model, slopes = waves.model(best)
+    left = scaled - model
+    errors, expected = _errors(slopes[:, :, : found.free], noise, found.pull, width_sd)
     best[:, :4] *= scale[:, None]
     errors[:, :4] *= scale[:, None]
     best[:, 0] += profiles.mean(axis=1)
-    return Peaks(best, errors, least / np.maximum((scaled**2).sum(axis=1), 1e-300))
+    square = (left**2).sum(axis=1)
+    misfit = square / np.maximum((scaled**2).sum(axis=1), 1e-300)
+    return Peaks(best, errors, misfit, square / np.maximum(expected, 1e-300), wider, unsure)
 
 
-def _descend(profiles: Array, waves: _Waves, start: float, width: float | None) -> tuple[Array, Array]:
-    """Descend from a thickness; returns (p, 7) and (p,) sums of squares."""
-    free = 7 if width is None else 6
-    low = np.array([-np.inf] * 4 + [THICKNESS_NM[0], -MOST_OFF_NM, WIDTHS_NM[0]])
-    high = np.array([np.inf] * 4 + [THICKNESS_NM[1], MOST_OFF_NM, WIDTHS_NM[1]])
-    values = _straight_start(profiles, waves, start, width)
-    damping = np.full(len(profiles), 1e-2)
-    model, slopes = waves.model(values)
-    cost = ((profiles - model) ** 2).sum(axis=1)
-    for _ in range(_STEPS):
-        slope = slopes[:, :, :free]
-        normal = np.swapaxes(slope, 1, 2) @ slope
-        right = np.einsum("pkf,pk->pf", slope, profiles - model)
+def _wider(left: Array, slopes: Array, noise: Array) -> tuple[Array, Array, Array]:
+    """Return the step of the width that least squares would take (p,), its error, and the sum of squares it has."""
+    rest, width = slopes[:, :, :6], slopes[:, :, 6:]
+    turned = np.swapaxes(rest, 1, 2)
+    own = (width - rest @ np.linalg.solve(_steady(turned @ rest), turned @ width))[:, :, 0]
+    stiff = np.maximum((own**2).sum(axis=1), 1e-300)
+    gain = own / stiff[:, None]
+    error = np.sqrt(np.maximum(np.einsum("pk,pkl,pl->p", gain, noise, gain), 0))
+    return (gain * left).sum(axis=1), error, stiff
+
+
+def _errors(slopes: Array, noise: Array, pull: Array, width_sd: float) -> tuple[Array, Array]:
+    """Return standard errors (p, 7), and the sum of squares that noise leaves (p,)."""
+    turned = np.swapaxes(slopes, 1, 2)
+    normal = turned @ slopes
+    if slopes.shape[2] == 7:
+        normal[:, 6, 6] += pull
+    normal = _steady(normal)
+    gain = np.linalg.solve(normal, turned)
+    spread = gain @ noise @ np.swapaxes(gain, 1, 2)
+    if pull.any():
+        held = np.linalg.solve(normal, np.eye(7)[:, 6:] * pull[:, None, None])[:, :, 0] * width_sd
+        spread += held[:, :, None] * held[:, None]
+    errors = np.zeros((len(slopes), 7))
+    errors[:, : slopes.shape[2]] = np.sqrt(np.maximum(np.diagonal(spread, axis1=1, axis2=2), 0))
+    rest = np.eye(slopes.shape[1]) - slopes @ gain
+    return errors, np.einsum("pij,pjk,pik->p", rest, noise, rest, optimize=True)
+
+
+def _steady(normal: Array) -> Array:
+    size = normal.shape[1]
+    return np.asarray(normal + 1e-12 * np.eye(size) * np.trace(normal, axis1=1, axis2=2)[:, None, None])
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """Least squares by Levenberg-Marquardt, side by side."""
+
+    profiles: Array
+    waves: _Waves
+    free: int
+    """How many of the seven values may change, from the first."""
+    pull: Array
+    """(p,) weight of the squared difference between the seventh and `width`."""
+    width: float = 0.0
+
+    def best(self, starts: Sequence[Array]) -> Array:
+        """Return the best values (p, 7) that any start leads to, the first of equals."""
+        values, least = self._descend(starts[0])
+        for start in starts[1:]:
+            others, cost = self._descend(start)
+            better = cost < least
+            values[better], least[better] = others[better], cost[better]
+        return values
+
+    def _cost(self, values: Array, model: Array) -> Array:
+        return np.asarray(((self.profiles - model) ** 2).sum(axis=1) + self.pull * (values[:, 6] - self.width) ** 2)
+
+    def _descend(self, values: Array) -> tuple[Array, Array]:
+        """Return values (p, 7) and (p,) sums of squares."""
+        low = np.array([-np.inf] * 4 + [THICKNESS_NM[0], -MOST_OFF_NM, WIDTHS_NM[0]])
+        high = np.array([np.inf] * 4 + [THICKNESS_NM[1], MOST_OFF_NM, WIDTHS_NM[1]])
+        values, damping = values.copy(), np.full(len(values), 1e-2)
+        model, slopes = self.waves.model(values)
+        cost = self._cost(values, model)
+        for _ in range(_STEPS):
+            step = self._step(values, model, slopes[:, :, : self.free], damping)
+            trial = values.copy()
+            trial[:, : self.free] += step
+            trial = np.clip(trial, low, high)
+            ahead, lean = self.waves.model(trial)
+            tried = self._cost(trial, ahead)
+            better = tried < cost
+            values[better], model[better], slopes[better], cost[better] = (
+                trial[better], ahead[better], lean[better], tried[better]
+            )  # fmt: skip
+            damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-9, 1e9)
+        return values, cost
+
+    def _step(self, values: Array, model: Array, slopes: Array, damping: Array) -> Array:
+        normal = np.swapaxes(slopes, 1, 2) @ slopes
+        right = np.einsum("pkf,pk->pf", slopes, self.profiles - model)
+        if self.free == 7:
+            normal[:, 6, 6] += self.pull
+            right[:, 6] -= self.pull * (values[:, 6] - self.width)
         size = np.diagonal(normal, axis1=1, axis2=2) + 1e-9
-        step = np.linalg.solve(normal + damping[:, None, None] * size[:, :, None] * np.eye(free), right[:, :, None])
-        trial = values.copy()
-        trial[:, :free] += step[:, :, 0]
-        trial = np.clip(trial, low, high)
-        ahead, lean = waves.model(trial)
-        tried = ((profiles - ahead) ** 2).sum(axis=1)
-        better = tried < cost
-        values[better], model[better], slopes[better], cost[better] = (
-            trial[better], ahead[better], lean[better], tried[better]
-        )  # fmt: skip
-        damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-9, 1e9)
-    return values, cost
+        damped = normal + damping[:, None, None] * size[:, :, None] * np.eye(self.free)
+        return np.asarray(np.linalg.solve(damped, right[:, :, None])[:, :, 0])
 
 
 def _straight_start(profiles: Array, waves: _Waves, start: float, width: float | None) -> Array:

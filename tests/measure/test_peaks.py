@@ -64,3 +64,22 @@ def test_errors_are_the_scatter_of_fits():
     # Mutant: taking the points for independent makes the error too small.
     alone = fit_peaks(draws, np.tile(np.diag(np.diag(correlation)), (400, 1, 1)), OFFSETS, SAME)
     assert np.median(alone.errors[:, 4]) < 0.8 * found.values[:, 4].std()
+
+
+def test_widths_that_scatter_are_part_of_the_fit():
+    rng = np.random.default_rng(5)
+    width, noise = rng.normal(1.1, 0.12, 400), 0.03**2 * np.exp(-np.abs(OFFSETS[:, None] - OFFSETS) / 0.7)
+    lines = sum(np.exp(-0.5 * ((OFFSETS - side * 1.5) / width[:, None]) ** 2) for side in (-1, 1))
+    lines = lines + rng.multivariate_normal(np.zeros(len(OFFSETS)), noise, 400)
+    spread = np.tile(noise, (400, 1, 1))
+    drawn = fit_peaks(lines, spread, OFFSETS, SAME, width=1.1, width_sd=0.12)
+    held = fit_peaks(lines, spread, OFFSETS, SAME, width=1.1)
+    free = fit_peaks(lines, spread, OFFSETS, SAME)
+    off = {name: found.values[:, 4] - 3.0 for name, found in (("drawn", drawn), ("held", held), ("free", free))}
+    assert np.sqrt(np.mean((off["drawn"] / drawn.errors[:, 4]) ** 2)) == pytest.approx(1, abs=0.15)
+    assert off["drawn"].std() < 0.7 * off["held"].std()
+    assert off["drawn"].std() < 1.02 * off["free"].std()
+    assert held.wider.std() == pytest.approx(np.hypot(0.12, np.median(held.wider_error)), rel=0.2)
+    assert np.median(drawn.excess) == pytest.approx(1, abs=0.2)
+    # Mutant: one width for all.
+    assert np.sqrt(np.mean((off["held"] / held.errors[:, 4]) ** 2)) > 1.6

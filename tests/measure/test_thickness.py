@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.measure import marching_cubes
 
 from cryoscale.measure.bend import vertex_normals
-from cryoscale.measure.peaks import transfer_at
+from cryoscale.measure.peaks import fit_peaks, transfer_at
 from cryoscale.measure.thickness import QUALITIES, geodesic_patches, measure_thickness, profiles_at
 from cryoscale.simulate import image_phantom
 
@@ -92,6 +92,27 @@ def test_defocus_is_undone_stated_or_not(thickness, defocus):
     assert stated.patch[stated.quality == 0].mean() == pytest.approx(thickness, abs=0.08)
     # What is not known of the defocus is part of the error.
     assert found.whole_error > stated.whole_error
+
+
+def off_by_errors(thickness, defocus, snr):
+    found = from_profiles(through_the_microscope(thickness, defocus, snr), defocus_um=defocus)
+    good = found.quality == 0
+    assert good.sum() > 10
+    return np.sqrt(np.mean(((found.patch[good] - thickness) / found.error[good]) ** 2))
+
+
+def test_errors_of_patches_are_what_they_are_off_by(monkeypatch):
+    for snr in (1.0, 0.3, 0.1):
+        assert 0.8 < off_by_errors(3.2, 2.4, snr) < 1.3
+        assert 0.6 < off_by_errors(4.0, 5.0, snr) < 1.3
+    # Mutant: one width for all patches, and the errors that the cells alone tell.
+    monkeypatch.setattr(
+        "cryoscale.measure.thickness._patches",
+        lambda mean, covariance, offsets, transfer, width, rows, _: fit_peaks(
+            mean[rows], covariance[rows], offsets, transfer, width=width
+        ),
+    )
+    assert off_by_errors(3.2, 2.4, 1.0) > 1.5
 
 
 def test_without_undoing_it_a_bilayer_is_too_thick(monkeypatch):
