@@ -24,6 +24,7 @@ import dask
 import psutil
 from distributed import Scheduler, Worker
 
+from benchmarks._machine import peak_bytes
 from cryoscale.cluster import DaskExecutor
 from cryoscale.driver import run_jobs
 from cryoscale.engine import Job, JobPlan, Phase
@@ -142,12 +143,12 @@ def _feed(address: str, scheduler_pid: int | None, workers: int, given: Iterator
             units += sum(cost.units for cost in outcome.times.values())
         seconds = time.perf_counter() - started
         spent = {name: now - before[name] for name, now in _spent(both).items()}
-        memory = {name: process.memory_info().rss / 2**20 for name, process in both.items()}
+        memory = {name: peak_bytes(process.pid) / 2**20 for name, process in both.items()}
     result: dict[str, Any] = {"units": units, "seconds": seconds, "units_per_second": units / seconds}
     for name in both:
         result[f"{name}_idle_share"] = idle[name]
         result[f"{name}_ms_per_unit"] = 1000 * (spent[name] - idle[name] * seconds) / units
-        result[f"{name}_resident_mib"] = memory[name]
+        result[f"{name}_peak_mib"] = memory[name]
     return result
 
 

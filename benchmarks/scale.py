@@ -9,6 +9,8 @@ collection has; what a worker keeps is counted too.
 ``simulated``: so many workers that sleep as long as units take, in `benchmarks._scale_workers`.
 ``peers``: plain Dask, the same function, all units handed over at once, results released as they come; and the limit,
 the plain loop: one process that calls the units and writes their records, without any scheduler.
+``throughput``: four small tomograms, from file to tables, by 1, 2 and 4 processes of this machine.
+``report``: the pages of runs of more and more tomograms, and the memory they take.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from dask.utils import key_split
 from distributed import Client, LocalCluster, as_completed
 
 from benchmarks._machine import write_part
+from benchmarks._scale_machine import pages
+from benchmarks._scale_machine import throughput as real_units
 from benchmarks._scale_workers import on_paper, run
 from cryoscale.cluster import DaskExecutor
 from cryoscale.driver import run_jobs
@@ -176,11 +180,27 @@ def simulated(root: Path, units: int, workers: int) -> dict[str, dict[str, Any]]
     for count in CROWDS:
         if count <= max(workers, CROWDS[0]):
             (root / str(count)).mkdir()
-            found[f"{count} workers"] = run(root / str(count), count, _TOMOGRAMS)
+            found[f"{count} workers"] = run(root / str(count), count, max(_TOMOGRAMS, count * 6 // 100))
+            print(f"{count} workers: {found[f'{count} workers']}", file=sys.stderr)
     return found
 
 
-PARTS = {"driver": driver, "bounded": bounded, "peers": peers, "simulated": simulated}
+def throughput(root: Path, units: int, workers: int) -> dict[str, dict[str, Any]]:  # noqa: ARG001
+    """Run real units by more and more processes."""
+    return real_units(root)
+
+
+def report(root: Path, units: int, workers: int) -> dict[str, dict[str, Any]]:  # noqa: ARG001
+    """Write pages: of 50, 200, and of 1,000 tomograms where more than a few units are asked for."""
+    return pages(root, (50, 200) if units == SIZES["small"] else (50, 200, 1000))
+
+
+PARTS = {
+    "driver": driver, "bounded": bounded, "peers": peers, "simulated": simulated, "throughput": throughput,
+    "report": report,
+}  # fmt: skip
+_TABLED = ("driver", "bounded", "peers")
+"""Parts whose results are those of `run_ours`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -196,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in [options.part] if options.part else PARTS:
         with tempfile.TemporaryDirectory(dir=memory) as scratch:
             results = PARTS[name](Path(scratch), SIZES[options.size], options.workers)
-        print(json.dumps(results, indent=1) if name == "simulated" else table(results))
+        print(table(results) if name in _TABLED else json.dumps(results, indent=1))
         write_part(options.json, "scale", name, {"workers": options.workers, "results": results})
         if name == "simulated":
             paper = on_paper(results)
