@@ -7,8 +7,9 @@ A simulated tomogram of four chunks goes through the stages that a run will use,
     disk              =  what the stage's records name, per the same
     files             =  per unit
 
-A still smaller one goes first, so that loading and compiling are not counted. The rates are kept in the user's cache
-folder, ``$XDG_CACHE_HOME/cryoscale``, for this machine, these options, code and weights.
+A still smaller one goes first, and where something was compiled nevertheless it all goes once more: loading and
+compiling are not counted. The rates are kept in the user's cache folder, ``$XDG_CACHE_HOME/cryoscale``, for this
+machine, these options, code and weights.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import platform
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from numba.core.event import install_recorder
 
 from cryoscale.collection import Collection, weights_of
 from cryoscale.demo import write_simulation
@@ -157,8 +160,11 @@ def _measure(collection: Collection, apix: float, *, masked: bool) -> Rates:
     z, y, x = collection.spec.ingest.chunk_voxels
     shape = (max(z, 32), max(2 * y, 64), max(2 * x, 64))
     with tempfile.TemporaryDirectory() as scratch:
-        for name, size in (("warm-up", _WARM_UP), ("measured", shape)):
-            source, spec = _run(collection, Path(scratch) / name, size, apix, masked=masked)
+        _run(collection, Path(scratch) / "warm-up", _WARM_UP, apix, masked=masked)
+        with install_recorder("numba:compile") as compiled:
+            source, spec = _run(collection, Path(scratch) / "measured", shape, apix, masked=masked)
+        if compiled.buffer:
+            _run(collection, Path(scratch) / "measured", shape, apix, masked=masked)
         folder = Path(scratch) / "measured" / "out" / f"simulated_{_SEED}"
         contents = Contents.expected(Geometry(shape, (apix,) * 3), marked_share(folder, spec))
         stages = _rates_of(folder, contents, source.stat().st_size / math.prod(shape))
@@ -174,7 +180,7 @@ def _run(
     entry = Entry(f"simulated_{_SEED}", str(source), str(source) if masked else "")
     merge = dataclasses.replace(collection.spec.merge, mask_labels=())
     spec = dataclasses.replace(own_inputs(collection.spec), merge=merge)
-    run_or_raise(Collection([entry], root / "out", spec, until=collection.until))
+    run_or_raise(Collection([entry], root / "out", spec, until=collection.until, overwrite=True))
     return source, spec
 
 

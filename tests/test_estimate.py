@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
+import numba
 import pytest
 
+import cryoscale.rates as rates_module
 from cryoscale.collection import Collection, run_collection
 from cryoscale.engine import LoopExecutor
 from cryoscale.estimate import StageEstimate, estimate_tomogram, totals_of
@@ -114,6 +117,26 @@ def test_rates_are_measured_once_and_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert run_collection(job, LoopExecutor()).exit_code == 0
     files = sum(path.is_file() for path in (tmp_path / "out" / "spheres").rglob("*"))
     assert files / 1.5 <= sum(row.files for row in told.values()) <= files * 1.5
+
+
+def test_what_is_compiled_in_a_trial_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the small trial does not come by every function, the large one would tell of compiling for ever after."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = write_spheres(tmp_path / "spheres.mrc")
+    job = Collection(entries([str(source)], "{path}"), tmp_path / "out", RunSpec(ingest=SMALL), until="merge")
+    run, late, shapes = rates_module._run, numba.njit(lambda x: x + 1), []
+
+    def compiling(collection: Collection, root: Path, shape: tuple[int, int, int], *rest: Any, **options: Any) -> Any:
+        shapes.append(shape)
+        if root.name == "measured":
+            late(1)
+        return run(collection, root, shape, *rest, **options)
+
+    monkeypatch.setattr(rates_module, "_run", compiling)
+    rates_module._measure(job, 10.0, masked=True)
+    assert [len(shapes), shapes[1]] == [3, shapes[2]]
+    rates_module._measure(job, 10.0, masked=True)
+    assert len(shapes) == 5
 
 
 def test_what_follows_membranes_is_told_by_how_much_of_them_there_is() -> None:

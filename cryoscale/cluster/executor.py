@@ -96,9 +96,18 @@ class DaskExecutor:
             self._client.wait_for_workers(1)
         else:
             # A worker begun half and told to stop leaves its supervisor waiting for ever.
-            with shielded(), without_keyboard():
-                self._cluster = local_cluster(workers, dashboard=dashboard, gpus=gpus)
-                self._client = Client(self._cluster)
+            try:
+                with shielded(), without_keyboard():
+                    self._cluster = local_cluster(workers, dashboard=dashboard, gpus=gpus)
+                    self._client = Client(self._cluster)
+            except (OSError, RuntimeError) as error:
+                kill(set(active_children()) - self._others)
+                raise PauseError(
+                    "this machine's workers do not start",
+                    where=f"{workers} workers",
+                    found=error,
+                    todo="see whether memory or processes run short, take fewer --workers, run the same command again",
+                ) from error
         # Results are fetched as units end, many under way: asking for each in turn would wait for each in turn.
         self._completed = as_completed(with_results=True, raise_errors=False)
         self._units: dict[str, _Sent] = {}

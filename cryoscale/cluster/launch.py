@@ -4,7 +4,8 @@
 ``local``                   this machine's own processes, the default
 ``local-cuda``              one worker per GPU of this machine, started by dask-cuda
 ``slurm`` ``pbs``           jobs that dask-jobqueue submits, one worker each, as many as ``--workers``; the run and its
-``lsf`` ``sge``             scheduler stay here, on the login node. A job that is lost is submitted again.
+``lsf`` ``sge``             scheduler stay here, on the login node. A job that is lost is submitted again after the
+                            five minutes that a worker has to come back.
 ``tls://host:port``         a scheduler that is there, with the certificates in ``--tls DIR``
 ``FILE.json``               the same, by the file that it wrote
 =========================== ===========================================================================================
@@ -146,7 +147,6 @@ def _cuda(options: dict[str, Any], *, dashboard: bool) -> Iterator[DaskExecutor]
         "resources": {"GPU": 1},
         "scheduler_kwargs": {"dashboard": dashboard, "preload": [pages.__name__]},
     }
-    be_patient()
     with _started(kind, given, "local-cuda") as cluster, DaskExecutor(cluster=cluster) as executor:
         yield executor
 
@@ -166,6 +166,7 @@ def _package(name: str, extra: str) -> Any:
 @contextlib.contextmanager
 def _started(kind: Any, given: dict[str, Any], place: str) -> Iterator[Any]:
     """Give a cluster, with Dask's complaints as ours, and end it however its use ends: jobs must not stay behind."""
+    be_patient()
     try:
         with shielded(), without_keyboard(), dask.config.set({"distributed.scheduler.no-workers-timeout": None}):
             cluster = kind(**given)

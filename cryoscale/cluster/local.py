@@ -19,7 +19,7 @@ __all__ = ["be_patient", "free_dashboard_port", "kill", "local_cluster"]
 
 _SILENT_SECONDS = 300
 """A worker that is not heard of for so long is started anew; one long call may keep it from answering."""
-_RETURN_SECONDS = 600
+_RETURN_SECONDS = 300
 _JOIN_SECONDS = 10
 
 
@@ -65,10 +65,11 @@ def _start_local(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
 
 
 def be_patient() -> None:
-    """Let a keeper take its time to start a worker anew.
+    """Let a keeper take its time to start a worker anew; the same wherever the workers are.
 
     Dask dismisses the keeper of a worker that is not back in 15 seconds, and the worker never comes back: on a busy
-    machine, or where Python's packages are on a slow disk, a run would lose one worker after the other for good.
+    machine, or where Python's packages are on a slow disk, a run would lose one worker after the other for good, and of
+    a queue one job after the other, which then wait for their place again.
     """
     # It is looked up when a worker is lost.
     dask.config.set({"distributed.deploy.lost-worker-timeout": f"{_RETURN_SECONDS}s"})

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import dask
 import psutil
 import pytest
 from distributed import Client, LocalCluster
@@ -19,6 +20,8 @@ from cryoscale.driver import run_jobs
 from cryoscale.errors import PauseError, UsageError
 from tests import toyunits
 from tests.cluster.listening import beyond_loopback, listening
+
+_PATIENCE = "distributed.deploy.lost-worker-timeout"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,11 @@ def test_a_worker_per_gpu_by_dask_cuda(tmp_path: Path, monkeypatch: pytest.Monke
         return LocalCluster(n_workers=1, processes=False, **given)
 
     monkeypatch.setitem(sys.modules, "dask_cuda", SimpleNamespace(LocalCUDACluster=stand_in))
-    with executor_on("local-cuda", 9, folder=tmp_path, options=["memory_limit=2GiB"]) as executor:
+    with (
+        dask.config.set({_PATIENCE: "15s"}),
+        executor_on("local-cuda", 9, folder=tmp_path, options=["memory_limit=2GiB"]) as executor,
+    ):
+        assert dask.config.get(_PATIENCE) == "300s"
         assert executor.gpu
         assert executor.slots(gpu=True) == 1
         assert beyond_loopback(listening(psutil.Process())) == set()
@@ -154,14 +161,20 @@ def test_a_queue_that_is_left_while_it_waits_keeps_no_job(tmp_path: Path, monkey
 
     def stopped(client: Client, *_: object, **__: object) -> None:
         heard.extend(client.get_events(TOPIC))
+        patience.append(dask.config.get(_PATIENCE))
         raise KeyboardInterrupt
 
     heard: list[object] = []
-
+    patience: list[object] = []
     monkeypatch.setattr("cryoscale.cluster.executor.Client.wait_for_workers", stopped)
     options = ["walltime=2:00:00", 'worker_extra_args=["--resources", "GPU=1"]']
-    with pytest.raises(KeyboardInterrupt), executor_on("slurm", 1, folder=tmp_path / "out", options=options):
+    with (
+        dask.config.set({_PATIENCE: "15s"}),
+        pytest.raises(KeyboardInterrupt),
+        executor_on("slurm", 1, folder=tmp_path / "out", options=options),
+    ):
         pass
+    assert patience == ["300s"], "the same as everywhere"
     assert len(heard) == 1, "its scheduler has the pages"
     assert (tmp_path / "cancelled").read_text() == "7\n"
     assert not list(tmp_path.rglob("*.pem"))
