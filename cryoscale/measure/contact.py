@@ -5,21 +5,33 @@
 Distances are from mid-surface to mid-surface, exact to the triangles. Of a membrane's neighbours each vertex keeps the
 nearest. A vertex *faces* the other membrane where that is its nearest and their normals agree within `FACING_DEGREES`;
 two membranes that come within the contact distance are a *double membrane* if at least half of the smaller one's area
-faces the other.
+faces the other. Standard errors: `gaps`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.measure.nearest import TriangleTree
+from cryoscale.measure.errors import Sites
+from cryoscale.measure.gaps import Gaps, PairErrors
+from cryoscale.measure.nearest import Nearest, TriangleTree
 from cryoscale.measure.shape import Membrane
 
-__all__ = ["DOUBLE_SHARE", "FACING_DEGREES", "Contacts", "Facing", "Other", "find_contacts", "weighted_quantile"]
+__all__ = [
+    "DOUBLE_SHARE",
+    "FACING_DEGREES",
+    "Contacts",
+    "Facing",
+    "Other",
+    "find_contacts",
+    "pair_errors",
+    "weighted_quantile",
+]
 
 Array = NDArray[np.float64]
 FACING_DEGREES = 45.0
@@ -38,6 +50,8 @@ class Other:
     """(n, 3)."""
     sd: NDArray[np.floating] | None = None
     """(n,) standard deviation of the position."""
+    sites: Sites | None = None
+    """How the errors hang together."""
 
 
 @dataclass(frozen=True)
@@ -49,31 +63,34 @@ class Facing:
     smallest_error: float | None
     contact_area: float
     """Area within the contact distance, nm2."""
+    contact_area_error: float | None
     area: float
     """Area that faces it, nm2."""
     mean: float | None
+    mean_error: float | None
     mean_seen: float | None
     """Of the distance over what was seen of the area that faces it."""
+    mean_seen_error: float | None
     median: float | None
+    median_error: float | None
     sd: float | None
     """Of the distance, over the area that faces it."""
     angle_median: float | None
     """Degrees."""
+    angle_median_error: float | None
 
 
 @dataclass
 class Contacts:
     """What is nearest to each vertex of a membrane."""
 
-    distance: Array
-    """(n,) nm, NaN where no other membrane is within the limit."""
-    error: Array
-    """(n,) from both surfaces; NaN where one of them has none."""
+    gaps: Gaps
+    """Of all n vertices."""
     angle: Array
     """(n,) degrees between the normals as lines, 0 to 90."""
-    number: NDArray[np.int32]
-    """(n,) which membrane, 0 where there is none."""
     facing: dict[int, Facing] = field(default_factory=dict)
+    sites: dict[int, Sites | None] = field(default_factory=dict)
+    """Errors of each other membrane."""
 
 
 def find_contacts(
@@ -94,28 +111,66 @@ def find_contacts(
         A contact site is surface within this of the other.
     """
     count = len(membrane.vertices)
-    blank = np.full(count, np.nan)
-    found = Contacts(blank, blank.copy(), blank.copy(), np.zeros(count, np.int32))
-    near: dict[int, tuple[float, float | None, float]] = {}
+    found = Contacts(Gaps.none(count), np.full(count, np.nan))
+    near: dict[int, _Near] = {}
     for number, other in others:
         _look_at(found, membrane, area, number, other, limit_nm, contact_nm, near)
-    for number, (smallest, error, contact) in near.items():
-        rows = np.flatnonzero((found.number == number) & (found.angle <= FACING_DEGREES))
-        weights, distance = area[rows], found.distance[rows]
-        known, in_sight = weights.sum() > 0, weights * membrane.seen[rows]
-        mean = float(weights @ distance / weights.sum()) if known else None
+    for number, touching in near.items():
+        rows = (found.gaps.number == number) & (found.angle <= FACING_DEGREES)
+        distance, angle = found.gaps.distance[rows], found.angle[rows]
+        weights = area[rows]
+        mean, mean_error = _mean(found, membrane, area, rows)
+        mean_seen, mean_seen_error = _mean(found, membrane, area, rows & membrane.seen)
+        median, turn = (weighted_quantile(values, weights, 0.5) for values in (distance, angle))
+        errors = pair_errors(found, membrane, area, rows)
         found.facing[number] = Facing(
-            smallest,
-            error,
-            contact,
-            float(weights.sum()),
-            mean,
-            float(in_sight @ distance / in_sight.sum()) if in_sight.sum() > 0 else None,
-            weighted_quantile(distance, weights, 0.5),
-            None if mean is None else float(np.sqrt(weights @ (distance - mean) ** 2 / weights.sum())),
-            weighted_quantile(found.angle[rows], weights, 0.5),
+            **dataclasses.asdict(touching),
+            area=float(weights.sum()),
+            mean=mean,
+            mean_error=mean_error,
+            mean_seen=mean_seen,
+            mean_seen_error=mean_seen_error,
+            median=median,
+            median_error=None if median is None else errors.of_median(median),
+            sd=None if mean is None else float(np.sqrt(weights @ (distance - mean) ** 2 / weights.sum())),
+            angle_median=turn,
+            angle_median_error=None if turn is None else errors.of_median_angle(angle, turn),
         )
     return found
+
+
+@dataclass(frozen=True)
+class _Near:
+    """What of `Facing` does not depend on other membranes."""
+
+    smallest: float
+    smallest_error: float | None
+    contact_area: float
+    contact_area_error: float | None
+
+
+def pair_errors(found: Contacts, membrane: Membrane, area: Array, rows: NDArray[np.bool_]) -> PairErrors:
+    """Return what knows the errors of distances of some of a membrane's vertices (n,) to what is nearest to each."""
+    return _errors(found.gaps.part(rows), membrane, area, np.flatnonzero(rows), found.sites)
+
+
+def _errors(
+    gaps: Gaps, membrane: Membrane, area: Array, rows: NDArray[np.intp], sites: Mapping[int, Sites | None]
+) -> PairErrors:
+    none = np.zeros(len(rows), np.int64)
+    owner = none if membrane.sites is None else membrane.sites.owner(membrane.vertices[rows])
+    return PairErrors(membrane.sites, sites, owner, area[rows], np.nan_to_num(membrane.mean[rows]), gaps)
+
+
+def _mean(
+    found: Contacts, membrane: Membrane, area: Array, rows: NDArray[np.bool_]
+) -> tuple[float | None, float | None]:
+    """Return the mean distance over some vertices, and its error."""
+    total = float(area[rows].sum())
+    if total <= 0:
+        return None, None
+    mean = float(area[rows] @ found.gaps.distance[rows] / total)
+    return mean, pair_errors(found, membrane, area, rows).of_mean(mean)
 
 
 def _look_at(
@@ -126,7 +181,7 @@ def _look_at(
     other: Other,
     limit: float,
     contact: float,
-    near: dict[int, tuple[float, float | None, float]],
+    near: dict[int, _Near],
 ) -> None:
     """Enter one candidate where it is nearer than those before it; of equally near ones the first stays."""
     low, high = other.vertices.min(axis=0) - limit, other.vertices.max(axis=0) + limit
@@ -135,24 +190,41 @@ def _look_at(
         return
     feet = TriangleTree.of(other.vertices, other.faces).nearest(membrane.vertices[rows], limit)
     fine = feet.face >= 0
-    rows, distance = rows[fine], feet.distance[fine]
+    rows = rows[fine]
     if not len(rows):
         return
-    corners, weights = other.faces[feet.face[fine]], feet.weights[fine]
+    gaps, cosine = _gaps(membrane, rows, number, other, feet, fine)
+    least = int(gaps.distance.argmin())
+    known = bool(np.isfinite(gaps.error[least]))
+    touching = float(area[rows[gaps.distance <= contact]].sum())
+    error = _errors(gaps, membrane, area, rows, {number: other.sites}).of_area_within(contact)
+    near[number] = _Near(float(gaps.distance[least]), float(gaps.error[least]) if known else None, touching, error)
+    better = ~(found.gaps.distance[rows] <= gaps.distance)
+    found.gaps.put(rows[better], gaps.part(better))
+    found.angle[rows[better]] = np.degrees(np.arccos(np.clip(cosine[better], 0, 1)))
+    found.sites[number] = other.sites
+
+
+def _gaps(
+    membrane: Membrane, rows: NDArray[np.intp], number: int, other: Other, feet: Nearest, fine: NDArray[np.bool_]
+) -> tuple[Gaps, Array]:
+    """Return the gaps of some vertices, and the cosine between the normals as lines."""
+    distance, corners, weights = feet.distance[fine], other.faces[feet.face[fine]], feet.weights[fine]
     error = np.full(len(rows), np.nan)
     if membrane.sd is not None and other.sd is not None:
         error = np.hypot(membrane.sd[rows], np.einsum("nc,nc->n", weights, other.sd[corners]))
-    least = int(distance.argmin())
-    known = bool(np.isfinite(error[least]))
-    touching = float(area[rows[distance <= contact]].sum())
-    near[number] = float(distance[least]), float(error[least]) if known else None, touching
-    better = ~(found.distance[rows] <= distance)
-    normal = np.einsum("nc,nck->nk", weights[better], other.normals[corners[better]])
-    length = np.maximum(np.linalg.norm(normal, axis=1), 1e-12)
-    rows = rows[better]
-    cosine = np.abs(np.einsum("nk,nk->n", membrane.normals[rows], normal)) / length
-    found.distance[rows], found.error[rows], found.number[rows] = distance[better], error[better], number
-    found.angle[rows] = np.degrees(np.arccos(np.clip(cosine, 0, 1)))
+    foot = np.einsum("nc,nck->nk", weights, other.vertices[corners])
+    normal = np.einsum("nc,nck->nk", weights, other.normals[corners])
+    normal /= np.maximum(np.linalg.norm(normal, axis=1), 1e-12)[:, None]
+    way = (membrane.vertices[rows] - foot) / np.maximum(distance, 1e-12)[:, None]
+    own, far = (np.einsum("nk,nk->n", way, one) for one in (membrane.normals[rows], normal))
+    site = np.zeros(len(rows), np.int64) if other.sites is None else other.sites.owner(foot)
+    cosine = np.abs(np.einsum("nk,nk->n", membrane.normals[rows], normal))
+    turn = np.full(len(rows), np.nan)
+    if membrane.sites is not None and other.sites is not None:
+        mine = membrane.sites.turn(membrane.sites.owner(membrane.vertices[rows]))
+        turn = np.degrees(np.hypot(mine, other.sites.turn(site)))
+    return Gaps(distance, error, own, -far, site, np.full(len(rows), number, np.int32), turn), cosine
 
 
 def weighted_quantile(values: NDArray[np.floating], weights: Array, share: float) -> float | None:

@@ -65,6 +65,14 @@ class Sites:
         weights = np.bincount(owner, change, minlength=len(self.places))
         return float(np.sqrt(max(float(weights @ self.covariance @ weights), 0.0)))
 
+    def turn(self, owner: NDArray[np.int64]) -> Array:
+        """(n,) error, in radian, of the angle between the normal and any direction, at the sites of vertices."""
+        return np.asarray(self.errors[owner, 0] / np.sqrt(2))
+
+    def alone(self, shares: Array, owner: NDArray[np.int64]) -> float:
+        """Return the variance of a sum of such angles with shares (n,), each site for itself."""
+        return float((np.bincount(owner, shares * self.turn(owner)) ** 2).sum())
+
     def at(self, vertices: NDArray[np.floating]) -> SiteErrors:
         """Carry the errors to vertices (n, 3): the mean over the nearest sites, weighted by 1 / distance."""
         distance, near = cKDTree(self.places).query(vertices, k=list(range(1, min(_NEIGHBOURS, len(self.places)) + 1)))

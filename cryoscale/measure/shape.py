@@ -8,6 +8,8 @@ enclosed volume V   sum a . (b x c) / 6                         1
 sphericity Y        pi^(1/3) (6 V)^(2/3) / A                    Y (2 / (3 V) - 2 M / A)
 axis along e        2 (5 l)^(1/2), l = second moment of the     (5 / l)^(1/2) ((x . e)^2 - l) / V
                     enclosed solid along e, over V
+major axis to beam  angle b of e and the beam z         the sum over both other axes e', l' of
+                                                        (e' . z) (x . e) (x . e') / (V (l - l') sin b)
 means               q = integral of f / A                       `means`
 =================== =========================================== =========================================
 
@@ -111,7 +113,12 @@ def _solid(membrane: Membrane, volume: float | None, bend: Array, area: float, e
         square = float(max(squares[k], 1e-12))
         columns[f"{name}_axis_nm"] = 2 * float(np.sqrt(5 * square))
         columns[f"{name}_axis_se_nm"] = errors.of(np.sqrt(5 / square) * (along[:, k] ** 2 - square) / volume)
-    return columns | {"major_axis_to_beam_degrees": float(beam_angle_degrees(ways[:, :1].T)[0])}
+    turn = sum(ways[0, k] * along[:, 0] * along[:, k] / max(squares[0] - squares[k], 1e-12) for k in (1, 2))
+    lean = float(beam_angle_degrees(ways[:, :1].T)[0])
+    error = errors.of(turn / (volume * max(np.sin(np.radians(lean)), 1e-3)))
+    # Where two axes are about as long, any direction is possible.
+    columns["major_axis_to_beam_se_degrees"] = None if error is None else min(float(np.degrees(error)), 90.0)
+    return columns | {"major_axis_to_beam_degrees": lean}
 
 
 def _axes(moments: Array) -> tuple[Array, Array]:

@@ -1,4 +1,8 @@
-"""The rows and columns of the tables that have one line per membrane, pair of membranes or patch."""
+"""The rows and columns of the tables that have one line per membrane, pair of membranes or patch.
+
+Columns named se are standard errors. There are none of counts, of what is an error or a scatter itself, of the length
+of a boundary and of shares of area (inferred, facing): rims and limits decide these, and the fit knows nothing of rims.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +45,7 @@ MEMBRANE_COLUMNS = (
     "sphericity_se",
     *(f"{axis}_axis_{kind}" for axis in ("major", "middle", "minor") for kind in ("nm", "se_nm")),
     "major_axis_to_beam_degrees",
+    "major_axis_to_beam_se_degrees",
     "euler_number",
     "pieces",
     "boundary_length_nm",
@@ -60,13 +65,19 @@ MEMBRANE_COLUMNS = (
     "nearest_distance_seen_nm",
     "nearest_distance_seen_se_nm",
     "distance_median_nm",
+    "distance_median_se_nm",
     "distance_median_seen_nm",
+    "distance_median_seen_se_nm",
     "contact_area_nm2",
+    "contact_area_se_nm2",
     "contact_area_seen_nm2",
+    "contact_area_seen_se_nm2",
     "double_with",
     "double_distance_nm",
+    "double_distance_se_nm",
     "double_distance_sd_nm",
     "double_distance_seen_nm",
+    "double_distance_seen_se_nm",
     *(f"{axis}_{end}_angstrom" for end in ("low", "high") for axis in "zyx"),
     "neighbours",
     "mesh",
@@ -78,13 +89,18 @@ PAIR_COLUMNS = (
     "distance_nm",
     "distance_se_nm",
     "facing_distance_mean_nm",
+    "facing_distance_mean_se_nm",
     "facing_distance_mean_seen_nm",
+    "facing_distance_mean_seen_se_nm",
     "facing_distance_median_nm",
+    "facing_distance_median_se_nm",
     "facing_distance_sd_nm",
     "facing_angle_median_degrees",
+    "facing_angle_median_se_degrees",
     "facing_area_nm2",
     "facing_share",
     "contact_area_nm2",
+    "contact_area_se_nm2",
     "double",
 )
 """Of the membrane with the smaller area: how it faces the other, and its contact area; share is of that area."""
@@ -134,13 +150,18 @@ def pair_rows(rows: Sequence[Row], surrounded: Sequence[Row], neighbour_nm: floa
                 "distance_nm": least["smallest"],
                 "distance_se_nm": least["smallest_error"],
                 "facing_distance_mean_nm": found["mean"],
+                "facing_distance_mean_se_nm": found["mean_error"],
                 "facing_distance_mean_seen_nm": found["mean_seen"],
+                "facing_distance_mean_seen_se_nm": found["mean_seen_error"],
                 "facing_distance_median_nm": found["median"],
+                "facing_distance_median_se_nm": found["median_error"],
                 "facing_distance_sd_nm": found["sd"],
                 "facing_angle_median_degrees": found["angle_median"],
+                "facing_angle_median_se_degrees": found["angle_median_error"],
                 "facing_area_nm2": found["area"],
                 "facing_share": share,
                 "contact_area_nm2": found["contact_area"],
+                "contact_area_se_nm2": found["contact_area_error"],
                 "double": share >= DOUBLE_SHARE,
             }
         )
@@ -200,8 +221,10 @@ def _partners(number: int, pairs: Sequence[Row]) -> Row:
             found = {
                 "double_with": other,
                 "double_distance_nm": pair["facing_distance_mean_nm"],
+                "double_distance_se_nm": pair["facing_distance_mean_se_nm"],
                 "double_distance_sd_nm": pair["facing_distance_sd_nm"],
                 "double_distance_seen_nm": pair["facing_distance_mean_seen_nm"],
+                "double_distance_seen_se_nm": pair["facing_distance_mean_seen_se_nm"],
             }
     return found | {"neighbours": "; ".join(f"{other} at {distance:.1f} nm" for other, distance in sorted(near))}
 

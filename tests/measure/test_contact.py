@@ -44,9 +44,9 @@ def contacts(shape, others, limit=60.0, contact=20.0):
 def test_concentric_spheres_are_a_double_membrane():
     inner, outer = sphere(30.0), sphere(42.0)
     found = contacts(inner, [(2, outer)])
-    np.testing.assert_allclose(found.distance, 12, atol=0.1)
+    np.testing.assert_allclose(found.gaps.distance, 12, atol=0.1)
     np.testing.assert_allclose(found.angle, 0, atol=1)
-    np.testing.assert_allclose(found.error, np.hypot(0.3, 0.3), rtol=1e-6)
+    np.testing.assert_allclose(found.gaps.error, np.hypot(0.3, 0.3), rtol=1e-6)
     facing = found.facing[2]
     assert facing.mean == pytest.approx(12, abs=0.05) and facing.sd < 0.05
     assert facing.area == pytest.approx(facing.contact_area) == pytest.approx(4 * np.pi * 900, rel=0.01)
@@ -73,10 +73,10 @@ def test_the_distance_of_the_seen_part_alone():
 def test_plane_pair_at_an_angle():
     tilt = np.radians(20)
     found = contacts(plane(30.0, tilt), [(7, plane(0.0))], limit=100.0)
-    inner = (found.number == 7) & (found.distance > 0)
+    inner = (found.gaps.number == 7) & (found.gaps.distance > 0)
     assert inner.all()
     np.testing.assert_allclose(found.angle, 20, atol=1e-6)
-    np.testing.assert_allclose(found.distance, plane(30.0, tilt).vertices[:, 0], atol=1e-9)
+    np.testing.assert_allclose(found.gaps.distance, plane(30.0, tilt).vertices[:, 0], atol=1e-9)
 
 
 def test_contact_area_is_the_part_within_the_distance():
@@ -90,10 +90,10 @@ def test_contact_area_is_the_part_within_the_distance():
 def test_nearest_of_several_and_none_beyond_the_limit():
     near, far = sphere(10.0, (0, 0, 25.0)), sphere(10.0, (0, 0, -40.0))
     found = contacts(sphere(10.0), [(4, far), (9, near)], limit=12.0)
-    facing_near = found.number == 9
-    assert facing_near.any() and set(found.number) <= {0, 4, 9}
-    assert found.distance[facing_near].min() == pytest.approx(5, abs=0.05)
-    assert np.isnan(found.distance[found.number == 0]).all()
+    facing_near = found.gaps.number == 9
+    assert facing_near.any() and set(found.gaps.number) <= {0, 4, 9}
+    assert found.gaps.distance[facing_near].min() == pytest.approx(5, abs=0.05)
+    assert np.isnan(found.gaps.distance[found.gaps.number == 0]).all()
     assert 4 not in found.facing or found.facing[4].smallest > 12 - 1e-9
 
 
@@ -106,16 +106,16 @@ def test_against_brute_force_and_a_mutant():
     for row in rows:
         point = np.broadcast_to(one.vertices[row], (len(triangles), 3))
         feet = trimesh.triangles.closest_point(triangles, point)
-        assert found.distance[row] == pytest.approx(np.linalg.norm(feet - point, axis=1).min(), abs=1e-9)
+        assert found.gaps.distance[row] == pytest.approx(np.linalg.norm(feet - point, axis=1).min(), abs=1e-9)
     # Mutant: to the other's vertices alone, distances come out too large.
     vertices = np.linalg.norm(one.vertices[:, None] - two.vertices, axis=2).min(axis=1)
-    assert (vertices - found.distance).max() > 0.1
+    assert (vertices - found.gaps.distance).max() > 0.1
 
 
 def test_order_of_equally_near_membranes_is_by_number():
     left, right = sphere(5.0, (0, 0, 20.0)), sphere(5.0, (0, 0, 20.0))
     found = contacts(sphere(5.0), [(3, left), (8, right)])
-    assert set(found.number[found.number > 0]) == {3}
+    assert set(found.gaps.number[found.gaps.number > 0]) == {3}
 
 
 def test_weighted_quantile():

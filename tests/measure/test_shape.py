@@ -116,6 +116,8 @@ def sites_of(vertices, *, sd=0.4, reach=6.0, count=150, seed=0):
 def test_standard_errors_are_the_scatter_over_moved_surfaces():
     """Surfaces moved along their normals by draws from the covariance: what is measured on them scatters as stated."""
     vertices, faces = ellipsoid((16.0, 13.0, 10.0), fine=4)
+    lean = np.radians(40)
+    vertices = vertices @ [[np.cos(lean), 0, np.sin(lean)], [0, 1, 0], [-np.sin(lean), 0, np.cos(lean)]]
     sites = sites_of(vertices)
     shape = membrane(vertices, faces, sites=sites)
     stated = measure_shape(shape, volume(vertices, faces))
@@ -135,6 +137,7 @@ def test_standard_errors_are_the_scatter_over_moved_surfaces():
         ("enclosed_volume_nm3", "enclosed_volume_se_nm3"),
         ("major_axis_nm", "major_axis_se_nm"),
         ("minor_axis_nm", "minor_axis_se_nm"),
+        ("major_axis_to_beam_degrees", "major_axis_to_beam_se_degrees"),
         ("mean_curvature_per_nm", "mean_curvature_se_per_nm"),
     ):
         scatter = np.std([row[value] for row in found], ddof=1) / 0.1

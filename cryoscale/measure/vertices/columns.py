@@ -79,10 +79,11 @@ def vertex_columns(
     }
     columns |= _of_patches(patch, thickness)
     columns |= {
-        "nearest_membrane": contacts.number,
-        "nearest_distance_nm": contacts.distance,
-        "nearest_distance_se_nm": contacts.error,
+        "nearest_membrane": contacts.gaps.number,
+        "nearest_distance_nm": contacts.gaps.distance,
+        "nearest_distance_se_nm": contacts.gaps.error,
         "nearest_angle_degrees": contacts.angle,
+        "nearest_angle_se_degrees": contacts.gaps.turn_degrees,
     }
     return {name: values.astype(np.float32) if values.dtype.kind == "f" else values for name, values in columns.items()}
 

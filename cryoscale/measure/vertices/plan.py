@@ -22,7 +22,7 @@ from cryoscale.io.omezarr import read_region
 from cryoscale.io.parquet import write_parquet
 from cryoscale.io.tables import write_csv
 from cryoscale.measure.bend import mesh_curvature, vertex_normals
-from cryoscale.measure.contact import Contacts, Other, find_contacts, weighted_quantile
+from cryoscale.measure.contact import Contacts, Other, find_contacts, pair_errors, weighted_quantile
 from cryoscale.measure.errors import Sites
 from cryoscale.measure.shape import Membrane, beam_angle_degrees, vertex_areas
 from cryoscale.measure.thickness import Thickness, geodesic_patches, measure_thickness, profiles_at
@@ -128,7 +128,7 @@ def surround_group(folder: str, index: int, members: tuple[Member, ...], around:
     for number, name, near in members:
         membrane = load_membrane(root, name, number, around.geometry, around.inferred_beyond_nm)
         area = vertex_areas(membrane)
-        others = _others(root, near)
+        others = _others(root, near, around.geometry)
         limits = {"limit_nm": around.spec.distance_nm, "contact_nm": around.spec.neighbour_nm}
         contacts = find_contacts(membrane, area, others, **limits)
         patch, thickness = np.full(len(area), -1), None
@@ -147,12 +147,14 @@ def surround_group(folder: str, index: int, members: tuple[Member, ...], around:
     return Receipt(tuple(files), {"rows": rows, "thickness": thick})
 
 
-def _others(root: Path, near: tuple[tuple[int, str], ...]) -> Iterator[tuple[int, Other]]:
+def _others(root: Path, near: tuple[tuple[int, str], ...], geometry: Geometry) -> Iterator[tuple[int, Other]]:
     for number, name in near:
         ply = read_ply(root / name)
         vertices = ply.vertices.astype(np.float64) / 10.0
         normals = vertex_normals(vertices, ply.faces) if ply.normals is None else ply.normals
-        yield number, Other(vertices, ply.faces, normals, ply.properties.get("sd_nm"))
+        sd = ply.properties.get("sd_nm")
+        sites = _sites(root / band_file(number), geometry) if sd is not None else None
+        yield number, Other(vertices, ply.faces, normals, sd, sites)
 
 
 def _write(root: Path, stem: str, columns: dict[str, NDArray[Any]], *, csv: bool) -> list[str]:
@@ -172,27 +174,43 @@ def _summary(
     around: Surroundings,
 ) -> dict[str, Any]:
     """Return the membrane's columns that come from its surroundings, and who faces it."""
-    near = contacts.distance <= around.spec.neighbour_nm
     found: dict[str, Any] = {
-        "distance_median_nm": weighted_quantile(contacts.distance, area, 0.5),
-        "distance_median_seen_nm": weighted_quantile(contacts.distance, area * membrane.seen, 0.5),
-        "contact_area_nm2": float(area[near].sum()),
-        "contact_area_seen_nm2": float(area[near & membrane.seen].sum()),
         "facing": {str(other): dataclasses.asdict(facing) for other, facing in contacts.facing.items()},
     }
-    for part, rows in (("", contacts.number > 0), ("_seen", (contacts.number > 0) & membrane.seen)):
-        if rows.any():
-            least = int(np.where(rows, contacts.distance, np.inf).argmin())
-            error = float(contacts.error[least])
-            found[f"nearest_distance{part}_nm"] = float(contacts.distance[least])
-            found[f"nearest_distance{part}_se_nm"] = error if np.isfinite(error) else None
-            if not part:
-                found["nearest_membrane"] = int(contacts.number[least])
+    for part, rows in (("", contacts.gaps.number > 0), ("_seen", (contacts.gaps.number > 0) & membrane.seen)):
+        found |= _distances(membrane, area, contacts, part, rows, around.spec.neighbour_nm)
     if thickness is not None:
         found["thickness_nm"], found["thickness_se_nm"] = thickness.whole, thickness.whole_error
         found["thickness_defocus_um"] = thickness.defocus_um
         found["thickness_good_patches"] = int((thickness.quality == 0).sum())
         found["thickness_patches"] = len(thickness.patch)
+    return found
+
+
+def _distances(
+    membrane: Membrane,
+    area: NDArray[np.float64],
+    contacts: Contacts,
+    part: str,
+    rows: NDArray[np.bool_],
+    contact_nm: float,
+) -> dict[str, Any]:
+    """Return the columns of distances to what is nearest, over some of the vertices."""
+    distance = contacts.gaps.distance
+    found: dict[str, Any] = {f"contact_area{part}_nm2": float(area[rows & (distance <= contact_nm)].sum())}
+    if not rows.any():
+        return found
+    errors = pair_errors(contacts, membrane, area, rows)
+    median = weighted_quantile(distance[rows], area[rows], 0.5)
+    found[f"contact_area{part}_se_nm2"] = errors.of_area_within(contact_nm)
+    found[f"distance_median{part}_nm"] = median
+    found[f"distance_median{part}_se_nm"] = None if median is None else errors.of_median(median)
+    least = int(np.where(rows, distance, np.inf).argmin())
+    error = float(contacts.gaps.error[least])
+    found[f"nearest_distance{part}_nm"] = float(distance[least])
+    found[f"nearest_distance{part}_se_nm"] = error if np.isfinite(error) else None
+    if not part:
+        found["nearest_membrane"] = int(contacts.gaps.number[least])
     return found
 
 

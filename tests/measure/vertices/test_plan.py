@@ -132,7 +132,11 @@ def test_membranes_table_has_errors_and_the_double_membrane(tomogram):
         assert row["boundary_length_nm"] == "0" and row["euler_number"] == "2"
     assert (inner["double_with"], outer["double_with"]) == ("2", "1")
     assert float(inner["double_distance_nm"]) == pytest.approx(OUTER - INNER, abs=0.1)
+    for row in (inner, outer):
+        assert float(row["double_distance_se_nm"]) == pytest.approx(0.5 * 2**0.5, rel=0.03)
+        assert float(row["distance_median_seen_se_nm"]) == pytest.approx(0.5 * 2**0.5, rel=0.05)
     (pair,) = rows(tomogram, "neighbours.csv")
+    assert float(pair["contact_area_se_nm2"]) == pytest.approx(8 * np.pi * INNER * 0.5, rel=0.05)
     assert pair["double"] == "yes" and float(pair["facing_angle_median_degrees"]) < 3
     assert float(pair["contact_area_nm2"]) == pytest.approx(4 * np.pi * INNER**2, rel=0.02)
 
@@ -156,7 +160,7 @@ def test_csv_and_parquet_say_the_same(tomogram):
 
 def test_chunks_groups_and_order_change_nothing(tomogram, tmp_path, monkeypatch):
     other = made(tmp_path, chunk=80)
-    monkeypatch.setattr(around_membranes, "_GROUP_MEMBRANES", 1)
+    monkeypatch.setattr(around_membranes, "GROUP_MEMBRANES", 1)
     measure(other, seed=1)
     for name in ("membranes.csv", "thickness.csv", "vertices/membrane_0001.parquet"):
         assert other.path(name).read_bytes() == tomogram.path(name).read_bytes()
