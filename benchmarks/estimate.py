@@ -27,6 +27,7 @@ from cryoscale.demo import write_simulation
 from cryoscale.estimate import Total, totals_of, worker_bytes
 from cryoscale.io.source import peek_source
 from cryoscale.manifest import entries
+from cryoscale.packing import is_working, stored_records
 from cryoscale.rates import measured_rates
 from cryoscale.records import DoneRecord, Geometry
 from cryoscale.sampling import membrane_share
@@ -41,13 +42,13 @@ def taken(folder: Path) -> tuple[dict[str, Total], int]:
     """Return what a run took, by stage, from its records, and the peak memory of its process."""
     totals: dict[str, Total] = {}
     peak = 0
-    for path in (folder / "records").glob("*/*.json"):
-        record = DoneRecord.from_json(path.read_text(encoding="utf-8"))
+    for text in stored_records(folder).values():
+        record = DoneRecord.from_json(text)
         row = totals.setdefault(record.key[0].split("-")[0], Total())
         row.units += 1
         row.core_seconds += record.processor_seconds
         row.disk_bytes += sum(length for _, length, _ in record.files)
-        row.files += 1 + len(record.files)
+        row.files += sum(not is_working(name) for name, _, _ in record.files)
         peak = max(peak, record.peak_bytes)
     beside = sum(path.is_file() for path in folder.rglob("*")) - sum(row.files for row in totals.values())
     totals["ingest"].files += beside

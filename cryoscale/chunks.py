@@ -11,7 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Region", "blocks", "whole", "whole_chunks"]
+__all__ = ["WRITTEN_BYTES", "Region", "blocks", "blocks_within", "file_voxels", "whole", "whole_chunks"]
+
+WRITTEN_BYTES = 8
+"""Of memory for a voxel of what goes into one file of labels: its number, and a copy in the compressor."""
+_BLOCKS_IN_A_FILE = (1, 2, 2)
 
 
 @dataclass(frozen=True, order=True)
@@ -94,6 +98,36 @@ def blocks(shape: Sequence[int], block: Sequence[int]) -> list[Region]:
         Region(start, tuple(min(a + b, n) for a, b, n in zip(start, block, shape, strict=True)))
         for start in itertools.product(*starts)
     ]
+
+
+def blocks_within(shape: Sequence[int], block: Sequence[int], outer: Sequence[int]) -> list[tuple[Region, list[int]]]:
+    """Cut a volume into larger blocks of whole blocks, and say which blocks each is made of, by their raster numbers.
+
+    Examples
+    --------
+    >>> [(region.start, members) for region, members in blocks_within((1, 5), (1, 2), (1, 4))]
+    [((0, 0), [0, 1]), ((0, 4), [2])]
+    """
+    counts = [-(-n // b) for n, b in zip(shape, block, strict=True)]
+    found = []
+    for region in blocks(shape, outer):
+        spans = [range(a // b, -(-z // b)) for a, z, b in zip(region.start, region.stop, block, strict=True)]
+        places = itertools.product(*spans)
+        found.append((region, [_raster(place, counts) for place in places]))
+    return found
+
+
+def _raster(place: Sequence[int], counts: Sequence[int]) -> int:
+    number = 0
+    for index, count in zip(place, counts, strict=True):
+        number = number * count + index
+    return number
+
+
+def file_voxels(block: Sequence[int]) -> tuple[int, int, int]:
+    """Return the shape of what one file of a volume of labels holds, given that of the blocks it is made of."""
+    z, y, x = (n * edge for n, edge in zip(_BLOCKS_IN_A_FILE, block, strict=True))
+    return z, y, x
 
 
 def whole_chunks(limit: Sequence[int], chunk: Sequence[int]) -> tuple[int, int, int]:

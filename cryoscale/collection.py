@@ -42,6 +42,7 @@ from cryoscale.io.tables import read_csv, write_csv
 from cryoscale.journal import Journal
 from cryoscale.lock import run_lock
 from cryoscale.manifest import Entry
+from cryoscale.packing import drop_packs, packed
 from cryoscale.pipeline import STAGES, tomogram_job
 from cryoscale.records import Tomogram
 from cryoscale.reporting import write_run_report
@@ -58,7 +59,7 @@ from cryoscale.segment.plan import gpu_count, model_path
 from cryoscale.segment.weights import load_model
 from cryoscale.spec import RunSpec
 
-__all__ = ["Collection", "Result", "run_collection", "weights_of"]
+__all__ = ["Collection", "Result", "pausing", "run_collection", "weights_of"]
 
 _FAILURE_COLUMNS = ("id", "class", "stage", "error", "message", "path")
 _STILL_WRITTEN = {"changed", "truncated", "empty", "short-header", "constant", "archive-damaged"}
@@ -158,7 +159,7 @@ def run_collection(
     model = weights_of(collection)
     for entry in collection.entries:
         entry.spec_over(collection.spec)
-    with _pausing(collection.output), run_lock(collection.output):
+    with pausing(collection.output), run_lock(collection.output):
         refuse_mixture(collection, model)
         record = run_record(collection, model)
         with Journal(collection.output, observer or Observer(), executor.tell) as journal:
@@ -175,8 +176,8 @@ def run_collection(
 
 
 @contextlib.contextmanager
-def _pausing(output: Path) -> Iterator[None]:
-    """Tell a fault of the output's file system, met by what the run itself writes, as what pauses a run."""
+def pausing(output: Path) -> Iterator[None]:
+    """Tell a fault of the output's file system, met by what the run itself reads or writes, as what pauses a run."""
     try:
         yield
     except OSError as error:
@@ -271,12 +272,14 @@ class _Work:
     def _job(self, entry: Entry) -> Job:
         collection, folder = self._collection, self._collection.folder(entry)
         folder.mkdir(parents=True, exist_ok=True)
-        _forget_records(collection, entry)
-        _sweep_partial(folder)
+        # First of all: a seal tells of a tomogram at rest.
         forget(folder)
+        again = _forget_records(collection, folder)
+        _sweep_partial(folder)
         tomogram = Tomogram(entry.id, entry.source, str(folder))
         spec = entry.spec_over(collection.spec)
-        return Job(entry.id, tomogram_job(tomogram, entry, spec, until=collection.until, gpu=self._gpu))
+        plan = tomogram_job(tomogram, entry, spec, until=collection.until, gpu=self._gpu)
+        return Job(entry.id, packed(plan, entry.id, folder, again))
 
     def _note(self, entry: Entry, outcome: Outcome) -> None:
         folder, mark = self._collection.folder(entry), self._marks[entry.id]
@@ -311,13 +314,16 @@ class _Work:
 # ------------------------------------------------------------------------------------------------------------- folders
 
 
-def _forget_records(collection: Collection, entry: Entry) -> None:
-    """Drop the done-records of what is to be done again."""
+def _forget_records(collection: Collection, folder: Path) -> tuple[str, ...]:
+    """Drop the done-records of what is to be done again, but for those that are packed; return the stages."""
     stages = STAGES if collection.overwrite else STAGES[STAGES.index(collection.first) :] if collection.first else ()
     if stages:
-        for folder in (collection.folder(entry) / "records").glob("*"):
-            if folder.name.split("-")[0] in stages:
-                shutil.rmtree(folder)
+        for path in (folder / "records").glob("*"):
+            if path.name.split("-")[0] in stages:
+                shutil.rmtree(path)
+    if collection.overwrite:
+        drop_packs(folder)
+    return stages
 
 
 def _sweep_partial(folder: Path) -> None:

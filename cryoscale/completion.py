@@ -73,7 +73,9 @@ def seal_tomogram(folder: Path, outcome: Outcome, mark: str) -> None:
     assert outcome.summary is not None
     times = {stage: dataclasses.asdict(cost) for stage, cost in outcome.times.items()}
     write_text(folder / "summary.json", json.dumps({"id": outcome.id, "times": times, **outcome.summary}, indent=1))
-    files = [[name, *crc32c(folder / name)] for name in sorted(files_without_records(folder) - outcome.files)]
+    others = files_without_records(folder) - outcome.files - outcome.packs.keys()
+    checksums = outcome.packs | {name: crc32c(folder / name) for name in others}
+    files = [[name, *checksums[name]] for name in sorted(checksums)]
     write_text(folder / _SEAL, sealed({"mark": mark, "units": outcome.units, "files": files}))
 
 
@@ -130,7 +132,7 @@ def lean(outcome: Outcome) -> Outcome:
         if isinstance(found, dict)
     }
     error = outcome.error and outcome.error.with_traceback(None)
-    return dataclasses.replace(outcome, summary=summary, error=error, files=set(), units={})
+    return dataclasses.replace(outcome, summary=summary, error=error, files=set(), units={}, packs={})
 
 
 def forget(folder: Path) -> None:

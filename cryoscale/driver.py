@@ -59,6 +59,9 @@ class _Running:
         """Count a finished unit; return whether the phase is done with it."""
         assert self.phase is not None
         self.receipts[key] = Receipt(tuple(name for name, _, _ in result.record.files), result.record.numbers)
+        if not self.phase.fingerprint:
+            self.outcome.packs |= {name: (length, crc) for name, length, crc in result.record.files}
+            return len(self.receipts) == len(self.phase.units)
         self.outcome.units.setdefault(key[0], []).append(key[2])
         self.outcome.files.update(name for name, _, _ in result.record.files)
         cost = self.outcome.times.setdefault(self.phase.stage, StageTime())
@@ -150,7 +153,8 @@ class _Driver:
         if isinstance(result, UnitResult):
             done = state.note(key, result)
             assert state.phase is not None
-            self.observer.unit_done(state.job.id, state.phase.stage, result)
+            if state.phase.fingerprint:
+                self.observer.unit_done(state.job.id, state.phase.stage, result)
             return self._ended(state) if done and self._step(state) else None
         for unit in self.executor.drop(state.job.id):
             self._lane(unit).landed(unit.key)
@@ -163,7 +167,8 @@ class _Driver:
         """Move a job to its next phase that has units; return whether it ended."""
         try:
             while (phase := state.advance()) is not None:
-                self.observer.phase_started(state.job.id, phase.stage, len(phase.units))
+                if phase.fingerprint:
+                    self.observer.phase_started(state.job.id, phase.stage, len(phase.units))
                 for index, unit in enumerate(phase.units):
                     self._lane(unit).add(state.order, phase, index)
                 if phase.units:

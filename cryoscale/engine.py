@@ -53,7 +53,7 @@ class Phase:
     folder: str
     """Folder of the tomogram; records go to ``<folder>/records``."""
     fingerprint: str
-    """Hash of what determines the results of these units."""
+    """Hash of what determines the results of these units; empty: they leave no record, and run whenever they come."""
     units: tuple[Unit, ...]
 
 
@@ -94,6 +94,8 @@ class Outcome:
     """Indices of the units that are complete, by the first part of their keys."""
     files: set[str] = field(default_factory=set)
     """What those units wrote, relative to the tomogram's folder."""
+    packs: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Files of units without a record, with length and checksum."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def read_record(folder: str, key: tuple[str, str, int], fingerprint: str) -> Don
 
 
 def run_unit(unit: Unit, folder: str, fingerprint: str) -> UnitResult:
-    """Run one unit unless its record is valid; record it when its files are on disk.
+    """Run one unit unless its record is valid; record it, where it has a fingerprint, when its files are on disk.
 
     Raises
     ------
@@ -169,11 +171,12 @@ def run_unit(unit: Unit, folder: str, fingerprint: str) -> UnitResult:
     CryoscaleError
         What the unit raised.
     """
-    found = read_record(folder, unit.key, fingerprint)
-    if found is not None:
-        return UnitResult(found, skipped=True)
     path = record_path(folder, unit.key)
-    path.unlink(missing_ok=True)
+    if fingerprint:
+        found = read_record(folder, unit.key, fingerprint)
+        if found is not None:
+            return UnitResult(found, skipped=True)
+        path.unlink(missing_ok=True)
     started, busy = time.monotonic(), time.process_time()
     try:
         # One thread of linear algebra: sums are grouped by threads, and a result must not tell how many there were.
@@ -182,7 +185,8 @@ def run_unit(unit: Unit, folder: str, fingerprint: str) -> UnitResult:
         files = tuple(_settled(folder, name) for name in sorted(receipt.files))
         spent = time.monotonic() - started, _peak_bytes(), time.process_time() - busy
         record = DoneRecord(unit.key, fingerprint, files, receipt.numbers, *spent)
-        write_text(path, record.to_json())
+        if fingerprint:
+            write_text(path, record.to_json())
     except OSError as error:
         raise as_failure(error, f"{unit.key[1]}, {unit.key[0]} unit {unit.key[2]}") from error
     except MemoryError as error:

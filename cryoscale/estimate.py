@@ -1,9 +1,9 @@
 """What a run would take, before anything starts: units, memory per unit, disk, files, GPU-hours, time.
 
-Units and memory come from the stages' own rules; time, disk and files from a small trial on this machine (rates.py),
-and what follows the membranes from how much of the tomograms is membrane, as a look at small parts of them says
-(sampling.py). What is not known yet, their number and sizes, is projected for vesicles of one size, in touching pairs,
-anywhere in the tomogram and beyond its faces::
+Units and memory come from the stages' own rules, files are counted (filecount.py); time and disk come from a small
+trial on this machine (rates.py), and what follows the membranes from how much of the tomograms is membrane, as a look
+at small parts of them says (sampling.py). What is not known yet, their number and sizes, is projected for vesicles of
+one size, in touching pairs, anywhere in the tomogram and beyond its faces::
 
     membranes  =  share x voxels / voxels of a vesicle  x  the product over the axes of  1 + diameter / edge
 """
@@ -28,6 +28,7 @@ import cryoscale.surface.plan as surface
 from cryoscale.chunks import Region
 from cryoscale.collection import Collection
 from cryoscale.errors import CryoscaleError, TomogramError
+from cryoscale.filecount import BESIDE, files_of
 from cryoscale.fit import projected_bytes as fit_bytes
 from cryoscale.io.source import peek_source
 from cryoscale.io.voxelsize import resolve_voxel_size
@@ -47,8 +48,6 @@ _MEMBRANE_SHARE = 0.03
 """Of a tomogram that nobody has looked into."""
 _PROCESS_BYTES = 400 << 20
 """Of a worker with all libraries loaded, before its first unit."""
-_FILES_BESIDE = 16
-"""Of a tomogram, that no unit writes: descriptions of stores, summary, seal."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class StageEstimate:
     """Peak memory of the largest unit beyond the interpreter."""
     disk_bytes: int
     files: int
-    """Products and records."""
+    """When the tomogram is complete."""
     core_seconds: float
 
 
@@ -104,7 +103,7 @@ def estimate_tomogram(
             units, unit_bytes = _units(stage, geometry, itemsizes, spec, contents, masked=masked)
         rate = rates.stages.get(stage, TYPICAL.stages[stage])
         per_seconds, per_bytes = shares(stage, contents)
-        files = units + round(rate.files * units)
+        files = files_of(stage, geometry, itemsizes, spec, contents.membranes, masked=masked)
         disk = per_bytes * rate.disk_bytes * (sum(itemsizes) if stage == "ingest" else 1)
         seconds = per_seconds * rate.seconds + contents.membranes * rate.membrane_seconds
         found.append(StageEstimate(stage, units, unit_bytes, round(disk), files, seconds))
@@ -118,10 +117,11 @@ def _units(
     shape, chunk = geometry.shape, spec.ingest.chunk_voxels
     slab = min(chunk[0], shape[0]) * shape[1] * shape[2]
     slabs, membranes = -(-shape[0] // chunk[0]), contents.membranes
+    thick = ingest.slab_voxels(shape, chunk)[0]
     if stage == "ingest":
         size = max(itemsizes)
-        most = ingest.projected_bytes((min(chunk[0], shape[0]), *shape[1:]), chunk, size, size)
-        return len(itemsizes) * (slabs + 1), most
+        most = ingest.projected_bytes((min(thick, shape[0]), *shape[1:]), chunk, size, size)
+        return len(itemsizes) * (-(-shape[0] // thick) + 1), most
     if stage == "enhance":
         return slabs, enhance.projected_bytes(slab, shape[1] * shape[2])
     if stage == "segment":
@@ -230,7 +230,7 @@ def totals_of(
             row.disk_bytes += part.disk_bytes
             row.files += part.files
             row.core_seconds += part.core_seconds
-        totals[_stages_to_do(entry, collection)[0]].files += _FILES_BESIDE
+        totals[_stages_to_do(entry, collection)[0]].files += BESIDE
     return totals
 
 

@@ -1,11 +1,10 @@
-"""What each stage costs on this machine, from a small run of its own: time, disk and files per voxel.
+"""What each stage costs on this machine, from a small run of its own: time and disk per voxel.
 
 A simulated tomogram of four chunks goes through the stages that a run will use, with its options, in one process::
 
     time of a stage   =  processor seconds per voxel x voxels, or per voxel of membrane, half of fit's per membrane, or
                          the same for any tomogram; of the network on a GPU, the clock's
     disk              =  what the stage's records name, per the same
-    files             =  per unit
 
 A still smaller one goes first, and where something was compiled nevertheless it all goes once more: loading and
 compiling are not counted. The rates are kept in the user's cache folder, ``$XDG_CACHE_HOME/cryoscale``, for this
@@ -28,6 +27,7 @@ from cryoscale.collection import Collection, weights_of
 from cryoscale.demo import write_simulation
 from cryoscale.io.files import write_text
 from cryoscale.manifest import Entry
+from cryoscale.packing import stored_records
 from cryoscale.records import DoneRecord, Geometry, fingerprint, sealed, unsealed
 from cryoscale.runrecord import code_of_stages
 from cryoscale.sampling import marked_share, own_inputs, run_or_raise
@@ -57,8 +57,6 @@ class StageRate:
     """Core seconds per megavoxel; of membrane for `MEMBRANE_STAGES`, of any tomogram for `FIXED_STAGES`."""
     disk_bytes: float
     """Bytes per voxel, per voxel of membrane, of any tomogram; for ingest, per byte of the file that is read."""
-    files: float = 0.0
-    """Files, records left out, per unit."""
     membrane_seconds: float = 0.0
     """Core seconds per membrane, besides."""
 
@@ -108,12 +106,10 @@ class Rates:
 
 TYPICAL = Rates(
     {
-        "ingest": StageRate(0.07, 1.1, 2.6), "enhance": StageRate(3.0, 3.6, 1.0), "segment": StageRate(1.1, 0.2, 2.0),
-        "merge": StageRate(0.06, 0.03, 1.0), "connect": StageRate(2.0, 0.1, 1.0),
-        "separate": StageRate(23.0, 10.0, 1.4), "locate": StageRate(0.03, 0.02, 1.0),
-        "fit": StageRate(37.0, 60.0, 5.0, 0.5), "surface": StageRate(0.09, 3.0, 3.0),
-        "measure": StageRate(30.0, 40.0, 4.0),
-        "report": StageRate(7.0, 1.5e6, 13.0),
+        "ingest": StageRate(0.07, 1.1), "enhance": StageRate(3.0, 3.6), "segment": StageRate(1.1, 0.2),
+        "merge": StageRate(0.06, 0.03), "connect": StageRate(2.0, 0.1), "separate": StageRate(23.0, 10.0),
+        "locate": StageRate(0.03, 0.02), "fit": StageRate(37.0, 60.0, 0.5), "surface": StageRate(0.09, 3.0),
+        "measure": StageRate(30.0, 40.0), "report": StageRate(7.0, 1.5e6),
     },
     "typical of one core of a 2.6 GHz server processor",
 )  # fmt: skip
@@ -188,17 +184,15 @@ def _rates_of(folder: Path, contents: Contents, itemsize: float) -> dict[str, St
     """Add up what the records of a run say, by stage."""
     on_gpu = gpu_count() > 0
     sums: dict[str, list[float]] = {}
-    for path in (folder / "records").glob("*/*.json"):
-        record = DoneRecord.from_json(path.read_text(encoding="utf-8"))
-        row = sums.setdefault(record.key[0].split("-")[0], [0.0, 0.0, 0.0, 0.0])
+    for text in stored_records(folder).values():
+        record = DoneRecord.from_json(text)
+        row = sums.setdefault(record.key[0].split("-")[0], [0.0, 0.0])
         row[0] += record.seconds if on_gpu and record.key[0] == "segment" else record.processor_seconds
         row[1] += sum(length for _, length, _ in record.files) / (itemsize if record.key[0][:6] == "ingest" else 1)
-        row[2] += len(record.files)
-        row[3] += 1
     found = {}
-    for stage, (seconds, size, files, units) in sums.items():
+    for stage, (seconds, size) in sums.items():
         share, each = shares(stage, contents), _BY_NUMBER.get(stage, 0.0) * seconds
-        found[stage] = StageRate((seconds - each) / share[0], size / share[1], files / units, each / contents.membranes)
+        found[stage] = StageRate((seconds - each) / share[0], size / share[1], each / contents.membranes)
     return found
 
 

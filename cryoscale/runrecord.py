@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cryoscale import __version__
 from cryoscale.errors import UsageError
 from cryoscale.io.files import crc32c, write_text
+from cryoscale.packing import stored_units
 from cryoscale.pipeline import STAGES
 from cryoscale.records import inside, require, sealed, unsealed
 
@@ -236,6 +237,7 @@ def _counts_any(collection: Collection) -> bool:
 
 def used(collection: Collection, entry: Entry, stage: str) -> bool:
     """Whether a tomogram has a finished unit of a stage; without one no option of the stage was used yet."""
-    names = (path.name for path in (collection.folder(entry) / "records").glob("*"))
+    folder = collection.folder(entry)
+    names = {path.name for path in (folder / "records").glob("*")} | {name for name, _ in stored_units(folder)}
     # Looking into an input uses no option that could be changed by its failing.
     return any(name.split("-")[0] == stage and not name.endswith("-open") for name in names)

@@ -15,6 +15,7 @@ from cryoscale.completion import read_failure, read_seal
 from cryoscale.errors import UsageError
 from cryoscale.journal import read_journal
 from cryoscale.lock import is_held
+from cryoscale.packing import stored_units
 from cryoscale.pipeline import STAGES
 from cryoscale.progress import printable
 from cryoscale.runrecord import read_run
@@ -83,10 +84,7 @@ def _tomogram(folder: Path, name: str, tally: Tally, *, held: bool) -> Status:
 
 
 def _finished_units(folder: Path) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for record in (folder / "records").glob("*/*.json"):
-        counts[stage_of(record.parent.name)] += 1
-    return counts
+    return Counter(stage_of(stage) for stage, _ in stored_units(folder))
 
 
 def status_text(status: Status, *, everything: bool = False) -> str:

@@ -5,6 +5,7 @@ file                     checksum in                          when it does not f
 ======================== ==================================== =============================================
 product of a unit        the unit's record                    the unit runs again
 record of a unit         itself; its being there in the seal  the unit runs again
+what both are packed in  the tomogram's seal                  written again from what is whole in it
 store metadata, summary  the tomogram's seal                  written again from the units' records
 seal, failure            itself                               the tomogram is looked through, tried again
 stray file in a store    none names it                        removed: Zarr would read it as data
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryoscale.collection import Collection, Result, run_collection, weights_of
+from cryoscale.collection import Collection, Result, pausing, run_collection, weights_of
 from cryoscale.completion import files_without_records, forget, mark_of, read_failure, read_seal
 from cryoscale.engine import Executor, Observer, record_path
 from cryoscale.errors import UsageError
@@ -31,6 +32,7 @@ from cryoscale.io.files import crc32c, write_text
 from cryoscale.journal import JOURNAL, read_journal
 from cryoscale.manifest import Entry
 from cryoscale.manifestfile import options_of
+from cryoscale.packing import drop_packs, stored_records, stored_units, stored_workings, unpack
 from cryoscale.records import DoneRecord, sealed
 from cryoscale.runrecord import code_of_stages, read_run, read_run_seal
 from cryoscale.spec import spec_from
@@ -81,9 +83,15 @@ def _sealed_run(output: Path) -> dict[str, Any] | None:
 
 
 def find_damage(collection: Collection) -> list[Damage]:
-    """Compare every file of a run with its checksum; tomograms side by side, for it is the disk that takes the time."""
+    """Compare every file of a run with its checksum; tomograms side by side, for it is the disk that takes the time.
+
+    Raises
+    ------
+    PauseError
+        What is packed cannot be read for now.
+    """
     ended = _ended(collection.output)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with pausing(collection.output), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         found = pool.map(
             lambda entry: list(_of_tomogram(collection.folder(entry), entry.id, ended.get(entry.id, ""))),
             collection.entries,
@@ -131,12 +139,13 @@ def _of_tomogram(folder: Path, name: str, ended: str) -> Iterator[Damage]:
         if ended == "done" or path.is_file():
             yield Damage(name, "records/seal.json", "damaged" if path.is_file() else "missing")
         # What was not finished, or whose seal is gone: the records that are there tell of themselves.
-        keys = [(p.parent.name, int(p.stem)) for p in (folder / "records").glob("*/*.json") if p.stem.isdigit()]
+        keys = stored_units(folder)
     else:
-        keys = [(stage, index) for stage, indices in seal["units"].items() for index in indices]
+        keys = {(stage, index) for stage, indices in seal["units"].items() for index in indices}
     named: set[str] = set()
+    records, workings = stored_records(folder), stored_workings(folder)
     for stage, index in sorted(keys):
-        yield from _of_unit(folder, (stage, name, index), named)
+        yield from _of_unit(folder, (stage, name, index), records.get((stage, index)), workings, named)
     if seal is None:
         return
     for file, length, crc in seal["files"]:
@@ -148,15 +157,16 @@ def _of_tomogram(folder: Path, name: str, ended: str) -> Iterator[Damage]:
             yield Damage(name, file, "not ours")
 
 
-def _of_unit(folder: Path, key: tuple[str, str, int], named: set[str]) -> Iterator[Damage]:
-    """Check a unit's record and the files it names, and note their names."""
-    path = record_path(str(folder), key)
-    shown = path.relative_to(folder).as_posix()
-    try:
-        record = DoneRecord.from_json(path.read_text(encoding="utf-8"))
-    except OSError:
+def _of_unit(
+    folder: Path, key: tuple[str, str, int], text: str | None, workings: dict[str, tuple[int, int]], named: set[str]
+) -> Iterator[Damage]:
+    """Check a unit's record and the files it names, which may be packed, and note their names."""
+    shown = record_path(str(folder), key).relative_to(folder).as_posix()
+    if text is None:
         yield Damage(key[1], shown, "missing", key)
         return
+    try:
+        record = DoneRecord.from_json(text)
     except ValueError:
         yield Damage(key[1], shown, "damaged", key)
         return
@@ -164,7 +174,10 @@ def _of_unit(folder: Path, key: tuple[str, str, int], named: set[str]) -> Iterat
         yield Damage(key[1], shown, "damaged", key)
     for file, length, crc in record.files:
         named.add(file)
-        if (what := _compare(folder / file, length, crc)) is not None:
+        what = _compare(folder / file, length, crc)
+        if what == "missing" and file in workings:
+            what = None if workings[file] == (length, crc) else "damaged"
+        if what is not None:
             yield Damage(key[1], file, what, key)
 
 
@@ -188,6 +201,11 @@ def repair(
     model = weights_of(collection)
     damaged = {damage.tomogram for damage in found} - {""}
     changed = [entry.id for entry in collection.entries if entry.id in damaged and _changed(collection, entry, model)]
+    with pausing(collection.output):
+        for name in damaged - set(changed):
+            # Units see what is damaged of it only where it is a file of its own.
+            unpack(collection.output / name)
+            drop_packs(collection.output / name)
     for damage in found:
         if damage.tomogram not in ("", *changed):
             _discard(collection.output / damage.tomogram, damage)

@@ -24,7 +24,8 @@ SCHEDULER = {"dask", "distributed"}
 KERNEL_LIBRARIES = {"numpy", "scipy", "skimage", "numba"}
 NEVER_IN_KERNELS = {"zarr", "mrcfile", "tifffile", "logging", "time", "datetime", "tqdm", "psutil"} | SCHEDULER
 HOW_COLLECTIONS_RUN = {
-    "completion", "driver", "journal", "manifestfile", "rates", "runrecord", "sampling", "status", "tally", "verify",
+    "completion", "driver", "filecount", "journal", "manifestfile", "packing", "rates", "runrecord", "sampling",
+    "status", "tally", "verify",
 }  # fmt: skip
 ABOVE_THE_STAGES |= HOW_COLLECTIONS_RUN
 

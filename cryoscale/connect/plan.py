@@ -40,7 +40,7 @@ from cryoscale.records import Plan, Receipt, Tomogram, Unit
 from cryoscale.regions import Regions, concatenate_regions
 from cryoscale.spec import ConnectSpec, MergeSpec
 
-__all__ = ["INSTANCES", "Task", "expected_units", "plan"]
+__all__ = ["INSTANCES", "Task", "block_edge", "expected_units", "plan"]
 
 INSTANCES = "instances.ome.zarr"
 """The volume that this stage writes, in place of merge."""
@@ -124,7 +124,7 @@ def plan(
         If the foreground asked for does not exist.
     """
     task = _task(tomogram, spec, merge_spec, source, values, threshold)
-    edge = _block_edge(task.shape, chunk_voxels)
+    edge = block_edge(task.shape, chunk_voxels)
     create_image(tomogram.path(INSTANCES), tomogram.known_geometry, np.uint32, chunk_voxels, shards=edge, labels=True)
     depth, name, itemsize = task.shape[0], tomogram.id, image_dtype(task.source).itemsize
     slabs = [(start, min(start + _SLICES, depth)) for start in range(0, depth, _SLICES)]
@@ -163,7 +163,7 @@ def plan(
 
 def expected_units(shape: tuple[int, int, int], itemsize: int, chunk_voxels: tuple[int, int, int]) -> tuple[int, int]:
     """Return how many units there will be, and the memory of the largest that reads or writes voxels."""
-    painted = blocks(shape, _block_edge(shape, chunk_voxels))
+    painted = blocks(shape, block_edge(shape, chunk_voxels))
     paint_bytes = projected_paint_bytes(painted[0].shape, _SLICES, shape[1:])
     return 2 * -(-shape[0] // _SLICES) + 1 + len(painted), max(_slab_bytes(shape, itemsize, chunk_voxels), paint_bytes)
 
@@ -201,7 +201,7 @@ def _task(
     )
 
 
-def _block_edge(shape: tuple[int, int, int], chunk_voxels: tuple[int, int, int]) -> tuple[int, int, int]:
+def block_edge(shape: tuple[int, int, int], chunk_voxels: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return the block of a paint unit: one chunk deep, as wide as the volume, so that its rows are stored together."""
     band = chunk_voxels[0] * chunk_voxels[1] * shape[2]
     return chunk_voxels[0], max(1, _BLOCK_VOXELS // band) * chunk_voxels[1], shape[2]

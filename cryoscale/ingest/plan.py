@@ -3,7 +3,7 @@
 ::
 
     ingest-open   one unit: judge the file, unpack it to scratch if it is packed
-    ingest        a unit per z-slab of whole chunks: read, clean, describe, write level 0 and its part of every level
+    ingest        a unit per slab of whole slices: read, clean, describe, write level 0 and its part of every level
 
 A tomogram keeps small integers and becomes float32 otherwise; its grey values are described for the stages after.
 A mask keeps its integers (int8 becomes uint8, for labels are not negative) and is not described.
@@ -40,11 +40,12 @@ from cryoscale.io.voxelsize import resolve_voxel_size
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.spec import IngestSpec
 
-__all__ = ["MASK", "TOMOGRAM", "Opening", "ingest_slab", "open_unit", "plan", "projected_bytes"]
+__all__ = ["MASK", "TOMOGRAM", "Opening", "ingest_slab", "open_unit", "plan", "projected_bytes", "slab_voxels"]
 
 TOMOGRAM, MASK = "tomogram.ome.zarr", "mask.ome.zarr"
 
 _READ_BYTES = 32 << 20
+_SMALL_VOXELS, _LARGE_VOXELS = 1 << 22, 1 << 25
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,16 @@ def projected_bytes(slab: Sequence[int], chunk_voxels: Sequence[int], read_items
     return as_read + (math.prod(slab) + chunks) * stored_itemsize + slab[1] * slab[2] * 8 * 5 + _READ_BYTES
 
 
+def slab_voxels(shape: Sequence[int], chunk_voxels: Sequence[int]) -> tuple[int, int, int]:
+    """Return what one unit reads, and a file holds: whole slices, one chunk deep, or two where that is no large file.
+
+    Small tomograms stay in thin slabs: they are few files anyway, and more units share the work.
+    """
+    depth, height, width = chunk_voxels[0], shape[1], shape[2]
+    twice = _SMALL_VOXELS <= depth * height * width <= _LARGE_VOXELS // 2
+    return depth * (1 + twice), height, width
+
+
 def plan(tomogram: Tomogram, spec: IngestSpec, *, mask: str = "", mode0_bytes: str = "") -> Plan:
     """Plan the conversion of a tomogram, or of a mask of it.
 
@@ -116,7 +127,7 @@ def plan(tomogram: Tomogram, spec: IngestSpec, *, mask: str = "", mode0_bytes: s
         geometry, notes = _geometry(tomogram if mask else None, found, spec, printable(path))
         dtype = _mask_dtype(np.dtype(found["dtype"])) if mask else stored_dtype(np.dtype(found["dtype"]))
         levels, labels = spec.pyramid_levels, bool(mask) and dtype.kind == "u"
-        slab = (spec.chunk_voxels[0], *geometry.shape[1:])
+        slab = slab_voxels(geometry.shape, spec.chunk_voxels)
         create_image(tomogram.path(name), geometry, dtype, spec.chunk_voxels, shards=slab, levels=levels, labels=labels)
         regions = blocks(geometry.shape, slab)
         receipts = yield [

@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import google_crc32c
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 __all__ = [
     "atomic_write",
     "crc32c",
+    "crc32c_of",
     "fsync_file",
     "fsync_folder",
     "load_npz",
@@ -73,11 +74,16 @@ def fsync_folder(path: str | Path) -> None:
 
 def crc32c(path: str | Path) -> tuple[int, int]:
     """Return a file's length in bytes and crc32c."""
-    checksum, length = google_crc32c.Checksum(), 0
     with Path(path).open("rb") as stream:
-        while block := stream.read(_READ_BYTES):
-            checksum.update(block)
-            length += len(block)
+        return crc32c_of(stream)
+
+
+def crc32c_of(stream: IO[bytes]) -> tuple[int, int]:
+    """Return the length in bytes and crc32c of what is left of a stream."""
+    checksum, length = google_crc32c.Checksum(), 0
+    while block := stream.read(_READ_BYTES):
+        checksum.update(block)
+        length += len(block)
     return length, int.from_bytes(checksum.digest(), "big")
 
 

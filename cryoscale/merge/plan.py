@@ -13,7 +13,7 @@ units              read                                           write, below `
 ``<stage>-number`` complete regions that begin in some slices     ``ranks/<range>.npz``
 ``<stage>-map``    their box's code, ranks, their parent's map    ``maps/<level>-<box>.npy``: numbers for the members
 ``<stage>-table``  the tables of all ranges, one at a time        ``regions.npz``
-``<stage>-paint``  their block, code, ranks, their parent's map   their chunks of the instances
+``<stage>-paint``  their blocks, code, ranks, their parents' maps their chunks of the instances
 ================== ============================================== ====================================================
 
 ``regions.npz`` holds the columns of `cryoscale.regions.Regions`; row k is region k + 1.
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.chunks import Region, blocks, whole_chunks
+from cryoscale.chunks import WRITTEN_BYTES, Region, blocks, blocks_within, file_voxels, whole_chunks
 from cryoscale.foreground import Foreground, foreground_of, nothing_found
 from cryoscale.io.files import atomic_write, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, image_dtype, read_region, write_region
@@ -46,7 +46,7 @@ from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.regions import Regions
 from cryoscale.spec import MergeSpec
 
-__all__ = ["INSTANCES", "Task", "expected_units", "number_phases", "plan", "save_box"]
+__all__ = ["INSTANCES", "Task", "expected_units", "number_phases", "painted_voxels", "plan", "save_box"]
 
 INSTANCES = {"merge": "instances.ome.zarr", "locate": "proteins.ome.zarr"}
 """The volume that each stage writes."""
@@ -153,7 +153,8 @@ def plan(
     levels = Levels(geometry.shape, whole_chunks(_BLOCK_VOXELS, chunk_voxels), _FAN_IN)
     volume = volume or INSTANCES[stage]
     task = Task(stage, path, tomogram.folder, volume, levels, foreground, ball, minimum)
-    create_image(tomogram.path(volume), geometry, np.uint32, chunk_voxels, shards=levels.edge, labels=True)
+    painted = painted_voxels(chunk_voxels)
+    create_image(tomogram.path(volume), geometry, np.uint32, chunk_voxels, shards=painted, labels=True)
     owned = blocks(geometry.shape, levels.edge)
     memory = [_block_bytes(box.shape, dtype.itemsize, ball, minimum, separate_values) for box in owned]
     labelled = yield [
@@ -161,8 +162,13 @@ def plan(
     ]
     places, ranked = yield from number_phases(tomogram.id, task, labelled)
     yield [
-        Unit((f"{stage}-paint", tomogram.id, k), paint_unit, (task, box, places[k]), memory[k])
-        for k, box in enumerate(owned)
+        Unit(
+            (f"{stage}-paint", tomogram.id, k),
+            paint_unit,
+            (task, region, [(owned[n], places[n]) for n in members]),
+            max(memory[n] for n in members) + WRITTEN_BYTES * region.size,
+        )
+        for k, (region, members) in enumerate(blocks_within(geometry.shape, levels.edge, painted))
     ]
     count = sum(receipt.numbers["count"] for receipt in ranked)
     voxels = sum(receipt.numbers["voxels"] for receipt in labelled)
@@ -177,6 +183,11 @@ def plan(
         "distance_voxels": ball.distance / (1.0 if stage == "locate" else geometry.voxel_size_nm),
         "minimum_voxels": minimum,
     }
+
+
+def painted_voxels(chunk_voxels: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return what one unit paints into one file."""
+    return file_voxels(whole_chunks(_BLOCK_VOXELS, chunk_voxels))
 
 
 def _block_bytes(shape: Sequence[int], itemsize: int, ball: Ball, minimum: int, separate_values: bool) -> int:
@@ -197,27 +208,17 @@ def expected_units(
     ball, minimum = sizes_of(geometry, spec, proteins=stage == "locate")
     levels = Levels(geometry.shape, whole_chunks(_BLOCK_VOXELS, chunk_voxels), _FAN_IN)
     boxes = sum(math.prod(grid) for grid in levels.grids)
-    largest = blocks(levels.shape, levels.edge)[0].shape
-    return 2 * boxes + 2, _block_bytes(largest, itemsize, ball, minimum, separate_values)
+    painted = blocks(levels.shape, painted_voxels(chunk_voxels))
+    largest = _block_bytes(blocks(levels.shape, levels.edge)[0].shape, itemsize, ball, minimum, separate_values)
+    return 2 * boxes - math.prod(levels.grids[0]) + len(painted) + 2, largest + WRITTEN_BYTES * painted[0].size
 
 
 def number_phases(
     name: str, task: Task, labelled: list[Receipt]
 ) -> Generator[list[Unit], list[Receipt], tuple[list[Place], list[Receipt]]]:
-    """Plan everything between the pieces of blocks and their final numbers.
+    """Plan everything between the pieces of blocks, which `label_unit` gave, and their final numbers.
 
-    Parameters
-    ----------
-    name
-        Id of the tomogram.
-    task
-        With the levels of the tree.
-    labelled
-        What `label_unit` gave for each block.
-
-    Returns
-    -------
-    For each block where its numbers are, and the receipts of the ranges (``count`` and ``voxels`` of each).
+    Returned is for each block where its numbers are, and the receipts of the ranges (``count`` and ``voxels`` of each).
     """
     tree = yield from _join_phases(name, task, labelled)
     ranked = yield _number_units(name, task, tree)
@@ -386,13 +387,13 @@ def _column(path: str, name: str) -> NDArray[np.int64]:
         return Regions.from_rows(found["regions"]).columns()[name]
 
 
-def paint_unit(task: Task, region: Region, place: Place) -> Receipt:
-    """Write the final numbers of one block."""
-    final = _numbers(task, place)
-    if final.any():
-        labels = paint_block(task.mask(region), task.ball, final, task.foreground.separate_values)
-    else:
-        # Written all the same: chunks of an earlier run go away.
-        labels = np.zeros(region.shape, np.int32)
-    files = write_region(f"{task.folder}/{task.volume}", region, labels.view(np.uint32))
-    return task.receipt(files)
+def paint_unit(task: Task, region: Region, members: list[tuple[Region, Place]]) -> Receipt:
+    """Write the final numbers of some blocks that make up a region."""
+    labels = np.zeros(region.shape, np.int32)
+    for box, place in members:
+        final = _numbers(task, place)
+        # Where there is none, zeros are written all the same: chunks of an earlier run go away.
+        if final.any():
+            found = paint_block(task.mask(box), task.ball, final, task.foreground.separate_values)
+            labels[box.within(region)] = found
+    return task.receipt(write_region(f"{task.folder}/{task.volume}", region, labels.view(np.uint32)))

@@ -13,7 +13,7 @@ units                read                                      write, below ``se
                                                                ``tables/<k>.npz``: the parts, who holds them, and
                                                                elements of their middle surfaces
 ``separate-number``  all tables                                ``final.npy``, ``regions.npz``, ``rows.npy``
-``separate-paint``   their block, its rows, those voxels' parts their chunks of the instances
+``separate-paint``   their blocks, the rows, those voxels' parts their chunks of the instances
 ==================== ========================================= ====================================================
 """
 
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.chunks import Region, blocks, whole_chunks
+from cryoscale.chunks import WRITTEN_BYTES, Region, blocks, blocks_within, file_voxels, whole_chunks
 from cryoscale.io.files import atomic_write, load_npz, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, read_region, write_region
 from cryoscale.records import Plan, Receipt, Tomogram, Unit
@@ -37,7 +37,7 @@ from cryoscale.separate.groups import concatenate_surfels, number_parts, part_gr
 from cryoscale.separate.parts import order_by_block, parts_table
 from cryoscale.separate.surfels import Surfels
 
-__all__ = ["GROUPS", "INSTANCES", "Group", "Task", "expected_units", "plan"]
+__all__ = ["GROUPS", "INSTANCES", "Group", "Task", "expected_units", "painted_voxels", "plan"]
 
 GROUPS = "groups.ome.zarr"
 """The volume that merge writes for this stage."""
@@ -114,7 +114,8 @@ def plan(
     geometry, name = tomogram.known_geometry, tomogram.id
     edge = whole_chunks(_BLOCK_VOXELS, chunk_voxels)
     task = Task(str(tomogram.path(groups)), tomogram.folder, geometry.shape, edge, minimum_voxels)
-    create_image(tomogram.path(INSTANCES), geometry, np.uint32, chunk_voxels, shards=edge, labels=True)
+    painted = painted_voxels(chunk_voxels)
+    create_image(tomogram.path(INSTANCES), geometry, np.uint32, chunk_voxels, shards=painted, labels=True)
     batches = _batches(_members(load_npz(tomogram.path(regions))))
     split = yield [
         Unit(("separate-split", name, k), split_unit, (task, k, batch), _split_bytes(batch, edge))
@@ -125,9 +126,15 @@ def plan(
     elements = sum(receipt.numbers["elements"] for receipt in split)
     held = 400 * parts + 200 * rows + _ELEMENT_BYTES * elements + (1 << 20)
     numbered = yield [Unit(("separate-number", name, 0), number_unit, (task, len(batches)), held)]
+    boxes = blocks(geometry.shape, edge)
     yield [
-        Unit(("separate-paint", name, k), paint_unit, (task, k, box), _PAINTED_BYTES * box.size)
-        for k, box in enumerate(blocks(geometry.shape, edge))
+        Unit(
+            ("separate-paint", name, k),
+            paint_unit,
+            (task, region, [(n, boxes[n]) for n in members]),
+            _paint_bytes(boxes[members[0]], region),
+        )
+        for k, (region, members) in enumerate(blocks_within(geometry.shape, edge, painted))
     ]
     count = numbered[0].numbers["count"]
     lost = sum(n for _, _, n in (member for batch in batches for member in batch)) and not count
@@ -147,8 +154,17 @@ def expected_units(
     edge, batches = whole_chunks(_BLOCK_VOXELS, chunk_voxels), _batches(groups)
     joined = _ELEMENT_BYTES * sum(count for _, _, count in groups) // 3  # 0.1 elements a voxel, 0.35 of the thinnest
     split = [_split_bytes(batch, edge) for batch in batches]
-    painted = blocks(shape, edge)
-    return len(batches) + 1 + len(painted), max(_PAINTED_BYTES * painted[0].size, joined, *split)
+    painted = blocks(shape, painted_voxels(chunk_voxels))
+    return len(batches) + 1 + len(painted), max(_paint_bytes(blocks(shape, edge)[0], painted[0]), joined, *split)
+
+
+def painted_voxels(chunk_voxels: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return what one unit paints into one file."""
+    return file_voxels(whole_chunks(_BLOCK_VOXELS, chunk_voxels))
+
+
+def _paint_bytes(block: Region, region: Region) -> int:
+    return _PAINTED_BYTES * block.size + WRITTEN_BYTES * region.size
 
 
 def _members(table: dict[str, NDArray[np.int64]]) -> list[Group]:
@@ -254,17 +270,20 @@ def number_unit(task: Task, batches: int) -> Receipt:
     return task.receipt(files, count=len(membranes), kept_voxels=int(membranes.voxels.sum()))
 
 
-def paint_unit(task: Task, block: int, region: Region) -> Receipt:
-    """Write the final numbers of one block."""
-    # Only this block's part of each file is read.
+def paint_unit(task: Task, region: Region, members: list[tuple[int, Region]]) -> Receipt:
+    """Write the final numbers of some blocks that make up a region."""
+    # Only these blocks' part of each file is read.
     rows = np.load(task.path("rows.npy"), mmap_mode="r", allow_pickle=False)
-    first, past = np.searchsorted(rows[:, 0], (block, block + 1))
     labels = np.zeros(region.shape, np.uint32)
-    if past > first:
-        groups = read_region(task.groups, region).ravel()
-        held = np.flatnonzero(groups)
-        held = held[np.argsort(groups[held], kind="stable")]
-        labels.ravel()[held] = np.concatenate([_numbers(task, row) for row in rows[first:past].tolist()])
+    for block, box in members:
+        first, past = np.searchsorted(rows[:, 0], (block, block + 1))
+        if past > first:
+            groups = read_region(task.groups, box).ravel()
+            held = np.flatnonzero(groups)
+            held = held[np.argsort(groups[held], kind="stable")]
+            found = np.zeros(box.shape, np.uint32)
+            found.ravel()[held] = np.concatenate([_numbers(task, row) for row in rows[first:past].tolist()])
+            labels[box.within(region)] = found
     return task.receipt(write_region(f"{task.folder}/{INSTANCES}", region, labels))
 
 

@@ -50,7 +50,7 @@ POSITION_SD = "position_sd_nm.ome.zarr"
 TABLE = "surface/membranes.json"
 _GROUP_BYTES = 64 << 20
 _GROUP_MEMBRANES = 32
-_BLOCK_CHUNKS = (1, 2, 2)
+_BLOCK_CHUNKS = (2, 4, 4)
 _BASE_BYTES = 48 << 20
 
 
@@ -81,7 +81,7 @@ def plan(
         volume).
     """
     geometry = tomogram.known_geometry
-    block = _block(geometry.shape, chunk_voxels)
+    block = block_voxels(geometry.shape, chunk_voxels)
     numbers = sorted(int(entry["number"]) for entry in fitted if "reason" not in entry)
     sizes = {number: tomogram.path(band_file(number)).stat().st_size for number in numbers}
     receipts = yield [
@@ -119,7 +119,7 @@ def plan(
     }
 
 
-def _block(shape: tuple[int, int, int], chunk: tuple[int, int, int]) -> tuple[int, int, int]:
+def block_voxels(shape: tuple[int, int, int], chunk: tuple[int, int, int]) -> tuple[int, int, int]:
     z, y, x = (c * min(times, -(-n // c)) for n, c, times in zip(shape, chunk, _BLOCK_CHUNKS, strict=True))
     return z, y, x
 
@@ -146,7 +146,7 @@ def expected_units(
     membrane_share
         Of the voxels of a block.
     """
-    block, sizes = _block(shape, chunk_voxels), dict(enumerate(bands_bytes))
+    block, sizes = block_voxels(shape, chunk_voxels), dict(enumerate(bands_bytes))
     meshed = [mesh_bytes([sizes[number] for number in group]) for group in _groups(sizes)]
     painted = paint_bytes(block, int(math.prod(block) * membrane_share))
     return len(meshed) + len(blocks(shape, block)) + 2, max(painted, *meshed)

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from cryoscale.packing import stored_units
 from tests.cluster.listening import beyond_loopback, listening, turned_away
 from tests.report.browser import CHROMIUM, Browser
 from tests.slurmsandbox import private_slurm, wait_for
@@ -142,7 +143,7 @@ def output_of(folder: Path) -> str:
 
 
 def units_done(folder: Path) -> int:
-    return len(list(folder.glob("out/*/records/*/*.json")))
+    return sum(len(stored_units(path)) for path in folder.glob("out/*"))
 
 
 def test_one_job_on_two_nodes(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import json
 import shutil
 import socket
+import tarfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -32,6 +34,7 @@ from cryoscale.io.omezarr import create_image, write_region
 from cryoscale.io.source import open_source
 from cryoscale.journal import JOURNAL, read_journal
 from cryoscale.manifest import entries
+from cryoscale.packing import unpack
 from cryoscale.records import DoneRecord, Geometry, sealed
 from cryoscale.segment.unet import UNet
 from cryoscale.segment.weights import load_model, save_model
@@ -199,9 +202,11 @@ _EVENTS = [
 _FAILURE = {"id": "a", "class": "TOMOGRAM", "stage": "fit", "error": "E", "message": "m", "path": "p", "mark": "m"}
 _FAILURE |= {"utc": "2026-01-01T00:00:00+00:00"}
 _TIMES = {"wall_seconds": 0.0, "unit_seconds": 1.0, "units": 1, "skipped": 0, "peak_bytes": 1}
+WORKINGS = "a/workings.tar"
 PLAIN = ("run.json", "a/summary.json", "run.lock")
 KNOWN = {
     "a/records/merge/000000.json": {k: v for k, v in _RECORD.items() if k != "crc32"},
+    "a/records/units.jsonl": {k: v for k, v in _RECORD.items() if k != "crc32"} | {"key": ["fit", "a", 1]},
     "a/records/seal.json": {"mark": "m", "units": {"merge": [0]}, "files": [["summary.json", 1, 2]]},
     "a/failure.json": _FAILURE,
     "a/summary.json": {"id": "a", "times": {"merge": _TIMES}, "merge": {}},
@@ -211,14 +216,28 @@ KNOWN = {
 }
 
 
+def archive(members: dict[str, bytes]) -> bytes:
+    """Return a tar archive."""
+    with io.BytesIO() as stream:
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as made:
+            for name, content in members.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                made.addfile(member, io.BytesIO(content))
+        return stream.getvalue()
+
+
 def records_of_a_run(folder: Path, data: st.DataObject) -> None:
     """Damage what a run left; a checksum that fits is put on invented content, as a hostile writer would."""
     for name, known in KNOWN.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(known) if name in PLAIN else sealed(known))
     lines = [sealed(event) for event in _EVENTS]
-    changed = data.draw(st.sampled_from([*KNOWN, JOURNAL]))
-    if data.draw(st.booleans()):
+    (folder / WORKINGS).write_bytes(
+        archive({"fits/1.npz": b"content" * 99, "../out.npz": b"x", "fits/../../out": b"x"})
+    )
+    changed = data.draw(st.sampled_from([*KNOWN, JOURNAL, WORKINGS]))
+    if changed != WORKINGS and data.draw(st.booleans()):
         if changed == JOURNAL:
             lines.append(sealed(data.draw(json_like(data.draw(st.sampled_from(_EVENTS))))))
         else:
@@ -241,6 +260,9 @@ def records_of_a_run(folder: Path, data: st.DataObject) -> None:
             # What is not as it was is removed: it must not lie elsewhere.
             assert (folder / damage.tomogram / damage.file).resolve().is_relative_to(folder.resolve())
     assert record_path(str(folder / "a"), _KEY).parent.is_dir()
+    with within_limits(), contextlib.suppress(OSError):
+        unpack(folder / "a")
+    assert not [path for path in folder.rglob("out*") if path.is_file()]
 
 
 TARGETS: list[Target] = [mrc_file, manifest_file, weights_file, ome_metadata, records_of_a_run]
