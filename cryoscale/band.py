@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
+from cryoscale.records import numbered
+
 __all__ = [
     "Band",
     "Mesh",
@@ -79,7 +81,7 @@ class Mesh:
 
 def band_file(number: int) -> str:
     """Return where a membrane's band is kept, relative to its tomogram's folder: an npz of `Band`'s fields and more."""
-    return f"fits/{number:05d}.npz"
+    return numbered("fits", number, f"{number:05d}.npz")
 
 
 def band_mesh(band: Band, *, tile: int = 96) -> Mesh:

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import shutil
 from collections.abc import Iterator, Sequence
@@ -44,7 +45,7 @@ from cryoscale.lock import run_lock
 from cryoscale.manifest import Entry
 from cryoscale.packing import drop_packs, packed
 from cryoscale.pipeline import STAGES, tomogram_job
-from cryoscale.records import Tomogram
+from cryoscale.records import Tomogram, place_of
 from cryoscale.reporting import write_run_report
 from cryoscale.runrecord import (
     code_of_stages,
@@ -66,6 +67,8 @@ _STILL_WRITTEN = {"changed", "truncated", "empty", "short-header", "constant", "
 """Codes of what a file may be refused for while it is still being written."""
 _LOOKERS = 16
 """Threads that look for what is complete."""
+_MANY = 5000
+"""Tomograms beyond which a run's folder holds them in folders of their own."""
 _FAULTS_IN_A_ROW = 3
 """A fault of ours that ends so many tomograms one after the other would end them all."""
 
@@ -90,7 +93,17 @@ class Collection:
 
     def folder(self, entry: Entry) -> Path:
         """Return the folder of one tomogram's products."""
-        return self.output.absolute() / entry.id
+        return self.place(entry.id)
+
+    def place(self, name: str) -> Path:
+        """Return the folder of one tomogram's products, given its id."""
+        return self.output.absolute() / place_of(name, spread=self.spread)
+
+    @functools.cached_property
+    def spread(self) -> bool:
+        """Whether tomograms lie in 256 folders, for there are many; decided once, when a run's folder is begun."""
+        run = read_run(self.output)
+        return bool(run.get("spread")) if run else len(self.entries) > _MANY
 
     def stages(self, entry: Entry) -> tuple[str, ...]:
         """Return the stages that a tomogram goes through, up to the last one wanted."""
@@ -211,7 +224,7 @@ class _Work:
                 yield name, outcome.error.record
         ours = {entry.id for entry in self._collection.entries}
         for entry in (read_run(self._collection.output) or {"tomograms": []})["tomograms"]:
-            record = read_failure(self._collection.output / entry["id"]) if entry["id"] not in ours else None
+            record = read_failure(self._collection.place(entry["id"])) if entry["id"] not in ours else None
             if record is not None:
                 yield entry["id"], record
 
@@ -244,7 +257,7 @@ class _Work:
         if name in self._marks:
             return "complete" if name in self._outcomes else "waiting", {}
         # Of an earlier run into this folder, which this one leaves alone.
-        return "complete" if read_seal(self._collection.output / name) else "stopped", {}
+        return "complete" if read_seal(self._collection.place(name)) else "stopped", {}
 
     def something_to_do(self) -> bool:
         return self.kept < len(self._collection.entries)
@@ -359,17 +372,18 @@ def _write_failures(output: Path, failed: dict[str, tuple[str, ...]]) -> None:
 def _write_tables(collection: Collection, record: dict[str, Any]) -> None:
     """Write what is made from all tomograms of the folder."""
     if STAGES.index(collection.until) >= STAGES.index("measure"):
-        _gather_membranes(collection.output, [entry["id"] for entry in record["tomograms"]])
+        _gather_membranes(collection, [entry["id"] for entry in record["tomograms"]])
     if collection.until == "report":
         write_run_report(collection.output)
     seal_run(collection.output, record)
 
 
-def _gather_membranes(output: Path, names: Sequence[str]) -> None:
+def _gather_membranes(collection: Collection, names: Sequence[str]) -> None:
     """Put the tables of all complete tomograms in the folder one below the other, one of them in memory."""
-    complete = [name for name in names if (output / name / "summary.json").is_file()]
-    tables = ((name, read_csv(path)) for name in complete if (path := output / name / "membranes.csv").is_file())
+    complete = [name for name in names if (collection.place(name) / "summary.json").is_file()]
+    found = ((name, collection.place(name) / "membranes.csv") for name in complete)
+    tables = ((name, read_csv(path)) for name, path in found if path.is_file())
     rows = ((name, row) for name, table in tables for row in table)
     first = next(rows, None)
     lines = ((name, *row.values()) for name, row in itertools.chain([first] if first else [], rows))
-    write_csv(output / "membranes.csv", ("tomogram", *(first[1] if first else ())), lines)
+    write_csv(collection.output / "membranes.csv", ("tomogram", *(first[1] if first else ())), lines)

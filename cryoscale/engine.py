@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 from cryoscale.errors import CryoscaleError, PauseError, TomogramError, TransientError
 from cryoscale.io.files import crc32c, fsync_file, fsync_folder, write_text
-from cryoscale.records import DoneRecord, Receipt, Unit
+from cryoscale.records import DoneRecord, Receipt, Unit, numbered
 
 __all__ = [
     "Executor",
@@ -146,7 +146,7 @@ class Executor(Protocol):
 
 def record_path(folder: str, key: tuple[str, str, int]) -> Path:
     """Return where a unit's done-record is."""
-    return Path(folder) / "records" / key[0] / f"{key[2]:06d}.json"
+    return Path(folder) / numbered(f"records/{key[0]}", key[2], f"{key[2]:06d}.json")
 
 
 def read_record(folder: str, key: tuple[str, str, int], fingerprint: str) -> DoneRecord | None:

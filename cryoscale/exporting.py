@@ -47,7 +47,7 @@ from cryoscale.io.omezarr import (
 from cryoscale.io.star import read_star, write_star
 from cryoscale.io.tables import read_csv, write_csv
 from cryoscale.io.tiffwrite import write_tiff
-from cryoscale.records import Geometry
+from cryoscale.records import Geometry, numbered
 from cryoscale.report.colours import colour_of, hex_of
 
 __all__ = ["FORMATS", "VOLUMES", "Product", "export", "products_of"]
@@ -80,7 +80,7 @@ class Product:
 
     def meshes(self) -> dict[int, Path]:
         """Return the meshes by the number of their membrane, in order."""
-        found = {int(m[1]): p for p in self.folder.glob("meshes/*.ply") if (m := _MESH.fullmatch(p.name))}
+        found = {int(m[1]): p for p in self.folder.glob("meshes/**/*.ply") if (m := _MESH.fullmatch(p.name))}
         return dict(sorted(found.items()))
 
 
@@ -92,9 +92,10 @@ def products_of(source: Path, names: Sequence[str] = ()) -> list[Product]:
     UsageError
         There is none, or one of `names` is not there.
     """
-    folders = (
-        [source] if (source / "summary.json").is_file() else sorted(p.parent for p in source.glob("*/summary.json"))
-    )
+    alone = (source / "summary.json").is_file()
+    # A run of very many tomograms has them in folders of two letters.
+    there = [path.parent for pattern in ("*", "??/*") for path in source.glob(f"{pattern}/summary.json")]
+    folders = [source] if alone else sorted(there, key=lambda folder: folder.name)
     found = []
     for folder in folders:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -176,7 +177,7 @@ def _one(product: Product, kind: str, target: Path, volumes: Sequence[str], url:
         return _neuroglancer(product, target / "neuroglancer" / product.id, f"{url}/neuroglancer/{product.id}")
     files = []
     for number, path in product.meshes().items():
-        files.append(target / product.id / f"membrane_{number:04d}.{kind}")
+        files.append(target / numbered(product.id, number, f"membrane_{number:04d}.{kind}"))
         _MESH_WRITERS[kind](files[-1], read_ply(path))
     return files
 

@@ -188,10 +188,10 @@ def _members(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 def stored_units(folder: Path) -> set[tuple[str, int]]:
     """Return stage and index of the units that have a record, packed or not, whole or not."""
-    single = {
-        (path.parent.name, int(path.stem)) for path in (folder / "records").glob("*/*.json") if path.stem.isdigit()
-    }
-    return single | {(stage, index) for (stage, _, index), _ in _packed_lines(folder)}
+    root = folder / "records"
+    singles = [path for path in root.glob("*/**/*.json") if path.stem.isdigit()]
+    known = {(path.relative_to(root).parts[0], int(path.stem)) for path in singles}
+    return known | {(stage, index) for (stage, _, index), _ in _packed_lines(folder)}
 
 
 def stored_records(folder: Path) -> dict[tuple[str, int], str]:

@@ -33,10 +33,16 @@ __all__ = [
     "Unit",
     "fingerprint",
     "inside",
+    "numbered",
+    "place_of",
     "require",
     "sealed",
     "unsealed",
 ]
+
+
+_IN_A_FOLDER = 5000
+"""Files that one folder holds: file systems shared by many are slow with more than ten thousand."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +224,29 @@ def unsealed(text: str) -> dict[str, Any]:
 def inside(name: object) -> bool:
     """Whether `name` is a path that stays in the folder it is relative to."""
     return isinstance(name, str) and bool(name) and "\0" not in name and name[0] != "/" and ".." not in name.split("/")
+
+
+def numbered(folder: str, number: int, name: str) -> str:
+    """Return the path of one of many files: beyond five thousand in a folder of its own for each five thousand.
+
+    Examples
+    --------
+    >>> numbered("meshes", 12, "membrane_0012.ply"), numbered("meshes", 12345, "membrane_12345.ply")
+    ('meshes/membrane_0012.ply', 'meshes/10000/membrane_12345.ply')
+    """
+    first = number // _IN_A_FOLDER * _IN_A_FOLDER
+    return f"{folder}/{first}/{name}" if first else f"{folder}/{name}"
+
+
+def place_of(name: str, *, spread: bool) -> str:
+    """Return where a tomogram is in its run's folder: under its id, or, `spread`, in one of 256 folders.
+
+    Examples
+    --------
+    >>> place_of("TS_001", spread=False), place_of("TS_001", spread=True)
+    ('TS_001', 'f4/TS_001')
+    """
+    return f"{zlib.crc32(name.encode()) & 0xFF:02x}/{name}" if spread else name
 
 
 def require(data: object, form: Any) -> None:

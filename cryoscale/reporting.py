@@ -18,6 +18,7 @@ from cryoscale.records import Geometry, Tomogram
 from cryoscale.report.plan import read_tomogram, write_report
 from cryoscale.report.run import MOST_ARTICLES, ReportRun, TomogramReport
 from cryoscale.report.totals import Gathered
+from cryoscale.runrecord import place_in
 from cryoscale.scoring import score_against_labels
 from cryoscale.spec import RunSpec, spec_from, to_toml
 
@@ -59,12 +60,14 @@ def write_run_report(output: Path) -> Path:
     shown: list[TomogramReport] = []
     every = Gathered()
     for entry in run["tomograms"]:
-        if (output / entry["id"] / "summary.json").is_file():
-            tomogram = _tomogram(output, entry, scores.get(entry["id"]))
-            own = dataclasses.replace(tomogram, root="../")
+        place = place_in(run, entry["id"])
+        if (output / place / "summary.json").is_file():
+            tomogram = _tomogram(output / place, entry, scores.get(entry["id"]))
+            above = place.removesuffix(tomogram.id)
+            own = dataclasses.replace(tomogram, root="../" * (1 + place.count("/")) + above)
             own_page = dataclasses.replace(page, title=tomogram.id, tomograms=(own,), failures=())
-            write_report(output / PAGES / f"{tomogram.id}.html", own_page)
-            linked = dataclasses.replace(tomogram, page=f"{PAGES}/{tomogram.id}.html")
+            write_report(output / PAGES / f"{place}.html", own_page)
+            linked = dataclasses.replace(tomogram, root=above, page=f"{PAGES}/{place}.html")
             # All that is kept of a thousand tomograms is a line of each, and what distributions are drawn of.
             every.add(linked)
             if len(shown) < MOST_ARTICLES:
@@ -88,7 +91,8 @@ def score_tomograms(output: Path, pattern: str) -> None:
     UsageError
         No tomogram of the run has true labels, or they do not fit.
     """
-    names = _complete(output)
+    folders = _complete(output)
+    names = list(folders)
     if "{id}" not in pattern and len(names) > 1:
         raise UsageError("one truth for several tomograms", where="--truth", found=pattern, allowed="a path with {id}")
     found = {name: Path(pattern.replace("{id}", name)) for name in names}
@@ -96,14 +100,14 @@ def score_tomograms(output: Path, pattern: str) -> None:
     if not there:
         missing = str(next(iter(found.values()), pattern))
         raise UsageError("no true labels", where="--truth", found=missing, todo="name files that are there, with {id}")
-    scores = dict(_scores(output)) | {name: score_against_labels(output / name, path) for name, path in there.items()}
+    scores = dict(_scores(output)) | {name: score_against_labels(folders[name], path) for name, path in there.items()}
     write_text(output / "scores.json", json.dumps(scores, indent=1))
 
 
-def _complete(output: Path) -> list[str]:
+def _complete(output: Path) -> dict[str, Path]:
     run = json.loads((output / "run.json").read_text(encoding="utf-8"))
-    names = [str(entry["id"]) for entry in run["tomograms"]]
-    return [name for name in names if (output / name / "membranes.ome.zarr").is_dir()]
+    folders = {str(entry["id"]): output / place_in(run, entry["id"]) for entry in run["tomograms"]}
+    return {name: folder for name, folder in folders.items() if (folder / "membranes.ome.zarr").is_dir()}
 
 
 def _without_slices(tomogram: TomogramReport) -> TomogramReport:
@@ -117,8 +121,8 @@ def _scores(output: Path) -> Mapping[str, Mapping[str, Any]]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _tomogram(output: Path, entry: dict[str, str], scores: Mapping[str, Any] | None) -> TomogramReport:
-    folder = output.absolute() / entry["id"]
+def _tomogram(folder: Path, entry: dict[str, str], scores: Mapping[str, Any] | None) -> TomogramReport:
+    folder = folder.absolute()
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     tomogram = Tomogram(entry["id"], entry["source"], str(folder), Geometry.from_json(summary["geometry"]))
     ingested = [summary[stage] for stage in ("ingest", "ingest-mask") if stage in summary]

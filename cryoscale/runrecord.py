@@ -21,7 +21,7 @@ from cryoscale.errors import UsageError
 from cryoscale.io.files import crc32c, write_text
 from cryoscale.packing import stored_units
 from cryoscale.pipeline import STAGES
-from cryoscale.records import inside, require, sealed, unsealed
+from cryoscale.records import inside, place_of, require, sealed, unsealed
 
 if TYPE_CHECKING:
     from cryoscale.collection import Collection
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "apart",
     "code_of_stages",
+    "place_in",
     "read_run",
     "read_run_seal",
     "refuse_mixture",
@@ -60,10 +61,12 @@ _RUN = {
     "code?": {"*": str},
     "model?": str,
     "command?": str,
+    "spread?": bool,
     "started_utc?": str,
 }
+_MOST_IN_ONE_FOLDER = 9000
 _RUN_FILES = ("run.json", "failures.csv", "membranes.csv", "report.html")
-_PAGES = "reports/*.html"
+_PAGES = "reports/**/*.html"
 
 
 def run_record(collection: Collection, model: str) -> dict[str, Any]:
@@ -78,6 +81,7 @@ def run_record(collection: Collection, model: str) -> dict[str, Any]:
         "started_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": {"node": platform.node(), "python": platform.python_version(), "system": platform.platform()},
         "until": collection.until,
+        "spread": collection.spread,
         "spec": dataclasses.asdict(collection.spec),
         "tomograms": [
             *(entry for entry in before if entry["id"] not in ours),
@@ -136,6 +140,11 @@ def read_run(output: Path) -> dict[str, Any] | None:
     return None
 
 
+def place_in(run: dict[str, Any], name: str) -> str:
+    """Return where a tomogram is in its run's folder, given the run's record."""
+    return place_of(name, spread=bool(run.get("spread")))
+
+
 def read_run_seal(output: Path) -> dict[str, Any]:
     """Return what ``seal.json`` holds: ``files`` with length and checksum, and the ``run``'s record.
 
@@ -160,6 +169,7 @@ def refuse_mixture(collection: Collection, model: str) -> None:
     UsageError
         Naming all that changed.
     """
+    _refuse_too_many(collection)
     changed = list(_changes(collection, model))
     if changed:
         raise UsageError(
@@ -167,6 +177,17 @@ def refuse_mixture(collection: Collection, model: str) -> None:
             where=str(collection.output),
             found="; ".join(changed),
             todo="start --new-run apart, --overwrite to do all again, or do all --from the first changed STAGE",
+        )
+
+
+def _refuse_too_many(collection: Collection) -> None:
+    known = {entry["id"] for entry in (read_run(collection.output) or {"tomograms": []})["tomograms"]}
+    if not collection.spread and len(known | {entry.id for entry in collection.entries}) > _MOST_IN_ONE_FOLDER:
+        raise UsageError(
+            "too many tomograms for an output folder that was begun with few",
+            where=str(collection.output),
+            allowed=f"{_MOST_IN_ONE_FOLDER} in all",
+            todo="start --new-run apart: a run that begins with many spreads them over folders",
         )
 
 

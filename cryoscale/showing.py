@@ -30,6 +30,7 @@ from cryoscale.report.connections import Connection, connection_figure
 from cryoscale.report.figures import figure_pixels
 from cryoscale.report.png import encode_png
 from cryoscale.report.slicefits import DrawnCurve, DrawnMembrane, SliceFits, slice_fits_figure
+from cryoscale.runrecord import place_in
 from cryoscale.spec import RunSpec, spec_from
 
 __all__ = ["show_connection", "show_fit", "tomogram_folder"]
@@ -154,8 +155,8 @@ def tomogram_folder(source: Path) -> Path | None:
     if not (source / "run.json").is_file():
         return None
     run = json.loads((source / "run.json").read_text(encoding="utf-8"))
-    names = [entry["id"] for entry in run["tomograms"]]
-    folders = [folder for name in names if (folder := tomogram_folder(source / name))]
+    places = [place_in(run, entry["id"]) for entry in run["tomograms"]]
+    folders = [folder for place in places if (folder := tomogram_folder(source / place))]
     if len(folders) == 1:
         return folders[0]
     raise UsageError(
@@ -169,8 +170,9 @@ def tomogram_folder(source: Path) -> Path | None:
 def _run_spec(folder: Path, spec: RunSpec | None) -> RunSpec:
     if spec is not None:
         return spec
-    record = folder.absolute().parent / "run.json"
-    return spec_from(json.loads(record.read_text(encoding="utf-8"))["spec"]) if record.is_file() else RunSpec()
+    above = [parent / "run.json" for parent in folder.absolute().parents[:2]]
+    record = next((path for path in above if path.is_file()), None)
+    return spec_from(json.loads(record.read_text(encoding="utf-8"))["spec"]) if record else RunSpec()
 
 
 def _slab(source: Path, z: int, spec: RunSpec | None, *, around: int = 0, membranes: bool = False) -> _Slab:

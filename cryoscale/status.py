@@ -18,7 +18,7 @@ from cryoscale.lock import is_held
 from cryoscale.packing import stored_units
 from cryoscale.pipeline import STAGES
 from cryoscale.progress import printable
-from cryoscale.runrecord import read_run
+from cryoscale.runrecord import place_in, read_run
 from cryoscale.tally import Status, Tally, stage_of, standing
 
 __all__ = ["print_status", "status_of", "status_text"]
@@ -53,7 +53,8 @@ def status_of(folder: Path, now: float | None = None) -> Status:
     held, tally = is_held(folder), Tally()
     for event in read_journal(folder):
         tally.take(event)
-    tomograms = [_tomogram(folder, entry["id"], tally, held=held) for entry in run["tomograms"]]
+    names = [entry["id"] for entry in run["tomograms"]]
+    tomograms = [_tomogram(folder / place_in(run, name), name, tally, held=held) for name in names]
     found = standing(tally, tomograms, STAGES, (now or time.time()) if held else tally.last)
     return {
         "folder": str(folder),
@@ -67,9 +68,8 @@ def status_of(folder: Path, now: float | None = None) -> Status:
     }
 
 
-def _tomogram(folder: Path, name: str, tally: Tally, *, held: bool) -> Status:
+def _tomogram(path: Path, name: str, tally: Tally, *, held: bool) -> Status:
     """Return a tomogram's state; its units where it is under way."""
-    path = folder / name
     failure = read_failure(path)
     if failure is not None:
         shown = {key: failure[key] for key in ("class", "stage", "message")}

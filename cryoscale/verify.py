@@ -204,13 +204,13 @@ def repair(
     with pausing(collection.output):
         for name in damaged - set(changed):
             # Units see what is damaged of it only where it is a file of its own.
-            unpack(collection.output / name)
-            drop_packs(collection.output / name)
+            unpack(collection.place(name))
+            drop_packs(collection.place(name))
     for damage in found:
         if damage.tomogram not in ("", *changed):
-            _discard(collection.output / damage.tomogram, damage)
+            _discard(collection.place(damage.tomogram), damage)
     for name in damaged - set(changed):
-        forget(collection.output / name)
+        forget(collection.place(name))
     run = _sealed_run(collection.output) or read_run(collection.output)
     if run is not None and any(not damage.tomogram for damage in found):
         # What follows compares itself with this record; without a seal it puts the run's own files together again.

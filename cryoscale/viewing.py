@@ -21,7 +21,7 @@ from cryoscale.io.meshes import read_ply
 from cryoscale.io.omezarr import open_level
 from cryoscale.report.colours import colour_of
 from cryoscale.reporting import PAGES, score_tomograms, write_run_report
-from cryoscale.runrecord import reseal
+from cryoscale.runrecord import place_in, read_run, reseal
 
 __all__ = ["add_view_verbs", "report_server", "show_in_napari"]
 
@@ -168,7 +168,7 @@ def report_server(folder: Path, name: str, port: int) -> tuple[ThreadingHTTPServ
     UsageError
         There is no such page, or the port is taken.
     """
-    page = f"{PAGES}/{name}.html" if name else "report.html"
+    page = f"{PAGES}/{place_in(read_run(folder) or {}, name)}.html" if name else "report.html"
     if not (folder / page).is_file():
         raise UsageError("no report here", where=str(folder / page), todo="run until report, or `cryoscale report DIR`")
     secret = secrets.token_urlsafe(16)

@@ -135,7 +135,7 @@ def plan(
 def _forget_stale_tables(tomogram: Tomogram, rows: Sequence[Row]) -> None:
     """Remove tables of vertices of an earlier run that found more membranes: no reader could tell them from these."""
     ours = {Path(row["vertices"]).stem for row in rows}
-    for path in tomogram.path("vertices").glob("membrane_*"):
+    for path in tomogram.path("vertices").glob("**/membrane_*"):
         if path.stem not in ours:
             path.unlink()
 

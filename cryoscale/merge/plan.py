@@ -42,7 +42,7 @@ from cryoscale.merge.memory import projected_bytes, projected_join_bytes, projec
 from cryoscale.merge.shell import Shell
 from cryoscale.merge.sizes import sizes_of
 from cryoscale.merge.tree import Box, block_box, hand_down, join_boxes, rank_tables
-from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
+from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit, numbered
 from cryoscale.regions import Regions
 from cryoscale.spec import MergeSpec
 
@@ -85,7 +85,7 @@ class Task:
 
     def box_path(self, level: int, box: int) -> str:
         """Return the path of what is known of one box."""
-        return self.path(f"tree/{level}-{box:06d}.npz")
+        return self.path(numbered("tree", box, f"{level}-{box:06d}.npz"))
 
     def mask(self, region: Region) -> NDArray[Any]:
         """Read the foreground of a block."""

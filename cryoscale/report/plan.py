@@ -112,7 +112,7 @@ def projected_bytes(geometry: Geometry, largest_mesh_bytes: int) -> int:
 def _mesh_files(folder: str | Path) -> dict[int, Path]:
     """Meshes of a tomogram by the number of the membrane, in order."""
     found = {}
-    for path in Path(folder).glob("meshes/membrane_*.ply"):
+    for path in Path(folder).glob("meshes/**/membrane_*.ply"):
         match = _MESH_NAME.fullmatch(path.name)
         if match and int(match[1]) > 0:
             found[int(match[1])] = path

@@ -51,7 +51,7 @@ class TomogramReport:
     left_out: tuple[str, ...] = ()
     """Names of pictures left out of the page for its size; their files are in the folder."""
     root: str = ""
-    """What leads from the page to the run's folder: empty, or ``../``."""
+    """What leads from the page to the folder that the tomogram's is in: empty, or ``../``."""
     page: str = ""
     """Where the tomogram's own page is, as a link from this one; empty where there is none."""
     membranes: tuple[Mapping[str, str], ...] = ()

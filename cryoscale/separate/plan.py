@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from cryoscale.chunks import WRITTEN_BYTES, Region, blocks, blocks_within, file_voxels, whole_chunks
 from cryoscale.io.files import atomic_write, load_npz, relative_files, save_npz
 from cryoscale.io.omezarr import create_image, read_region, write_region
-from cryoscale.records import Plan, Receipt, Tomogram, Unit
+from cryoscale.records import Plan, Receipt, Tomogram, Unit, numbered
 from cryoscale.regions import Regions, concatenate_regions
 from cryoscale.separate.groups import concatenate_surfels, number_parts, part_group, projected_bytes
 from cryoscale.separate.parts import order_by_block, parts_table
@@ -76,6 +76,10 @@ class Task:
     def path(self, name: str) -> str:
         """Return the path of one of the stage's own files."""
         return f"{self.folder}/separate/{name}"
+
+    def batch_path(self, name: str, batch: int, suffix: str) -> str:
+        """Return the path of what one batch of groups left."""
+        return self.path(numbered(name, batch, f"{batch:06d}.{suffix}"))
 
     def receipt(self, files: Sequence[str], **numbers: int) -> Receipt:
         """Return the receipt of a unit that wrote `files`."""
@@ -213,7 +217,10 @@ def split_unit(task: Task, batch: int, members: tuple[Group, ...]) -> Receipt:
         stop = voxels + np.cumsum(held)
         rows.append(np.stack((block, np.full_like(block, number), np.full_like(block, batch), stop - held, stop), 1))
         parts, voxels, split = parts + count, voxels + len(points), split + (count > 1)
-    files = [task.path(f"parts/{batch:06d}.npy"), task.path(f"tables/{batch:06d}.npz")]
+    files = [
+        task.batch_path("parts", batch, "npy"),
+        task.batch_path("tables", batch, "npz"),
+    ]
     with atomic_write(files[0]) as temporary:
         np.save(temporary, np.concatenate(part_of), allow_pickle=False)
     table = np.concatenate(rows)
@@ -249,7 +256,7 @@ def _points(task: Task, number: int, box: Region) -> NDArray[np.int32]:
 
 def number_unit(task: Task, batches: int) -> Receipt:
     """Give the membranes their numbers; write the number of every part, the table of membranes, and who is where."""
-    stored = [load_npz(task.path(f"tables/{k:06d}.npz")) for k in range(batches)]
+    stored = [load_npz(task.batch_path("tables", k, "npz")) for k in range(batches)]
     rows = [table.pop("rows") for table in stored]
     surfels = [_restored(table) for table in stored]
     tables = [Regions(**table) for table in stored]
@@ -290,7 +297,7 @@ def paint_unit(task: Task, region: Region, members: list[tuple[int, Region]]) ->
 def _numbers(task: Task, row: list[int]) -> NDArray[np.int32]:
     """Return the final numbers of one group's voxels in one block."""
     _, _, batch, start, stop, offset = row
-    parts = np.load(task.path(f"parts/{batch:06d}.npy"), mmap_mode="r", allow_pickle=False)
+    parts = np.load(task.batch_path("parts", batch, "npy"), mmap_mode="r", allow_pickle=False)
     final = np.load(task.path("final.npy"), mmap_mode="r", allow_pickle=False)
     numbers: NDArray[np.int32] = final[parts[start:stop] + offset]
     return numbers

@@ -26,7 +26,7 @@ from cryoscale.io.files import load_npz, save_npz, write_text
 from cryoscale.io.meshes import PlyMesh, write_ply
 from cryoscale.io.mrc import write_mrc
 from cryoscale.io.omezarr import create_image, read_region, write_region
-from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
+from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit, numbered
 from cryoscale.spec import SurfaceSpec
 from cryoscale.surface.mesh import vertex_angstrom, vertex_curvature, vertex_properties
 from cryoscale.surface.voxels import VOXEL, paint_block, split_by_block, voxel_records
@@ -127,7 +127,7 @@ def block_voxels(shape: tuple[int, int, int], chunk: tuple[int, int, int]) -> tu
 def _forget_stale_meshes(tomogram: Tomogram, receipts: Sequence[Receipt]) -> None:
     """Remove meshes of an earlier run that found more membranes: no reader could tell them from this run's."""
     ours = {name for receipt in receipts for name in receipt.files}
-    for path in tomogram.path("meshes").glob("membrane_*.ply"):
+    for path in tomogram.path("meshes").glob("**/membrane_*.ply"):
         if path.relative_to(tomogram.folder).as_posix() not in ours:
             path.unlink()
 
@@ -214,7 +214,7 @@ def build_group(
         for home, piece in split_by_block(records, geometry.shape, block):
             pieces.setdefault(home, []).append(piece)
         mesh = band_mesh(band)
-        path = f"meshes/membrane_{number:04d}.ply" if len(mesh.faces) else ""
+        path = numbered("meshes", number, f"membrane_{number:04d}.ply") if len(mesh.faces) else ""
         if path:
             _write_mesh(root / path, mesh, fit, geometry, spec)
             files.append(path)

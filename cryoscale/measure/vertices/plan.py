@@ -27,7 +27,7 @@ from cryoscale.measure.errors import Sites
 from cryoscale.measure.shape import Membrane, beam_angle_degrees, vertex_areas
 from cryoscale.measure.thickness import Thickness, geodesic_patches, measure_thickness, profiles_at
 from cryoscale.measure.vertices.columns import vertex_columns
-from cryoscale.records import Geometry, Receipt, Tomogram, Unit
+from cryoscale.records import Geometry, Receipt, Tomogram, Unit, numbered
 from cryoscale.spec import MeasureSpec
 
 __all__ = ["GROUP_MEMBRANES", "Surroundings", "load_membrane", "surround_group", "unit_bytes", "units"]
@@ -136,7 +136,9 @@ def surround_group(folder: str, index: int, members: tuple[Member, ...], around:
             patch, thickness, table = _thickness(root / around.density, membrane, area, around)
             patches.append({"membrane": np.full(len(table["patch"]), number), **table})
         columns = vertex_columns(membrane, area, contacts, patch, thickness)
-        written = _write(root, f"vertices/membrane_{number:04d}", columns, csv=around.spec.vertices_csv)
+        written = _write(
+            root, numbered("vertices", number, f"membrane_{number:04d}"), columns, csv=around.spec.vertices_csv
+        )
         files += written
         rows.append({"number": number, "vertices": written[0], **_summary(membrane, area, contacts, thickness, around)})
     thick = ""
