@@ -32,6 +32,7 @@ from cryoscale.fit import Surface, fit_surface, fit_surfaces, ridge_points
 from cryoscale.io.files import load_npz
 from cryoscale.io.omezarr import read_region
 from cryoscale.manifest import entries
+from cryoscale.packing import unpack
 from cryoscale.running import executor_for
 from cryoscale.simulate.presets import demo_scene
 from cryoscale.spec import RunSpec
@@ -137,6 +138,7 @@ def _tomogram(folder: Path, seed: int, snr: float, shape: tuple[int, int, int], 
 
 def _clouds(folder: Path) -> list[Array]:
     """Return the ridge points of each region of a finished run."""
+    unpack(folder)
     table = load_npz(folder / "separate" / "regions.npz")
     clouds = []
     for row, (box, count) in enumerate(zip(table["box"], table["voxels"], strict=True)):

@@ -20,6 +20,7 @@ from cryoscale.io.files import write_text
 from cryoscale.io.tables import write_csv
 from cryoscale.manifest import Entry
 from cryoscale.measure.tables import MEMBRANE_COLUMNS
+from cryoscale.packing import stored_records
 from cryoscale.records import DoneRecord
 from cryoscale.report.png import encode_png
 from cryoscale.reporting import PAGES, write_run_report
@@ -50,7 +51,8 @@ def _timed(collection: Collection, processes: int) -> dict[str, Any]:
         seconds, own = time.perf_counter() - started, time.process_time() - own
     if result.failures:
         raise RuntimeError(str(result.failures[0].error))
-    records = [DoneRecord.from_json(path.read_text()) for path in collection.output.glob("*/records/*/*.json")]
+    texts = [text for entry in collection.entries for text in stored_records(collection.folder(entry)).values()]
+    records = [DoneRecord.from_json(text) for text in texts]
     return {
         "units": len(records),
         "seconds": seconds,
