@@ -22,6 +22,7 @@ from benchmarks._machine import write_json
 from cryoscale.collection import Collection, run_collection
 from cryoscale.demo import write_simulation
 from cryoscale.manifest import entries
+from cryoscale.packing import unpack
 from cryoscale.running import executor_for
 from cryoscale.spec import RunSpec
 from cryoscale.training import TEST_SEED
@@ -113,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         simulated = time.perf_counter() - started
         runs = [run_once(source, base / "output", workers) for workers in (options.workers, 1)]
         folder, rate = base / "output" / source.stem, disk_bytes_per_second(base)
+        # What stages hand to each other is packed when the tomogram is complete.
+        unpack(folder)
         written = {stage: size_bytes(folder, names) for stage, names in PRODUCTS.items()}
         read = {stage: written[before] for stage, before in INPUTS.items()} | {"ingest": source.stat().st_size}
         limits = {stage: (written[stage] + read[stage]) / rate for stage in PRODUCTS}
