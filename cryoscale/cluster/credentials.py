@@ -115,7 +115,10 @@ def _dask_config(folder: Path) -> dict[str, Any]:
     return {
         "distributed": {
             "comm": {"require-encryption": True, "tls": {"min-version": 1.3, "ca-file": f"{folder}/ca.pem", **roles}}
-        }
+        },
+        # All processes of a job speak into one file: tracebacks of connections that others closed would bury what a
+        # run says of them. Dask's own loggers go on.
+        "logging": {"tornado.application": "critical"},
     }
 
 

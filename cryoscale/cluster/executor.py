@@ -26,7 +26,7 @@ from distributed.scheduler import KilledWorker, NoWorkerError
 from cryoscale.cluster import dashboard as pages
 from cryoscale.cluster.addresses import client_at, require_workers
 from cryoscale.cluster.board import TOPIC
-from cryoscale.cluster.local import kill, local_cluster
+from cryoscale.cluster.local import SILENT, kill, local_cluster
 from cryoscale.engine import UnitResult, run_unit
 from cryoscale.errors import PauseError, TomogramError
 from cryoscale.interrupt import shielded, without_keyboard
@@ -88,6 +88,7 @@ class DaskExecutor:
         self._cluster: Any = cluster
         self._own = cluster is None and not address
         self._others = set(active_children())
+        self._levels = _hush()
         if address:
             self._client = client_at(address, credentials)
             require_workers(self._client, address)
@@ -243,6 +244,9 @@ class DaskExecutor:
                 with contextlib.suppress(TimeoutError, OSError):
                     self._cluster.close(timeout=_CLOSE_SECONDS)
                 kill(set(active_children()) - self._others)
+            if kind is None:
+                for logger, level in self._levels.items():
+                    logger.setLevel(level)
 
     def _abandon(self) -> None:
         """Give up the units in flight: their missing records say that they are not done."""
@@ -256,11 +260,16 @@ class DaskExecutor:
         kill(set(active_children()) - self._others)
 
 
-def _hush() -> None:
-    """Silence Dask, and loggers below its own that have levels of theirs: of lost connections it is ours to speak."""
-    for name in _TALKERS.union(logging.root.manager.loggerDict):
-        if name.partition(".")[0] in _TALKERS:
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+def _hush() -> dict[logging.Logger, int]:
+    """Silence Dask, and loggers below its own that have levels of theirs; return those that they had.
+
+    Of lost workers, schedulers and connections it is ours to speak: what becomes of a run is told by the run.
+    """
+    names = (name for name in _TALKERS.union(logging.root.manager.loggerDict) if name.partition(".")[0] in _TALKERS)
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in levels:
+        logger.setLevel(SILENT)
+    return levels
 
 
 def _dask_failure(unit: Unit, future: Any) -> BaseException:

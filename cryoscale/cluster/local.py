@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Collection
@@ -15,8 +16,10 @@ from distributed import LocalCluster, Nanny
 from cryoscale.cluster import dashboard as pages
 from cryoscale.cluster.addresses import WORKERS_SECONDS
 
-__all__ = ["be_patient", "free_dashboard_port", "kill", "local_cluster"]
+__all__ = ["SILENT", "be_patient", "free_dashboard_port", "kill", "local_cluster"]
 
+SILENT = logging.CRITICAL + 1
+"""Level of loggers that say nothing."""
 _SILENT_SECONDS = 300
 """A worker that is not heard of for so long is started anew; one long call may keep it from answering."""
 _RETURN_SECONDS = 300
@@ -60,7 +63,7 @@ def _start_local(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
         # The scheduler always serves some page; without the dashboard any free port will do.
         dashboard_address=free_dashboard_port() if dashboard else "127.0.0.1:0",
         scheduler_kwargs={"dashboard": dashboard, "preload": [pages.__name__]},
-        silence_logs=40,
+        silence_logs=SILENT,
     )
 
 

@@ -56,6 +56,16 @@ def test_the_run_s_own_certificate_opens(folder: Path) -> None:
     assert greeting(security_of(folder), security_of(folder)) == "welcome"
 
 
+def test_what_reads_them_prints_no_traceback_of_a_lost_connection(folder: Path) -> None:
+    say = "import logging, distributed; [logging.getLogger(n).error(n) for n in ('tornado.application', 'distributed')]"
+    environment = os.environ | {"DASK_CONFIG": str(folder / "dask.yaml"), "DASK_LOGGING__DISTRIBUTED": "warning"}
+    done = subprocess.run([sys.executable, "-c", say], env=environment, capture_output=True, text=True, check=True)
+    assert "tornado" not in done.stderr
+    assert "distributed - ERROR - distributed" in done.stderr
+    plain = subprocess.run([sys.executable, "-c", say], capture_output=True, text=True, check=True)
+    assert "tornado.application" in plain.stderr, "without them"
+
+
 def test_no_certificate_another_authority_s_or_a_late_one_does_not(folder: Path, tmp_path: Path) -> None:
     ours = security_of(folder)
     with pytest.raises(OSError):

@@ -162,14 +162,29 @@ def test_units_that_need_a_gpu_run_one_at_a_time_on_the_worker_that_holds_it(
         assert len(need) == 2
 
 
+def test_dask_says_no_word_while_a_run_goes_on(capfd: pytest.CaptureFixture[str]) -> None:
+    """Lost workers are told by the run, in one line."""
+    names = ("distributed.scheduler", "distributed.nanny", "tornado.application", "asyncio")
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with DaskExecutor(1) as executor:
+        for name in names:
+            logging.getLogger(name).error("no traceback of %s, please", name)
+        executor._client.run(logging.getLogger("distributed.worker").error, "nor a worker's, please")
+    assert "please" not in capfd.readouterr().err
+    assert [logging.getLogger(name).level for name in names] == [logging.ERROR] * len(names)
+
+
 def test_of_a_run_that_is_given_up_dask_says_no_word() -> None:
     found = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
     levels = [logger.level for logger in found]
     # Two of these have levels and handlers of their own.
     names = ("distributed", "distributed.client", "distributed.core", "tornado.application", "asyncio")
     try:
-        assert all(logging.getLogger(name).isEnabledFor(logging.CRITICAL) for name in names)
-        _hush()
+        for name in names:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        had = _hush()
+        assert {had[logging.getLogger(name)] for name in names} == {logging.WARNING}
         assert not any(logging.getLogger(name).isEnabledFor(logging.CRITICAL) for name in names)
     finally:
         for logger, level in zip(found, levels, strict=True):
