@@ -13,11 +13,11 @@ import pytest
 import cryoscale.reporting as reporting
 from cryoscale.io.files import write_text
 from cryoscale.io.tables import write_csv
-from cryoscale.report import ReportRun
+from cryoscale.report import ReportRun, render_page
 from cryoscale.report.plan import write_report
 from cryoscale.report.totals import Gathered
 from cryoscale.spec import RunSpec
-from tests.report.test_page import check, png
+from tests.report.test_page import check, png, run, tomogram
 
 ROWS = 40
 
@@ -109,16 +109,17 @@ def test_rows_that_are_kept_would_be_noticed(tmp_path: Path, monkeypatch: pytest
     assert growth > _LEAST_OF_ROWS / 4
 
 
-def test_pictures_make_room_for_a_long_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_make_room_for_long_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     import cryoscale.report.page as page_module
-    from cryoscale.report import render_page
-    from tests.report.test_page import run, tomogram
 
-    one = tomogram("TS_01")
-    size = len(one.pictures["raw"].png)
+    two = run(tomogram("TS_01"), tomogram("TS_02"))
+    size = len(tomogram("TS_01").pictures["raw"].png)
     monkeypatch.setattr(page_module, "_PICTURE_BYTES", 7 * size)
-    monkeypatch.setattr(page_module, "_LEAST_PICTURE_BYTES", size)
-    monkeypatch.setattr(page_module, "_overview", lambda *_: "")
-    assert render_page(run(one, tomogram("TS_02"))).count("<img") == 7
-    monkeypatch.setattr(page_module, "_overview", lambda *_: " " * (4 * size))
-    assert render_page(run(one, tomogram("TS_02"))).count("<img") == 4
+    monkeypatch.setattr(page_module, "_LEAST_PICTURE_BYTES", 2 * size)
+    whole = render_page(two)
+    assert whole.count("<img") == 7
+    for room, left in ((0, 7), (1.2, 6), (5.0, 3), (50.0, 2)):
+        monkeypatch.setattr(page_module, "_PAGE_BYTES", len(whole.encode()) - round(room * size))
+        page = render_page(two)
+        assert page.count("<img") == left
+        assert left == 2 or len(page.encode()) <= len(whole.encode()) - room * size

@@ -22,8 +22,9 @@ from cryoscale.report.totals import Gathered, Line, gathered, is_closed
 __all__ = ["render_page"]
 
 _PICTURE_BYTES = 12_000_000
-_LEAST_PICTURE_BYTES = 4_000_000
-"""Left for pictures where the list of all tomograms is long."""
+_LEAST_PICTURE_BYTES = 2_000_000
+"""Left for pictures however much else there is."""
+_PAGE_BYTES = 19_500_000
 _FEW, _MOST_ROWS, _FEWER_ROWS = 8, 500, 60
 """Membranes listed of each tomogram, where there are few tomograms and where there are more."""
 
@@ -51,17 +52,24 @@ def render_page(run: ReportRun) -> str:
     Parameters
     ----------
     run
-        What to show. Pictures beyond about 16 MB, less what lists of all tomograms take, are left out, the least
-        missed first, and named where they are; beyond 50 tomograms only the first with pictures get an article of
-        their own.
+        What to show. Pictures beyond about 16 MB, and those that would make the page larger than 20 MB, are left out,
+        the least missed first, and named where they are; beyond 50 tomograms only the first with pictures get an
+        article of their own.
     """
     every = run.every or gathered(run.tomograms)
+    page = _page(run, every, _PICTURE_BYTES)
+    excess = len(page.encode("utf-8", "replace")) - _PAGE_BYTES
+    # A picture takes four thirds of its bytes.
+    return page if excess <= 0 else _page(run, every, max(_LEAST_PICTURE_BYTES, _PICTURE_BYTES - excess * 3 // 4))
+
+
+def _page(run: ReportRun, every: Gathered, picture_bytes: int) -> str:
     many = len(every.lines) > 1
     candidates = run.tomograms
     if len(every.lines) > MOST_ARTICLES:
         candidates = tuple(t for t in candidates if t.pictures)[:MOST_ARTICLES]
     overview = _overview(every, {t.id for t in candidates}) if many else ""
-    shown = within_budget(candidates, max(_LEAST_PICTURE_BYTES, _PICTURE_BYTES - len(overview) * 3 // 4))
+    shown = within_budget(candidates, picture_bytes)
     body = [
         _header(run),
         "<main>",
