@@ -42,6 +42,7 @@ __all__ = ["LEAST_WIDTH_NM", "Gaps", "PairErrors"]
 Array = NDArray[np.float64]
 LEAST_WIDTH_NM = 0.25
 LEAST_WIDTH_DEGREES = 1.0
+FARTHEST_WIDTHS = 6.0
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ class PairErrors:
         """g(D - place) and G(place - D)."""
         width = np.maximum(np.nan_to_num(self.gaps.error), LEAST_WIDTH_NM)
         apart = (place - self.gaps.distance) / width
+        # What is farther than can be is not near: 0, not 1e-80, is the error of no contact.
+        apart = np.where(np.abs(apart) < FARTHEST_WIDTHS, apart, np.copysign(np.inf, apart))
         return np.exp(-0.5 * apart**2) / (width * np.sqrt(2 * np.pi)), np.asarray(ndtr(apart))
 
     def _error(self, weights: Array, moved: Array) -> float | None:

@@ -34,6 +34,7 @@ def test_spheres_that_grow_as_a_whole():
     assert facing.mean_error == pytest.approx(0.5, rel=0.01)
     assert facing.median_error == pytest.approx(0.5, rel=0.02)
     assert facing.mean_seen_error == pytest.approx(facing.mean_error)
+    assert found(inner, outer, contact=5.0)[0].facing[2].contact_area_error == 0
     # All of it is within 20 nm: only its own size can change.
     assert facing.contact_area_error == pytest.approx(8 * np.pi * 30 * 0.4, rel=0.02)
 
