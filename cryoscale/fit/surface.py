@@ -39,11 +39,15 @@ MESH_REACH = 2.5
 """Half width in grid steps of the band that is meshed."""
 COARSEST_STEP = 5.0
 """Largest grid step, in voxels."""
-RIM_VOXELS = 2.0
+RIM_VOXELS = 2.05
 """How far an open surface reaches beyond raw points that do not scatter."""
-RIM_SCATTER = 1.2
+RIM_SCATTER = 1.0
 """What is taken off that, in standard deviations of the raw points: the outermost have been moved outward."""
 LEAST_RIM_VOXELS = 0.5
+RIM_POINT = 2
+"""Which of the raw points next to a place tells how far it is from them: a single one makes no rim."""
+MOUTH = 0.3
+"""How much nearer, in steps of the samples, those of a hole must be than those outside where it opens."""
 CROWD_SHARE = 0.25
 """A point with a smaller share of the usual number of neighbours does not make a rim; at a straight rim it is half."""
 RING_VOXELS = 2.0
@@ -207,7 +211,7 @@ class Surface:
         near = self._sample_tree.query(foot)[1]
         if self.closed:
             return support, verdict.keep[near]
-        crowd = self._crowd_tree.query(foot)[0]
+        crowd = self._crowd_tree.query(foot, k=[RIM_POINT])[0][:, 0]
         hole = self._in_a_hole(foot, crowd)
         keep = self._member[near] & (hole | (crowd <= self.limit + RING_VOXELS))
         keep[keep] = within_rim(foot[keep], hole[keep], crowd[keep], self.limit, self._rim)
@@ -217,13 +221,16 @@ class Surface:
         """Return which feet (m, 3) nothing was seen near of, and yet lie on the membrane.
 
         The samples that were not seen decide, for the nearest of all may be a seen one across a hole's edge. A gap
-        with none of them near is smaller than their distance, and bridged.
+        with none of them near is smaller than their distance, and bridged. Where a hole opens to the outside, the
+        bridge ends ahead of the middle between its samples and those outside.
         """
-        hole = support > self.limit
-        blind = np.flatnonzero(self.verdict.support > self.limit)
-        if hole.any() and len(blind):
-            far, near = cKDTree(self.samples.points[blind]).query(foot[hole])
-            hole[hole] = self.verdict.hole[blind[near]] | (far > 1.5 * self.samples.step)
+        hole, step = support > self.limit, self.samples.step
+        blind = self.verdict.support > self.limit
+        within, outside = (
+            _distance_to(self.samples.points[blind & kind], foot[hole])
+            for kind in (self.verdict.hole, ~self.verdict.hole)
+        )
+        hole[hole] = (within + MOUTH * step < outside) | (np.minimum(within, outside) > 1.5 * step)
         return hole
 
     @cached_property
@@ -277,6 +284,11 @@ def _tree(points: Array) -> cKDTree:
     return cKDTree(points, leafsize=32, compact_nodes=False, balanced_tree=False)
 
 
+def _distance_to(points: Array, places: Array) -> Array:
+    """Return the distances of places (m, 3) to the nearest of points (n, 3), infinite where there is none."""
+    return np.asarray(cKDTree(points).query(places)[0]) if len(points) else np.full(len(places), np.inf)
+
+
 def _length(slope: Array) -> Array:
     return np.asarray(np.maximum(np.linalg.norm(slope, axis=1), 1e-12))
 
@@ -294,7 +306,7 @@ def within_rim(foot: Array, hole: NDArray[np.bool_], support: Array, limit: floa
     hole
         (n,) places in gaps that are bridged: always inside.
     support
-        (n,) distances to the nearest raw point, in voxels.
+        (n,) distances to the raw points, in voxels: to the `RIM_POINT`th nearest of those that are not alone.
     limit
         Distance within which a place counts as seen, in voxels.
     rim

@@ -134,6 +134,11 @@ def test_the_rim_is_where_the_points_end_less_their_scatter(noise: float) -> Non
     assert missed < 0.025
 
 
-def test_without_the_scatter_the_rim_of_noisy_points_lies_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(surface, "RIM_SCATTER", 0.0)
-    assert _overshoot(_plate(1.0, 0.0))[0] > 3
+def test_without_the_scatter_or_by_single_points_the_rim_lies_farther_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    plate = _plate(1.0, 0.0)
+    usual = _overshoot(plate)[0]
+    for name, value in (("RIM_SCATTER", 0.0), ("RIM_POINT", 1)):
+        plate.__dict__.pop("_rim")
+        with monkeypatch.context() as patch:
+            patch.setattr(surface, name, value)
+            assert _overshoot(plate)[0] > usual
