@@ -124,6 +124,15 @@ def test_a_scheduler_without_workers_pauses(monkeypatch: pytest.MonkeyPatch) -> 
         DaskExecutor(address=empty.scheduler_address)
 
 
+def test_workers_that_do_not_start_pause_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*counts: int, **options: object) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr("cryoscale.cluster.executor.local_cluster", none)
+    with pytest.raises(PauseError, match="workers do not start"):
+        DaskExecutor(2)
+
+
 def test_a_wrong_address_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="not a scheduler's address"):
         DaskExecutor(address="nonsense")
