@@ -96,19 +96,7 @@ class DaskExecutor:
             self._client = Client(cluster)
             self._client.wait_for_workers(1)
         else:
-            # A worker begun half and told to stop leaves its supervisor waiting for ever.
-            try:
-                with shielded(), without_keyboard():
-                    self._cluster = local_cluster(workers, dashboard=dashboard, gpus=gpus)
-                    self._client = Client(self._cluster)
-            except (OSError, RuntimeError) as error:
-                kill(set(active_children()) - self._others)
-                raise PauseError(
-                    "this machine's workers do not start",
-                    where=f"{workers} workers",
-                    found=error,
-                    todo="see whether memory or processes run short, take fewer --workers, run the same command again",
-                ) from error
+            self._start(workers, dashboard=dashboard, gpus=gpus)
         # Results are fetched as units end, many under way: asking for each in turn would wait for each in turn.
         self._completed = as_completed(with_results=True, raise_errors=False)
         self._units: dict[str, _Sent] = {}
@@ -119,6 +107,22 @@ class DaskExecutor:
         self._watched = bool(self._client.get_events(TOPIC))
         self._gpu_workers = self.slots(gpu=True) > 0
         self.gpu: bool | None = self._gpu_workers
+
+    def _start(self, workers: int, *, dashboard: bool, gpus: int) -> None:
+        """Start workers of this machine's own."""
+        try:
+            # A worker begun half and told to stop leaves its supervisor waiting for ever.
+            with shielded(), without_keyboard():
+                self._cluster = local_cluster(workers, dashboard=dashboard, gpus=gpus)
+                self._client = Client(self._cluster)
+        except (OSError, RuntimeError) as error:
+            kill(set(active_children()) - self._others)
+            raise PauseError(
+                "this machine's workers do not start",
+                where=f"{workers} workers",
+                found=error,
+                todo="see whether memory or processes run short, take fewer --workers, run the same command again",
+            ) from error
 
     @property
     def dashboard_links(self) -> tuple[str, ...]:

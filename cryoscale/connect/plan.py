@@ -142,12 +142,7 @@ def plan(
     numbered = yield [
         Unit(("connect-number", name, 0), number_unit, (task, len(slabs)), projected_number_bytes(offset[-1], links))
     ]
-    painted = blocks(task.shape, edge)
-    paint_bytes = projected_paint_bytes(painted[0].shape, _SLICES, task.shape[1:])
-    yield [
-        Unit(("connect-paint", name, k), paint_unit, (task, box, tuple(offset)), paint_bytes)
-        for k, box in enumerate(painted)
-    ]
+    yield _paint_units(name, task, edge, offset)
     voxels = sum(receipt.numbers["voxels"] for receipt in traced)
     return {
         "volume": INSTANCES,
@@ -159,6 +154,14 @@ def plan(
         "minimum_voxels": task.minimum_voxels,
         "separate_values": task.foreground.separate_values,
     }
+
+
+def _paint_units(name: str, task: Task, edge: tuple[int, int, int], offset: Sequence[int]) -> list[Unit]:
+    painted = blocks(task.shape, edge)
+    size = projected_paint_bytes(painted[0].shape, _SLICES, task.shape[1:])
+    return [
+        Unit(("connect-paint", name, k), paint_unit, (task, box, tuple(offset)), size) for k, box in enumerate(painted)
+    ]
 
 
 def expected_units(shape: tuple[int, int, int], itemsize: int, chunk_voxels: tuple[int, int, int]) -> tuple[int, int]:

@@ -161,15 +161,7 @@ def plan(
         Unit((f"{stage}-label", tomogram.id, k), label_unit, (task, box, k), memory[k]) for k, box in enumerate(owned)
     ]
     places, ranked = yield from number_phases(tomogram.id, task, labelled)
-    yield [
-        Unit(
-            (f"{stage}-paint", tomogram.id, k),
-            paint_unit,
-            (task, region, [(owned[n], places[n]) for n in members]),
-            max(memory[n] for n in members) + WRITTEN_BYTES * region.size,
-        )
-        for k, (region, members) in enumerate(blocks_within(geometry.shape, levels.edge, painted))
-    ]
+    yield _paint_units(tomogram.id, task, painted, memory, places)
     count = sum(receipt.numbers["count"] for receipt in ranked)
     voxels = sum(receipt.numbers["voxels"] for receipt in labelled)
     return {
@@ -211,6 +203,16 @@ def expected_units(
     painted = blocks(levels.shape, painted_voxels(chunk_voxels))
     largest = _block_bytes(blocks(levels.shape, levels.edge)[0].shape, itemsize, ball, minimum, separate_values)
     return 2 * boxes - math.prod(levels.grids[0]) + len(painted) + 2, largest + WRITTEN_BYTES * painted[0].size
+
+
+def _paint_units(name: str, task: Task, edge: Sequence[int], memory: list[int], places: list[Place]) -> list[Unit]:
+    """Return a unit per file, of blocks that take so much memory each to label."""
+    owned, units = blocks(task.levels.shape, task.levels.edge), []
+    for k, (region, members) in enumerate(blocks_within(task.levels.shape, task.levels.edge, edge)):
+        size = max(memory[n] for n in members) + WRITTEN_BYTES * region.size
+        inside = [(owned[n], places[n]) for n in members]
+        units.append(Unit((f"{task.stage}-paint", name, k), paint_unit, (task, region, inside), size))
+    return units
 
 
 def number_phases(
@@ -394,6 +396,5 @@ def paint_unit(task: Task, region: Region, members: list[tuple[Region, Place]]) 
         final = _numbers(task, place)
         # Where there is none, zeros are written all the same: chunks of an earlier run go away.
         if final.any():
-            found = paint_block(task.mask(box), task.ball, final, task.foreground.separate_values)
-            labels[box.within(region)] = found
+            labels[box.within(region)] = paint_block(task.mask(box), task.ball, final, task.foreground.separate_values)
     return task.receipt(write_region(f"{task.folder}/{task.volume}", region, labels.view(np.uint32)))

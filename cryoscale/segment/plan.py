@@ -195,18 +195,7 @@ def plan(
     model, card = load_model(model_path(spec))
     grid, path = _grid(geometry, spec, card), tomogram.path(source)
     regions = unit_regions(geometry, image_dtype(path).itemsize, spec, chunk_voxels, model, card, gpu=gpu)
-    shards = (chunk_voxels[0], *regions[0][0].shape[1:])
-    for name, dtype in ((SCORES, spec.score_type), (CLASSES, "uint8")):
-        scale = 1 / 255 if (name, dtype) == (SCORES, "uint8") else None
-        create_image(
-            tomogram.path(name),
-            geometry,
-            dtype,
-            chunk_voxels,
-            shards=shards,
-            labels=name == CLASSES,
-            value_scale=scale,
-        )
+    _create(tomogram, spec, chunk_voxels, (chunk_voxels[0], *regions[0][0].shape[1:]))
     if grid is not None:
         key, size = ("segment-scale", tomogram.id, 0), _measure_bytes(geometry, grid, chunk_voxels[0])
         (measured,) = yield [Unit(key, measure_intensity, (str(path), grid), size)]
@@ -229,6 +218,20 @@ def plan(
         "model_sha256": card["sha256"],
         "warnings": _warnings(card, geometry, grid),
     }
+
+
+def _create(tomogram: Tomogram, spec: SegmentSpec, chunk_voxels: tuple[int, int, int], shards: tuple[int, ...]) -> None:
+    """Create the volumes of scores and classes."""
+    for name, dtype in ((SCORES, spec.score_type), (CLASSES, "uint8")):
+        create_image(
+            tomogram.path(name),
+            tomogram.known_geometry,
+            dtype,
+            chunk_voxels,
+            shards=shards,
+            labels=name == CLASSES,
+            value_scale=1 / 255 if (name, dtype) == (SCORES, "uint8") else None,
+        )
 
 
 def _measure_bytes(geometry: Geometry, grid: Grid, chunk_slices: int) -> int:
