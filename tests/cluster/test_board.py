@@ -100,8 +100,8 @@ def test_it_says_what_status_finds_on_disk(folder: Path) -> None:
     ]
     assert ours["order"] == ["ingest", "merge", "separate", "fit"]
     assert board.units_failed == {"merge": 1}
-    # The two of a and c, each unit of full, and those that its second start found done.
-    assert board.units_done == {"merge": 4 * 4, "fit": 2 * 2 + 1 + 2}
+    # The two of a and c, each unit of full, and those that its second start found done; each is packed once.
+    assert board.units_done == {"merge": 4 * 4, "fit": 2 * 2 + 1 + 2, "pack": 3}
 
 
 def without_running(status: Status) -> None:
