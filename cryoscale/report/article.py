@@ -23,6 +23,7 @@ from cryoscale.report.text import (
     number_in,
     number_of,
     size_of,
+    with_error,
 )  # fmt: skip
 from cryoscale.report.totals import area_nm2, is_closed
 
@@ -128,7 +129,9 @@ def _swatched(row: Mapping[str, str], column: str) -> Cell:
     number = number_of(row)
     error = row.get(error_column(column), "")
     if is_number and error:
-        return Cell(f"{text} <small>± {cell(column, error)[0]}</small>", True, number_in(row[column]))
+        value = number_in(row[column])
+        written, spread = with_error(value, number_in(error))
+        return Cell(f"{written} <small>± {spread}</small>", True, value)
     if column not in NUMBER_COLUMNS or number is None or row[column] != str(number):
         return Cell(text, is_number)
     swatch = f'<i class="sw" style="background:{hex_of(colour_of(number))}"></i>'

@@ -96,6 +96,7 @@ td{padding:5px 15px 5px 0;border-bottom:1px solid var(--line);vertical-align:top
 th.n,td.n{text-align:right;white-space:nowrap}
 td small{color:var(--soft)}
 td.w{min-width:24ch}
+td.k{white-space:nowrap}
 tr:last-child td{border-bottom:0}
 .id{white-space:nowrap}
 .sw{display:inline-block;width:.72em;height:.72em;border-radius:50%;margin-right:.5em}

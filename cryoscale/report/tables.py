@@ -63,8 +63,10 @@ def _cell(cell: Cell) -> str:
 def _class(number: bool, text: str = "") -> str:
     if number:
         return ' class="n"'
-    # Sentences get room: where the page is narrow the table scrolls, and does not become tall.
-    return ' class="w"' if text.count(" ") > 2 and "<" not in text else ""
+    if " " not in text or "<" in text:
+        return ""
+    # Sentences get room, two words one line: where the page is narrow the table scrolls, and does not become tall.
+    return ' class="w"' if text.count(" ") > 2 else ' class="k"'
 
 
 def picture(shown: Picture, *, solid: bool = False) -> str:

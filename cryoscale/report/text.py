@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 __all__ = [
     "NUMBER_COLUMNS", "amount", "cell", "clean", "column_head", "duration", "error_column", "number_in", "number_of",
-    "size_of",
+    "size_of", "with_error",
 ]  # fmt: skip
 
 NUMBER_COLUMNS = ("membrane", "id", "number", "label")
@@ -76,6 +76,21 @@ def amount(value: float, digits: int = 3) -> str:
         return "0"
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
     return _grouped(f"{value:.{max(0, min(decimals, 6))}f}")
+
+
+def with_error(value: float, error: float) -> tuple[str, str]:
+    """Write a number and its standard error to the same place, that of the second digit of the error.
+
+    Examples
+    --------
+    >>> with_error(6241.66, 131.4), with_error(0.97612, 0.000579)
+    (('6240', '130'), ('0.97612', '0.00058'))
+    """
+    if not (math.isfinite(value) and math.isfinite(error) and error > 0):
+        return amount(value), amount(error)
+    place = 1 - math.floor(math.log10(error))
+    written, spread = (f"{round(number, place):.{max(0, place)}f}" for number in (value, error))
+    return _grouped(written), _grouped(spread)
 
 
 def _grouped(text: str) -> str:

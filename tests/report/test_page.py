@@ -202,7 +202,7 @@ def test_columns_of_the_table() -> None:
     row = {"number": "1", "area_nm2": "1000", "area_se_nm2": "12.5", "area_seen_nm2": "900", "z_low_angstrom": "1"}
     shown = dataclasses.replace(tomogram("TS_01"), membranes=(row,))
     page = render_page(run(shown))
-    assert "1000 <small>± 12.5</small>" in page
+    assert "1000 <small>± 12</small>" in page
     assert 'data-v="1000"' in page
     assert "seen</th>" not in page
     assert "z low" not in page
