@@ -54,6 +54,8 @@ from cryoscale.spec import MeasureSpec, SurfaceSpec
 
 SIZES = {"small": (24.0, 10.0, 30.0), "full": (90.0, 36.0, 110.0)}
 """Radii of the torus and of the spheres, in voxels."""
+PEER_PLACES = 4000
+"""Places that the peer for distances is given at once."""
 Array = NDArray[np.float64]
 Row = dict[str, Any]
 
@@ -164,7 +166,9 @@ def distances(radius: float) -> list[Row]:
     row("ours", lambda: TriangleTree.of(outer, faces).nearest(inner).distance)
     try:
         made = trimesh.Trimesh(outer, faces, process=False)
-        row("trimesh", lambda: np.asarray(trimesh.proximity.closest_point(made, inner)[1]))
+        # It holds all candidates of all places at once: tens of gigabytes for a large mesh.
+        parts = np.array_split(inner, -(-len(inner) // PEER_PLACES))
+        row("trimesh", lambda: np.concatenate([trimesh.proximity.closest_point(made, part)[1] for part in parts]))
     except ImportError as missing:
         rows.append({"part": "distances", "who": "trimesh", "seconds": None, "note": str(missing)})
     row("SciPy EDT", transform)
