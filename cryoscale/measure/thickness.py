@@ -27,7 +27,7 @@ it is then part of the error.
 benchmarks measure` scores the errors on spheres of other thicknesses, voxels and defocus.
 
 Not part of the model: a trough between the layers, where tails are thinner than ice. One half as deep as the layers are
-high adds 0.3 to 0.8 nm.
+high adds up to 0.8 nm; to the spheres of that benchmark 0.2 nm on average, several times the stated errors.
 
 A patch is **good** unless it is
 
