@@ -17,8 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
@@ -110,44 +112,21 @@ def band_mesh(band: Band, *, tile: int = 96) -> Mesh:
     T. Lewiner et al., J. Graphics Tools 8 (2003) 1, as scikit-image has it.
     """
     _check(band, tile)
-    grid = _Grid.of(band)
-    pieces = [piece for rows in _tiles(band.index, tile) if (piece := _tile_triangles(grid, rows)) is not None]
-    named = np.concatenate([keys for keys, _ in pieces] or [np.zeros(0, np.int64)])
-    starts = np.cumsum([0, *(len(keys) for keys, _ in pieces)])
-    faces = [part + start for (_, part), start in zip(pieces, starts[:-1], strict=True)]
-    keys, number = np.unique(named, return_inverse=True)
-    return _place(grid, band, keys, _canonical(number[np.concatenate(faces or [np.zeros((0, 3), np.int64)])]))
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """The band's points as sorted linear numbers in their box, one voxel wider at every side."""
-
-    low: NDArray[np.int64]
-    strides: NDArray[np.int64]
-    points: NDArray[np.int64]
-    linear: NDArray[np.int64]
-    distance: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, band: Band) -> _Grid:
-        points = band.index.astype(np.int64)
-        low = points.min(axis=0) - 1 if len(points) else np.zeros(3, np.int64)
-        shape = points.max(axis=0) + 2 - low if len(points) else np.ones(3, np.int64)
-        strides = np.array([shape[1] * shape[2], shape[2], 1], np.int64)
-        distance = band.distance.astype(np.float64)
-        small = np.abs(distance) < _LEAST_DISTANCE
-        distance[small] = np.where(distance[small] < 0, -_LEAST_DISTANCE, _LEAST_DISTANCE)
-        linear = (points - low) @ strides
-        if (np.diff(linear) <= 0).any():
-            msg = "the points of a band must be unique and in raster order"
-            raise ValueError(msg)
-        return cls(low, strides, points, linear, distance)
-
-    def find(self, linear: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Row in the band of each linear number, -1 where the band has no such point."""
-        row = np.minimum(np.searchsorted(self.linear, linear), len(self.linear) - 1)
-        return np.where(self.linear[row] == linear, row, -1)
+    distance = band.distance.astype(np.float64)
+    small = np.abs(distance) < _LEAST_DISTANCE
+    distance[small] = np.where(distance[small] < 0, -_LEAST_DISTANCE, _LEAST_DISTANCE)
+    near = _neighbours(band.index)
+    cells = _crossed_cells(near, distance)
+    pieces = [_tile_triangles(band.index, distance, cells[part]) for part in _tiles(band.index[cells[:, 0]], tile)]
+    used = np.zeros(4 * len(distance), bool)
+    for names, _ in pieces:
+        used[names] = True
+    keys = np.flatnonzero(used)
+    number = np.empty(len(used), np.int32)
+    number[keys] = np.arange(len(keys))
+    parts = [number[names][faces] for names, faces in pieces]
+    faces = _canonical(np.concatenate(parts or [np.zeros((0, 3), np.int32)]), len(keys))
+    return _place(band, distance, near, keys, faces)
 
 
 def _check(band: Band, tile: int) -> None:
@@ -165,132 +144,207 @@ def _check(band: Band, tile: int) -> None:
         raise ValueError(msg)
 
 
-def _tiles(index: NDArray[np.int32], tile: int) -> Iterator[NDArray[np.int64]]:
-    """Rows of the points each tile needs: a tile of n cells needs n + 1 points.
+def _box(index: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First corner of the points' box, one voxel wider at every side, and the step of linear numbers along an axis."""
+    low, high = (np.array([bound(column) for column in index.T], np.int64) for bound in (np.min, np.max))
+    shape = high - low + 3
+    return low - 1, np.array([shape[1] * shape[2], shape[2], 1], np.int64)
 
-    A point on a tile's low face serves the tile before it too:
 
-        cells   |---- tile 0 ----|---- tile 1 ----|
-        points  o  o  o  o  o  o  x  o  o  o  o  o      x: in both
-    """
-    home = index.astype(np.int64) // tile
-    on_face = index % tile == 0
-    rows, homes = [], []
-    for back in np.ndindex(2, 2, 2):
-        chosen = np.flatnonzero(on_face[:, np.flatnonzero(back)].all(axis=1))
-        rows.append(chosen)
-        homes.append(home[chosen] - np.array(back))
-    row, home = np.concatenate(rows), np.concatenate(homes)
-    if not len(row):
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _linear(index: Any, low: Any, strides: Any) -> Any:
+    """(n,) linear number of each point in a box."""
+    linear = np.empty(len(index), np.int64)
+    for row in range(len(index)):
+        linear[row] = 0
+        for axis in range(3):
+            linear[row] += (index[row, axis] - low[axis]) * strides[axis]
+    return linear
+
+
+def _neighbours(index: NDArray[np.int32]) -> NDArray[np.int32]:
+    """(n, 6) row of the next point along each axis, then of the one before, -1 where the band has no such point."""
+    if not len(index):
+        return np.zeros((0, 6), np.int32)
+    low, strides = _box(index)
+    linear = _linear(index, low, strides)
+    if (linear[1:] <= linear[:-1]).any():
+        msg = "the points of a band must be unique and in raster order"
+        raise ValueError(msg)
+    near: NDArray[np.int32] = _rows_beside(linear, np.concatenate([strides, -strides]))
+    return near
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _rows_beside(linear: Any, steps: Any) -> Any:
+    near = np.full((len(linear), len(steps)), -1, np.int32)
+    for side in range(len(steps)):
+        other = 0
+        for row in range(len(linear)):
+            wanted = linear[row] + steps[side]
+            while other < len(linear) and linear[other] < wanted:
+                other += 1
+            if other < len(linear) and linear[other] == wanted:
+                near[row, side] = other
+    return near
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _crossed_cells(near: Any, distance: Any) -> Any:
+    """(k, 8) rows of the corners, in raster order, of the cells that are whole and have corners of both signs."""
+    cells = np.empty((len(near), 8), np.int32)
+    count = 0
+    for row in range(len(near)):
+        inside = 0
+        for corner in range(8):
+            at = row
+            for axis in range(3):
+                if at >= 0 and (corner >> (2 - axis)) & 1:
+                    at = near[at, axis]
+            if at < 0:
+                inside = 0
+                break
+            cells[count, corner] = at
+            inside += distance[at] < 0
+        if 0 < inside < 8:
+            count += 1
+    return cells[:count].copy()
+
+
+def _tiles(home: NDArray[np.int32], tile: int) -> Iterator[NDArray[np.int64]]:
+    """Rows of the cells of each tile, which are as many along each axis."""
+    if not len(home):
         return
-    order = np.lexsort((row, home[:, 2], home[:, 1], home[:, 0]))
-    row, home = row[order], home[order]
-    starts = np.flatnonzero(np.r_[True, (np.diff(home, axis=0) != 0).any(axis=1)])
-    for start, stop in zip(starts, np.r_[starts[1:], len(row)], strict=True):
-        yield row[start:stop]
+    place = home // tile
+    number = _linear(place, *_box(place))
+    order = np.argsort(number, kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
 
 
-def _tile_triangles(grid: _Grid, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """(n,) vertex keys and (m, 3) triangles of one tile, or None where the surface does not pass."""
-    points, distance = grid.points[rows], grid.distance[rows]
-    if not (distance.min() < 0 < distance.max()):
-        return None
-    low = points.min(axis=0)
-    shape = points.max(axis=0) + 1 - low
-    if (shape < 2).any():
-        return None
-    local = tuple((points - low).T)
-    known = np.zeros(tuple(shape), bool)
-    known[local] = True
-    values = np.ones(tuple(shape), np.float32)
-    values[local] = np.clip(distance, -_MOST_DISTANCE, _MOST_DISTANCE)
-    whole, crossed = _corner_tests(known, values)
-    if not (whole & crossed).any():
-        return None
-    # scikit-image asks the mask at a cell's last corner whether to triangulate the cell.
-    mask = np.zeros(tuple(shape), bool)
-    mask[1:, 1:, 1:] = whole
+def _tile_triangles(
+    index: NDArray[np.int32], distance: NDArray[np.float64], cells: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """(n,) vertex keys and (m, 3) triangles of the cells of one tile."""
+    home = index[cells[:, 0]]
+    low = home.min(axis=0)
+    shape = tuple(home.max(axis=0) - low + 2)
+    values = np.zeros(shape, np.float32)
+    mask = np.zeros(shape, bool)
+    rows = np.empty(shape, np.int32)
+    _fill(home - low, cells, distance, values, mask, rows)
     vertices, faces, _, _ = marching_cubes(values, 0.0, mask=mask, gradient_direction="descent")
-    return _keys(grid, vertices, low), faces.astype(np.int64)
+    return _keys(vertices, rows), faces
 
 
-def _corner_tests(known: NDArray[np.bool_], values: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Of each cell: whether all 8 corners are known, and whether its corners have both signs."""
-    size = tuple(n - 1 for n in known.shape)
-    whole, inside, outside = np.ones(size, bool), np.zeros(size, bool), np.zeros(size, bool)
-    for z, y, x in np.ndindex(2, 2, 2):
-        corner = np.s_[z : z + size[0], y : y + size[1], x : x + size[2]]
-        whole &= known[corner]
-        inside |= values[corner] < 0
-        outside |= values[corner] > 0
-    return whole, inside & outside
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _fill(home: Any, cells: Any, distance: Any, values: Any, mask: Any, rows: Any) -> None:
+    """Put each corner's cut distance into ``values`` and its row into ``rows``, and mark the cells in ``mask``."""
+    for cell in range(len(cells)):
+        z, y, x = home[cell]
+        for corner in range(8):
+            at, row = (z + (corner >> 2), y + ((corner >> 1) & 1), x + (corner & 1)), cells[cell, corner]
+            values[at] = min(max(distance[row], -_MOST_DISTANCE), _MOST_DISTANCE)
+            rows[at] = row
+        # scikit-image asks the mask at a cell's last corner whether to triangulate the cell.
+        mask[z + 1, y + 1, x + 1] = True
 
 
-def _keys(grid: _Grid, vertices: NDArray[np.float32], low: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Name of each vertex: 4 x (linear number of the low end of its grid edge, or of its cell) + kind."""
-    between = vertices != np.rint(vertices)
-    kind = np.where(between.sum(axis=1) == 1, between.argmax(axis=1), _CENTRE)
-    base = np.floor(vertices).astype(np.int64) + low - grid.low
-    keys: NDArray[np.int64] = 4 * (base @ grid.strides) + kind
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _keys(vertices: Any, rows: Any) -> Any:
+    """Name of each vertex: 4 x (row of the low end of its grid edge, or of its cell) + kind."""
+    keys = np.empty(len(vertices), np.int64)
+    for vertex in range(len(vertices)):
+        between, kind = 0, _CENTRE
+        for axis in range(3):
+            if vertices[vertex, axis] != np.floor(vertices[vertex, axis]):
+                between, kind = between + 1, axis
+        z, y, x = vertices[vertex]
+        keys[vertex] = 4 * np.int64(rows[int(z), int(y), int(x)]) + (kind if between == 1 else _CENTRE)
     return keys
 
 
-def _canonical(faces: NDArray[np.int64]) -> NDArray[np.int32]:
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _canonical(faces: Any, count: int) -> Any:
     """Turn each face so that its smallest vertex comes first, and sort the faces: no trace of the tiles is left."""
-    if not len(faces):
-        return np.zeros((0, 3), np.int32)
-    first = faces.argmin(axis=1)
-    turned = np.take_along_axis(faces, (first[:, None] + np.arange(3)) % 3, axis=1)
-    return turned[np.lexsort((turned[:, 2], turned[:, 1], turned[:, 0]))].astype(np.int32)
+    end = np.zeros(count + 1, np.int64)
+    for face in range(len(faces)):
+        end[min(faces[face, 0], faces[face, 1], faces[face, 2]) + 1] += 1
+    end = np.cumsum(end)[:-1]
+    start, out = end.copy(), np.empty((len(faces), 3), np.int32)
+    for face in range(len(faces)):
+        a, b, c = faces[face]
+        if b < a and b < c:
+            a, b, c = b, c, a
+        elif c < a:
+            a, b, c = c, a, b
+        # A vertex is the smallest of few faces: each is moved to its place among them.
+        at = end[a]
+        while at > start[a] and (out[at - 1, 1] > b or (out[at - 1, 1] == b and out[at - 1, 2] > c)):
+            out[at] = out[at - 1]
+            at -= 1
+        out[at] = a, b, c
+        end[a] += 1
+    return out
 
 
-def _place(grid: _Grid, band: Band, keys: NDArray[np.int64], faces: NDArray[np.int32]) -> Mesh:
+def _place(
+    band: Band,
+    distance: NDArray[np.float64],
+    near: NDArray[np.int32],
+    keys: NDArray[np.int64],
+    faces: NDArray[np.int32],
+) -> Mesh:
     """Position and values of every vertex, from the two ends of its grid edge."""
     out = np.zeros((len(keys), 8))
-    if not len(keys):
-        return _mesh(out, faces)
-    kind = keys % 4
-    edge = kind != _CENTRE
-    start = grid.find(keys[edge] // 4)
-    end = grid.find(keys[edge] // 4 + grid.strides[kind[edge]])
-    share = (grid.distance[start] / (grid.distance[start] - grid.distance[end]))[:, None]
-    # A grid point is an end of several edges; its slope is wanted once.
-    used, ends = np.unique(np.concatenate([start, end]), return_inverse=True)
-    fields = np.column_stack([grid.points[used], _gradient(grid, used), band.sd[used], band.support[used]])[ends]
-    out[edge] = (1 - share) * fields[: len(start)] + share * fields[len(start) :]
-    _place_centres(out, faces, np.flatnonzero(~edge))
-    return _mesh(out, faces)
+    _place_edges(band.index, distance, band.sd, band.support, near, keys, out)
+    _place_centres(out, faces, np.flatnonzero(keys % 4 == _CENTRE))
+    z, y, x = out[:, 3:6].T
+    length = np.sqrt(z * z + y * y + x * x)
+    out[:, 3:6] /= np.where(length > 0, length, 1)[:, None]
+    vertices, normals, sd, support = (
+        np.ascontiguousarray(part, np.float32) for part in (out[:, :3], out[:, 3:6], out[:, 6], out[:, 7])
+    )
+    return Mesh(vertices, faces, normals, sd, support)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _place_edges(index: Any, distance: Any, sd: Any, support: Any, near: Any, keys: Any, out: Any) -> None:
+    """Put position, slope, sd and support of the vertices on grid edges into ``out``."""
+    for vertex in range(len(keys)):
+        kind, start = keys[vertex] % 4, keys[vertex] // 4
+        if kind == _CENTRE:
+            continue
+        end = near[start, kind]
+        share = distance[start] / (distance[start] - distance[end])
+        for axis in range(3):
+            out[vertex, axis] = (1 - share) * index[start, axis] + share * index[end, axis]
+            slope = (1 - share) * _slope(distance, near, start, axis)
+            out[vertex, 3 + axis] = slope + share * _slope(distance, near, end, axis)
+        out[vertex, 6] = (1 - share) * np.float64(sd[start]) + share * np.float64(sd[end])
+        out[vertex, 7] = (1 - share) * np.float64(support[start]) + share * np.float64(support[end])
+
+
+@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+def _slope(distance: Any, near: Any, row: int, axis: int) -> Any:
+    """Slope of the distance at a point of the band: the central difference, one-sided where the band ends."""
+    after, before = near[row, axis], near[row, 3 + axis]
+    steps = (after >= 0) + (before >= 0)
+    return (distance[after if after >= 0 else row] - distance[before if before >= 0 else row]) / max(steps, 1)
 
 
 def _place_centres(out: NDArray[np.float64], faces: NDArray[np.int32], centres: NDArray[np.int64]) -> None:
     """Put a vertex inside a cell at the mean of the vertices joined to it, all of which lie on the cell's edges."""
     if not len(centres):
         return
-    touching = faces[np.isin(faces, centres).any(axis=1)]
-    for centre in centres:
-        joined = np.unique(touching[(touching == centre).any(axis=1)])
-        out[centre] = out[joined[joined != centre]].mean(axis=0)
-
-
-def _gradient(grid: _Grid, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n, 3) slope of the distance at points of the band: central differences, one-sided where the band ends."""
-    slope = np.zeros((len(rows), 3))
-    for axis in range(3):
-        before = grid.find(grid.linear[rows] - grid.strides[axis])
-        after = grid.find(grid.linear[rows] + grid.strides[axis])
-        steps = (before >= 0).astype(np.float64) + (after >= 0)
-        low = grid.distance[np.where(before >= 0, before, rows)]
-        high = grid.distance[np.where(after >= 0, after, rows)]
-        slope[:, axis] = (high - low) / np.maximum(steps, 1)
-    return slope
-
-
-def _mesh(values: NDArray[np.float64], faces: NDArray[np.int32]) -> Mesh:
-    slope = values[:, 3:6]
-    length = np.linalg.norm(slope, axis=1, keepdims=True)
-    normals = slope / np.where(length > 0, length, 1)
-    single = [part.astype(np.float32) for part in (values[:, :3], normals, values[:, 6], values[:, 7])]
-    return Mesh(single[0], faces, *single[1:])
+    inner = np.zeros(len(out), bool)
+    inner[centres] = True
+    faces = faces[inner[faces[:, 0]] | inner[faces[:, 1]] | inner[faces[:, 2]]].astype(np.int64)
+    corners = [(faces[inner[faces[:, corner]]], corner) for corner in range(3)]
+    pairs = np.unique(np.concatenate([f[:, c] * len(out) + f[:, c - other] for f, c in corners for other in (1, 2)]))
+    centre, joined = np.divmod(pairs, len(out))
+    count = np.bincount(centre)[centres]
+    for column in range(out.shape[1]):
+        out[centres, column] = np.bincount(centre, out[joined, column])[centres] / count
 
 
 def _directed_edges(faces: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

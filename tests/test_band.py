@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial import cKDTree
+from skimage.measure import marching_cubes
 
 from cryoscale.band import (
     Band,
@@ -35,6 +37,10 @@ def sphere(radius, centre, shape):
 def torus(shape=(22, 60, 60), ring=18.0, tube=6.0):
     z, y, x = np.moveaxis(grid(shape) - (10.3, 29.7, 30.2), -1, 0)
     return np.hypot(np.hypot(y, x) - ring, z) - tube
+
+
+def from_smallest(faces):
+    return {min((a, b, c), (b, c, a), (c, a, b)) for a, b, c in faces.tolist()}
 
 
 def test_sphere_radius_area_volume():
@@ -77,18 +83,48 @@ def test_same_mesh_for_any_tile(low):
             np.testing.assert_array_equal(getattr(whole, name), getattr(other, name), err_msg=f"{name}, tile {tile}")
 
 
-def test_a_tile_without_the_shared_face_would_crack(monkeypatch):
-    """Mutant: tiles that do not take the points on their high faces leave seams."""
+def test_a_rough_field_is_meshed_as_its_whole_volume_is():
+    """A field of both signs everywhere, ambiguous cells too: the mesh of the dense volume, vertex by vertex."""
+    field = np.random.default_rng(5).uniform(-1.9, 1.9, (12, 17, 14)).astype(np.float32)
+    field[np.abs(field) < 2e-3] = 0.5
+    mesh = band_mesh(band_of(field.astype(float), width=2), tile=6)
+    vertices, faces, _, _ = marching_cubes(field, 0.0, gradient_direction="descent")
+    assert len(mesh.vertices) == len(vertices) and len(mesh.faces) == len(faces)
+    on_edge = ((vertices != np.rint(vertices)).sum(axis=1) == 1).nonzero()[0]
+    assert 100 < len(vertices) - len(on_edge) < len(on_edge)
+    distance, same = cKDTree(mesh.vertices).query(vertices[on_edge])
+    assert distance.max() < 1e-4 and len(np.unique(same)) == len(on_edge)
+    number = np.full(len(vertices), -1)
+    number[on_edge] = same
+    theirs = number[faces][(number[faces] >= 0).all(axis=1)]
+    ours = mesh.faces[np.isin(mesh.faces, same).all(axis=1)]
+    assert len(ours) > 1000 and from_smallest(ours) == from_smallest(theirs)
+
+
+def test_a_vertex_inside_a_cell_is_the_mean_of_those_around_it():
+    field = np.random.default_rng(5).uniform(-1.9, 1.9, (9, 9, 9))
+    mesh = band_mesh(band_of(field, width=2))
+    inside = ((mesh.vertices != np.rint(mesh.vertices)).sum(axis=1) == 3).nonzero()[0]
+    assert len(inside) > 20
+    for vertex in inside:
+        around = np.setdiff1d(mesh.faces[(mesh.faces == vertex).any(axis=1)], vertex)
+        np.testing.assert_allclose(mesh.vertices[vertex], mesh.vertices[around].mean(axis=0), atol=1e-5)
+        assert mesh.sd[vertex] == pytest.approx(mesh.sd[around].mean(), abs=1e-6)
+
+
+def test_a_tile_without_the_cells_that_reach_across_would_crack(monkeypatch):
+    """Mutant: tiles that take only the cells all of whose corners are theirs leave seams."""
     import cryoscale.band as module
 
     band = band_of(sphere(9, (12, 14, 13), (26, 30, 28)))
     assert is_closed(band_mesh(band, tile=8))
+    whole = module._tiles
 
-    def without_faces(index, tile):
-        homes, number = np.unique(index // tile, axis=0, return_inverse=True)
-        return [np.flatnonzero(number.reshape(-1) == home) for home in range(len(homes))]
+    def without_last(home, tile):
+        inner = np.flatnonzero((home % tile != tile - 1).all(axis=1))
+        return [inner[rows] for rows in whole(home[inner], tile)]
 
-    monkeypatch.setattr(module, "_tiles", without_faces)
+    monkeypatch.setattr(module, "_tiles", without_last)
     assert not is_closed(band_mesh(band, tile=8))
 
 
