@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
 Array = NDArray[np.float64]
 
-__all__ = ["SHAPES", "Shape", "degrade", "dome_points", "sphere_points", "surface_points", "truth_shell"]
+__all__ = [
+    "SHAPES",
+    "Shape",
+    "beyond_rim",
+    "degrade",
+    "dome_points",
+    "rim_points",
+    "sphere_points",
+    "surface_points",
+    "truth_shell",
+]
+
+
+STRIP = 6.0
+"""Width beyond a rim from which places walk to it, in voxels."""
+WALK, ON_RIM = 40, 1e-3
+"""Steps of that walk, and how near to the surface it must end, in voxels."""
+RIM_PIECES = 7
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,13 @@ class Shape:
         """Return the gradient of the field by central differences."""
         e = 1e-3 * np.eye(3)
         return np.stack([(self.field(q + e[a]) - self.field(q - e[a])) / 2e-3 for a in range(3)], 1)
+
+    def foot(self, q: Array, steps: int = 4) -> Array:
+        """Return the places on the surface, whole or continued beyond its rim, next to places (m, 3)."""
+        for _ in range(steps):
+            g = self.gradient(q)
+            q = q - (self.field(q) / np.maximum((g * g).sum(1), 1e-12))[:, None] * g
+        return q
 
 
 def _ellipsoid(q: Array) -> Array:
@@ -85,10 +110,35 @@ def surface_points(shape: Shape, density: float, rng: np.random.Generator) -> Ar
     u, v = np.sqrt(rng.random(count)), rng.random(count)
     share = np.stack([1 - u, u * (1 - v), u * v], 1)
     q = (corners[face] * share[..., None]).sum(1)
-    for _ in range(2):
-        g = shape.gradient(q)
-        q = q - (shape.field(q) / np.maximum((g * g).sum(1), 1e-12))[:, None] * g
-    return np.asarray(q)
+    return shape.foot(q, 2)
+
+
+def rim_points(shape: Shape, *, density: float = 8.0, seed: int = 0) -> Array:
+    """Return places along the rim of an open shape, which is where its surface meets its half box.
+
+    Places beyond the rim walk there: into the box, back onto the surface, and so on.
+    """
+    half = np.array(shape.half)
+    wider = replace(shape, half=tuple((half + STRIP).tolist()))
+    q = surface_points(wider, density, np.random.default_rng(seed))
+    q = q[(np.abs(q) > half).any(1)]
+    for _ in range(WALK):
+        q = np.clip(shape.foot(q, 1), -half, half)
+    return q[np.abs(shape.distance(q)) < ON_RIM]
+
+
+def beyond_rim(shape: Shape, rim: Array, q: Array) -> Array:
+    """Return how far (m,) the surface's places next to q (m, 3) lie beyond its rim, 0 inside it.
+
+    The rim is what `rim_points` returned, taken as the short straight pieces between neighbours. Random points of the
+    surface itself would not do: at 4 a square voxel the outermost lie 0.2 voxel within the rim, some of them 0.9.
+    """
+    foot = shape.foot(q)
+    near = rim[cKDTree(rim).query(foot, k=RIM_PIECES + 1)[1]]
+    along, across = near[:, 1:] - near[:, :1], foot[:, None] - near[:, :1]
+    share = (along * across).sum(2) / np.maximum((along * along).sum(2), 1e-12)
+    far = np.linalg.norm(across - np.clip(share, 0, 1)[..., None] * along, axis=2).min(1)
+    return np.asarray(np.where((np.abs(foot) <= np.array(shape.half)).all(1), 0.0, far))
 
 
 def degrade(
@@ -96,7 +146,7 @@ def degrade(
     *,
     seed: int,
     cap: float = 0.7,
-    noise: float = 0.5,
+    noise: float | tuple[float, float, float] = 0.5,
     holes: int = 6,
     outliers: float = 0.02,
     density: float = 0.43,
@@ -104,7 +154,8 @@ def degrade(
 ) -> tuple[Array, Array]:
     """Return the degraded cloud (n, 3) and the clean points that it came from (before noise and outliers).
 
-    Points with |n_z| >= ``cap`` are removed (not for an open sheet), then holes, then noise and outliers are added.
+    Points with |n_z| >= ``cap`` are removed (not for an open sheet), then holes, then noise, of one standard deviation
+    or of one along each axis, and outliers are added.
     """
     rng = np.random.default_rng(seed)
     q = surface_points(shape, density, rng)
