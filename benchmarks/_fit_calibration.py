@@ -2,10 +2,11 @@
 
     z(q) = |distance(q)| / distance_sd(q)  at places q spread evenly over the true surface; share with z <= 1, z <= 2
 
-Two regimes:
+Three regimes:
 
 - clean     : points of the shapes of `_fit_accuracy` and the wavy sheet, noise 0.5 or 1 voxel, limits 0.5, 0.7, 0.87 in
               turns; "caps" is what the limit hid
+- along z   : the same with noise of 1 or 1.5 voxels along z and of 0.5 across it
 - segmented : ridge points of what the shipped network and the grouping made of tomograms simulated at SNR 0.3 and 0.1,
               each region against the simulated membrane that most of it lies on; "caps" is |n_z| >= 0.7. None of them
               is one that the systematic part (`cryoscale.fit.systematic`) was chosen on
@@ -59,20 +60,21 @@ ON_SHAPE = 3.0
 LEAST_ON_SHAPE = 0.8
 
 
-def clean(seeds: int) -> list[dict[str, Any]]:
-    """Check fits of degraded points."""
-    rows = []
+def clean(seeds: int, *, along_z: bool = False) -> list[dict[str, Any]]:
+    """Check fits of degraded points, noisy alike along every axis or more along z."""
+    rows, regime = [], "noise along z" if along_z else "clean"
     for name in (*CLOSED, "sheet"):
         shape = SHAPES[name]
         for seed in range(seeds):
-            limit, noise = LIMITS[seed % 3], (0.5, 1.0)[seed // 3 % 2]
+            limit, half = LIMITS[seed % 3], seed // 3 % 2
+            noise = ((1.0, 0.5, 0.5), (1.5, 0.5, 0.5))[half] if along_z else (0.5, 1.0)[half]
             surface = fit_surface(degrade(shape, seed=seed, cap=limit, noise=noise)[0], spacing=1.0)
             q = surface_points(shape, DENSITY, np.random.default_rng(10_000 + seed))
             slope = shape.gradient(q)
             hidden = np.abs(slope[:, 0]) >= limit * np.linalg.norm(slope, axis=1)
             if not shape.closed:
                 hidden[:] = False
-            rows += _rows(surface, q, hidden, {"regime": "clean", "shape": name, "seed": seed})
+            rows += _rows(surface, q, hidden, {"regime": regime, "shape": name, "seed": seed})
     return rows
 
 

@@ -10,6 +10,9 @@ and the residuals e = (I - H) y of the paraboloids tell both apart: with w the n
     sum w_k e_k^2     and     sum over r_kl < 2.5 voxels of sqrt(w_k w_l) e_k e_l
 
 are compared with what s^2 = 1 and c^2 = 1 alone would give, through (I - H) (..) (I - H)^T, over many neighbourhoods.
+Where the missing wedge makes points worse along the beam, s^2 = s_xy^2 + (s_z^2 - s_xy^2) n_z^2: a straight line
+through the neighbourhoods' own s^2 tells whether that shows. The planes are then fitted with z shrunk until noise is
+alike in all axes (`normals`), else they tilt towards the beam, by 10 degrees at 4 times the noise.
 Clean points have c = 0 and give back their noise; ridges of a network's score have c of 0.3 to 0.7 voxel and little s.
 A marginal likelihood cannot do this: it takes errors that neighbours share for shape, and prefers half the noise.
 """
@@ -25,7 +28,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-__all__ = ["LocalFit", "PointNoise", "point_noise"]
+__all__ = ["BEAM_DOUBT", "MOST_STRETCH", "LocalFit", "PointNoise", "point_noise"]
 
 Array = NDArray[np.float64]
 COMMON_REACH = 5.0
@@ -38,6 +41,10 @@ DOUBT = 2.0
 """Standard errors of c^2 that are taken off it: errors in common must show."""
 BLUR = 0.2
 """Share of s^2 that is taken off c^2 as well."""
+BEAM_DOUBT = 3.0
+"""Standard errors that a difference of s^2 along and across the beam must have."""
+MOST_STRETCH = 4.0
+"""Largest ratio of the two that is believed."""
 USUAL_NOISE = 0.5
 USUAL_WEIGHT = 0.1
 """Noise of a raw point, and its weight in neighbourhoods, where too few points are left to measure it."""
@@ -66,6 +73,10 @@ class LocalFit:
     """(m, k) heights y of the raw points."""
     along: Array
     """(m, k, 2) places of the raw points in the tangent plane."""
+    stretch: Array
+    """(m,) voxels along the normal for one of heights: above 1 where z was shrunk to make noise alike in all axes."""
+    beam: Array
+    """(m,) squares of the normals' z components, z shrunk."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +87,47 @@ class PointNoise:
     """(m,) standard deviations of their positions along the normal."""
     common_share: float
     """c^2 / (s^2 + c^2): share of the raw points' variance that neighbours have in common; 0 where c << 0.15 voxel."""
+    own: float
+    """s^2 across the beam, in squared voxels."""
+    ratio: float
+    """Variance of raw points along z over that across it, where z is shrunk already."""
+    ratio_shows: float
+    """By how many standard errors it is above 1."""
 
 
 def point_noise(fit: LocalFit) -> PointNoise:
     """Measure the noise of control points from their neighbourhoods."""
-    own, common = _components(fit)
+    rows = np.unique(np.linspace(0, len(fit.terms) - 1, min(len(fit.terms), SAMPLED)).round().astype(int))
+    folds = [f for f in np.array_split(np.arange(len(rows)), FOLDS) if 0 < len(f) < len(rows)]
+    expected, found = _moments(fit, rows)
+    own, common = _components(expected, found, folds)
     variance = _variances(fit.inverse, fit.terms, fit.weights, fit.along, own, common)
     share = common / max(own + common, 1e-12) * common**2 / (common**2 + MISFIT**4)
-    return PointNoise(np.sqrt(np.maximum(variance, LEAST_NOISE**2)), share)
+    more = _more_along_z(fit.beam[rows], expected, found, common)
+    return PointNoise(fit.stretch * np.sqrt(np.maximum(variance, LEAST_NOISE**2)), share, own, *more)
+
+
+def _more_along_z(beam: Array, expected: Array, found: Array, common: float) -> tuple[float, float]:
+    """Return the ratio s_z^2 / s_xy^2, c^2 in both, and by how many standard errors s_z^2 is larger.
+
+    A straight line through the neighbourhoods' own s^2 over n_z^2.
+    """
+    size = np.maximum(expected[:, 0, 0], 1e-12)
+    own = (found[:, 0] - common * expected[:, 0, 1]) / size
+    every = np.arange(len(beam))
+    across, more = _line(beam, own, size, every)
+    folds = [every[start::FOLDS] for start in range(FOLDS if len(every) > FOLDS else 0)]
+    left = [_line(beam, own, size, np.delete(every, f))[1] for f in folds]
+    error = float(np.sqrt(np.var(left) * (len(left) - 1))) if left else np.inf
+    return max(1 + more / max(across + common, LEAST_NOISE**2), 0.1), more / max(error, 1e-12)
+
+
+def _line(x: Array, y: Array, weights: Array, rows: NDArray[np.int64]) -> tuple[float, float]:
+    """Return intercept and slope of a weighted straight line through some rows."""
+    x, y, weights = x[rows], y[rows], weights[rows]
+    middle, high = np.average(x, weights=weights), np.average(y, weights=weights)
+    slope = (weights * (x - middle) * y).sum() / max((weights * (x - middle) ** 2).sum(), 1e-12)
+    return float(high - slope * middle), float(slope)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -112,12 +156,9 @@ def _apart(one: Any, other: Any) -> float:
     return math.sqrt((one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2)
 
 
-def _components(fit: LocalFit) -> tuple[float, float]:
-    """Return s^2 and c^2."""
-    rows = np.unique(np.linspace(0, len(fit.terms) - 1, min(len(fit.terms), SAMPLED)).round().astype(int))
-    expected, found = _moments(fit, rows)
+def _components(expected: Array, found: Array, folds: list[NDArray[np.int64]]) -> tuple[float, float]:
+    """Return s^2 and c^2 from the moments of neighbourhoods."""
     own, common = _solve(expected.sum(0), found.sum(0))
-    folds = [f for f in np.array_split(np.arange(len(rows)), FOLDS) if 0 < len(f) < len(rows)]
     left = [_solve(np.delete(expected, f, 0).sum(0), np.delete(found, f, 0).sum(0))[1] for f in folds]
     error = float(np.sqrt(np.var(left) * (len(left) - 1))) if left else 0.0
     kept = max(common - DOUBT * error - BLUR * own, 0.0)

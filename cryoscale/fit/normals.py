@@ -17,7 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
-from cryoscale.fit.noise import LocalFit, PointNoise, point_noise
+from cryoscale.fit.noise import BEAM_DOUBT, MOST_STRETCH, LocalFit, PointNoise, point_noise
 
 __all__ = ["centre_line", "local_planes", "orient"]
 
@@ -25,11 +25,22 @@ Array = NDArray[np.float64]
 GRAPH_NEIGHBOURS = 10
 PLANE_POINTS = 64
 CLOUD_SHARE = 10
+ROUNDS, SAME_STRETCH = 4, 0.05
+"""Most fits of a neighbourhood, each with z shrunk by what the one before it showed; and when that is enough."""
 QUADRATIC_PRIOR = 1e-3
 """Ridge on the paraboloid's terms, of lengths over the radius: decides only where the points do not."""
 
 
-def local_planes(centres: Array, points: Array, weights: Array, *, radius: float, seed: int = 0) -> LocalFit:
+def local_planes(
+    centres: Array,
+    points: Array,
+    weights: Array,
+    *,
+    radius: float,
+    seed: int = 0,
+    stretch: float = 1.0,
+    more: float = 0.0,
+) -> LocalFit:
     """Fit planes, then paraboloids, around control points.
 
     Parameters
@@ -40,6 +51,9 @@ def local_planes(centres: Array, points: Array, weights: Array, *, radius: float
         (n, 3), (n,) the cloud they stand for; about 10 of them per control point are used, drawn by ``seed``.
     radius
         Reach of a neighbourhood, in the unit of the points; wider where it would hold fewer than 8 points.
+    stretch, more
+        How many times worse points are along z than across it (standard deviations), and by how much (squared voxels):
+        planes are fitted with z shrunk until noise is alike in all axes.
 
     Returns
     -------
@@ -59,24 +73,44 @@ def local_planes(centres: Array, points: Array, weights: Array, *, radius: float
     taper = np.clip(1 - (distance / reach) ** 2, 0, None) ** 2 * weights[near] + 1e-12
     taper /= taper.sum(1, keepdims=True)
     local = points[near] - centres[:, None]
-    spread = local - (taper[..., None] * local).sum(1)[:, None]
+    even = local * [1 / stretch, 1.0, 1.0]
+    spread = even - (taper[..., None] * even).sum(1)[:, None]
     frames = np.linalg.eigh(np.einsum("mk,mki,mkj->mij", taper, spread, spread))[1]
-    u, v, height = (np.einsum("mki,mi->mk", local, frames[:, :, axis]) / reach for axis in (2, 1, 0))
+    height = np.einsum("mki,mi->mk", even, frames[:, :, 0]) / reach
+    # Lengths of the frame's axes where z is as it was; exactly 1 without a stretch.
+    length = np.sqrt(1 + (stretch**2 - 1) * frames[:, 0] ** 2)
+    u, v = (length[:, axis, None] * np.einsum("mki,mi->mk", even, frames[:, :, axis]) / reach for axis in (2, 1))
     terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], -1)
     normal_matrix = np.einsum("mk,mki,mkj->mij", taper, terms, terms) + np.diag([0, *[QUADRATIC_PRIOR] * 5])
     inverse = np.linalg.inv(normal_matrix)
-    top = np.einsum("mi,mki,mk,mk->m", inverse[:, 0], terms, taper, height)
-    heights = np.clip(top * reach[:, 0], -0.5 * radius, 0.5 * radius)
+    found = (inverse @ np.einsum("mkj,mk->mj", terms, taper * height)[..., None])[..., 0]
+    # Noise along the beam moves points along inclined surfaces too, and the middle of what bends with it inward.
+    z = stretch * frames[:, 0] / length
+    bend = found[:, 3] * z[:, 2] ** 2 + found[:, 4] * z[:, 2] * z[:, 1] + found[:, 5] * z[:, 1] ** 2
+    top = found[:, 0] * reach[:, 0] - more * bend / reach[:, 0]
+    back = 1 / np.sqrt(1 + (stretch**-2 - 1) * frames[:, 0, 0] ** 2)
+    normals = frames[:, :, 0] / [stretch, 1.0, 1.0] * back[:, None]
+    heights = np.clip(top * back, -0.5 * radius, 0.5 * radius)
     along = np.stack([u, v], -1) * reach[..., None]
-    return LocalFit(frames[:, :, 0], heights, terms, inverse, taper, height * reach, along)
+    beam = frames[:, 0, 0] ** 2
+    return LocalFit(normals, heights, terms, inverse, taper, height * reach, along, back, beam)
 
 
 def centre_line(
     centres: Array, points: Array, weights: Array, *, radius: float, seed: int = 0
 ) -> tuple[Array, Array, PointNoise]:
     """Return control points moved along their normals to the middle of the cloud around them, normals and noise."""
-    fit = local_planes(centres, points, weights, radius=radius, seed=seed)
-    return centres + fit.heights[:, None] * fit.normals, fit.normals, point_noise(fit)
+    stretch, more = 1.0, 0.0
+    for _ in range(ROUNDS):
+        fit = local_planes(centres, points, weights, radius=radius, seed=seed, stretch=stretch, more=more)
+        noise = point_noise(fit)
+        if stretch == 1 and noise.ratio_shows < BEAM_DOUBT:
+            break
+        wanted = min(max(stretch * noise.ratio**0.5, 1.0), MOST_STRETCH)
+        if abs(wanted / stretch - 1) < SAME_STRETCH:
+            break
+        stretch, more = wanted, noise.own * (wanted**2 - 1)
+    return centres + fit.heights[:, None] * fit.normals, fit.normals, noise
 
 
 def orient(points: Array, normals: Array) -> Array:

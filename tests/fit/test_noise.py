@@ -5,10 +5,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from cryoscale.fit import noise
+from cryoscale.fit import fit_surface, noise, normals
 from cryoscale.fit.noise import point_noise
 from cryoscale.fit.normals import centre_line, local_planes
-from tests.fit.shapes import sphere_points
+from cryoscale.fit.select import merge_cells
+from tests.fit.shapes import SHAPES, degrade, sphere_points, surface_points
 
 
 @cache
@@ -44,6 +45,51 @@ def test_taken_as_independent_they_seem_better_than_they_are(monkeypatch: pytest
     honest = point_noise(fit).sd
     monkeypatch.setattr(noise, "BLUR", 1e9)
     assert np.median(honest / point_noise(fit).sd) > 1.8
+
+
+ALONG_Z = (1.5, 0.5, 0.5)
+
+
+def test_points_that_are_worse_along_the_beam(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(100)
+    cloud = sphere_points(30.0, 5000, seed=1) + rng.normal(0, ALONG_Z, (5000, 3))
+    means = merge_cells(cloud, np.ones(len(cloud)), 7.0)[0]
+
+    def ratios() -> tuple[float, float]:
+        """Stated over true noise at the poles and at the equator."""
+        moved, n, found = centre_line(means, cloud, np.ones(len(cloud)), radius=8.4)
+        off, beam = np.linalg.norm(moved, axis=1) - 30, np.abs(n[:, 0])
+        parts = (beam > 0.8, beam < 0.3)
+        top, side = (float(np.sqrt(np.mean(found.sd[m] ** 2) / np.mean(off[m] ** 2))) for m in parts)
+        return top, side
+
+    assert all(0.7 < ratio < 1.4 for ratio in ratios())
+    monkeypatch.setattr(normals, "ROUNDS", 1)
+    top, side = ratios()
+    assert top < 0.7 and side > 1.4
+
+
+@pytest.mark.parametrize("noise_sd", [0.5, 1.0])
+def test_points_that_are_not_are_left_as_they_are(noise_sd: float) -> None:
+    cloud = sphere_points(30.0, 5000, seed=1, noise=noise_sd)
+    shown = centre_line(cloud[::20], cloud, np.ones(len(cloud)), radius=8.4)[2]
+    assert abs(shown.ratio_shows) < noise.BEAM_DOUBT and 0.7 < shown.ratio < 1.4
+
+
+def _within_two_in_caps(seed: int) -> float:
+    shape, cap = SHAPES["ellipsoid"], 0.87
+    surface = fit_surface(degrade(shape, seed=seed, cap=cap, noise=ALONG_Z)[0], spacing=1.0)
+    q = surface_points(shape, 0.05, np.random.default_rng(seed))
+    g = shape.gradient(q)
+    q = q[np.abs(g[:, 0]) >= cap * np.linalg.norm(g, axis=1)]
+    return float(np.mean(np.abs(surface.distance(q)) <= 2 * surface.distance_sd(q)))
+
+
+def test_caps_of_points_worse_along_the_beam_are_where_they_are_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken as noisy alike, planes at the rim of what was seen tilt towards the beam, and caps come out too tall."""
+    assert np.mean([_within_two_in_caps(seed) for seed in range(3)]) > 0.7
+    monkeypatch.setattr(normals, "ROUNDS", 1)
+    assert np.mean([_within_two_in_caps(seed) for seed in range(3)]) < 0.5
 
 
 def test_exact_points_have_neither_noise_nor_anything_in_common() -> None:
