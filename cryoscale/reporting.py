@@ -1,12 +1,17 @@
 """The pages of a run, put together from what is in its folder: they can be made anew at any time.
 
 ``report.html`` shows the run, and of each tomogram as much as fits; ``reports/<id>.html`` shows all of one tomogram.
+A tomogram's own page ends with a hash of all that it shows, and a checksum. Where the page is whole, and shows what is
+in the folder, it is left as it is: of ten thousand tomograms a run may have added one. It then goes on telling when,
+where and by which command it was written.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +20,12 @@ from cryoscale.errors import UsageError
 from cryoscale.io.files import write_text
 from cryoscale.io.tables import read_csv
 from cryoscale.records import Geometry, Tomogram
+from cryoscale.report.page import render_page
 from cryoscale.report.plan import read_tomogram, write_report
 from cryoscale.report.run import MOST_ARTICLES, ReportRun, TomogramReport
+from cryoscale.report.script import SCRIPT
 from cryoscale.report.totals import Gathered
-from cryoscale.runrecord import place_in
+from cryoscale.runrecord import code_of_stages, place_in
 from cryoscale.scoring import score_against_labels
 from cryoscale.spec import RunSpec, spec_from, to_toml
 
@@ -66,7 +73,7 @@ def write_run_report(output: Path) -> Path:
             above = place.removesuffix(tomogram.id)
             own = dataclasses.replace(tomogram, root="../" * (1 + place.count("/")) + above)
             own_page = dataclasses.replace(page, title=tomogram.id, tomograms=(own,), failures=())
-            write_report(output / PAGES / f"{place}.html", own_page)
+            _write_own_page(output / PAGES / f"{place}.html", own_page)
             linked = dataclasses.replace(tomogram, root=above, page=f"{PAGES}/{place}.html")
             # All that is kept of a thousand tomograms is a line of each, and what distributions are drawn of.
             every.add(linked)
@@ -74,6 +81,27 @@ def write_run_report(output: Path) -> Path:
                 shown.append(_without_slices(linked) if len(shown) >= _WITH_SLICES else linked)
     write_report(output / "report.html", dataclasses.replace(page, tomograms=tuple(shown), every=every))
     return output / "report.html"
+
+
+def _write_own_page(path: Path, page: ReportRun) -> None:
+    """Write a tomogram's own page, unless it is there and shows all that it should."""
+    mark = _mark_of(page)
+    raw = path.read_bytes() if path.is_file() else b""
+    body, start, end = raw.rpartition(b"<!-- made of ")
+    if not raw or (start + end).decode("utf-8", "replace") != _last_line(body, mark):
+        text = render_page(page)
+        write_text(path, text + _last_line(text.encode(), mark))
+
+
+def _mark_of(page: ReportRun) -> str:
+    """Return a hash of all that a page shows, but for when, where and by which command it is written."""
+    shown = dataclasses.replace(page, created_utc="", command="", machine=())
+    made_of = repr((code_of_stages()["report"], SCRIPT, shown))
+    return hashlib.sha256(made_of.encode("utf-8", "replace")).hexdigest()
+
+
+def _last_line(body: bytes, mark: str) -> str:
+    return f"<!-- made of {mark}, crc32 {zlib.crc32(body)} -->\n"
 
 
 def score_tomograms(output: Path, pattern: str) -> None:
