@@ -7,6 +7,7 @@ mrc, tiff    ``<id>__<volume>.mrc``, ``.tif``                     IMOD, ChimeraX
 zarr         ``<id>.ome.zarr``: image, ``labels/membranes``       napari, neuroglancer, Fiji (MoBIE, N5)
 ply obj stl  ``<id>/membrane_0001.obj`` ...                       ChimeraX, Blender, MeshLab, IMOD
 vtp
+parquet      ``<id>/membrane_0001.parquet`` ..., a row per vertex pandas, Polars, DuckDB, R
 star, csv    ``proteins_relion5.star`` ..., ``membranes.csv`` ... RELION, Warp; anything
 neuroglancer ``neuroglancer/<id>``: image, labels, meshes, state  neuroglancer
 ============ ==================================================== =======================================
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 from cryoscale.chunks import blocks
 from cryoscale.errors import UsageError
 from cryoscale.ingest.values import halve
-from cryoscale.io.files import write_text
+from cryoscale.io.files import atomic_write, write_text
 from cryoscale.io.meshes import PlyMesh, read_ply, write_ply
 from cryoscale.io.meshformats import write_fragment, write_obj, write_stl, write_vtp
 from cryoscale.io.mrc import write_mrc
@@ -47,17 +48,18 @@ from cryoscale.io.omezarr import (
 from cryoscale.io.star import read_star, write_star
 from cryoscale.io.tables import read_csv, write_csv
 from cryoscale.io.tiffwrite import write_tiff
+from cryoscale.packing import Place, places_of
 from cryoscale.records import Geometry, numbered
 from cryoscale.report.colours import colour_of, hex_of
 
 __all__ = ["FORMATS", "VOLUMES", "Product", "export", "products_of"]
 
-FORMATS = ("mrc", "tiff", "zarr", "ply", "obj", "stl", "vtp", "star", "csv", "neuroglancer")
+FORMATS = ("mrc", "tiff", "zarr", "ply", "obj", "stl", "vtp", "parquet", "star", "csv", "neuroglancer")
 VOLUMES = ("membranes", "position_sd_nm", "instances", "classes", "scores", "tomogram")
 """Volumes that can be exported, where the run has them."""
 _TABLES = ("membranes", "neighbours", "thickness", "proteins", "protein_density", "protein_pairs")
 _STARS = ("proteins_relion5", "proteins_relion4", "proteins_warp")
-_MESH = re.compile(r"membrane_(\d{1,9})\.ply")
+_NUMBERED = re.compile(r"membrane_(\d{1,9})\.(ply|parquet)")
 _LEVELS = 3
 _GREY_SCALES = 3.0
 _Writer = Callable[[Path, PlyMesh], None]
@@ -78,10 +80,16 @@ class Product:
         """Return where a volume is, by its name."""
         return self.folder / f"{name}.ome.zarr"
 
-    def meshes(self) -> dict[int, Path]:
-        """Return the meshes by the number of their membrane, in order."""
-        found = {int(m[1]): p for p in self.folder.glob("meshes/**/*.ply") if (m := _MESH.fullmatch(p.name))}
+    def numbered(self, kind: str) -> dict[int, Place]:
+        """Return where ``meshes`` or tables of ``vertices`` are by the number of their membrane, in order."""
+        there = places_of(self.folder, kind).items()
+        found = {int(m[1]): place for name, place in there if (m := _NUMBERED.fullmatch(name.rpartition("/")[2]))}
         return dict(sorted(found.items()))
+
+    def meshes(self) -> Iterator[tuple[int, PlyMesh]]:
+        """Yield the number and mesh of each membrane that has one."""
+        for number, place in self.numbered("meshes").items():
+            yield number, read_ply(*place)
 
 
 def products_of(source: Path, names: Sequence[str] = ()) -> list[Product]:
@@ -175,11 +183,25 @@ def _one(product: Product, kind: str, target: Path, volumes: Sequence[str], url:
         return [_image(product, target / f"{product.id}.ome.zarr")] if product.volume("membranes").is_dir() else []
     if kind == "neuroglancer":
         return _neuroglancer(product, target / "neuroglancer" / product.id, f"{url}/neuroglancer/{product.id}")
+    if kind == "parquet":
+        tables = product.numbered("vertices").items()
+        return [_copied(place, _file(product, number, kind, target)) for number, place in tables]
     files = []
-    for number, path in product.meshes().items():
-        files.append(target / numbered(product.id, number, f"membrane_{number:04d}.{kind}"))
-        _MESH_WRITERS[kind](files[-1], read_ply(path))
+    for number, mesh in product.meshes():
+        files.append(_file(product, number, kind, target))
+        _MESH_WRITERS[kind](files[-1], mesh)
     return files
+
+
+def _file(product: Product, number: int, kind: str, target: Path) -> Path:
+    return target / numbered(product.id, number, f"membrane_{number:04d}.{kind}")
+
+
+def _copied(place: Place, target: Path) -> Path:
+    with place.path.open("rb") as source, atomic_write(target) as temporary:
+        source.seek(place.start)
+        temporary.write_bytes(source.read(place.length))
+    return target
 
 
 # ----------------------------------------------------------------------------------------------------------- volumes
@@ -219,7 +241,7 @@ def _image(product: Product, path: Path) -> Path:
     else:
         _copy_labels(product, partial, levels)
     _copy_labels(product, partial / "labels" / "membranes", levels)
-    describe_labels(partial, "membranes", {number: colour_of(number) for number in product.meshes()})
+    describe_labels(partial, "membranes", {number: colour_of(number) for number in product.numbered("meshes")})
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
     return path
@@ -244,25 +266,25 @@ def _copy_labels(product: Product, path: Path, levels: int) -> None:
 
 def _neuroglancer(product: Product, folder: Path, url: str) -> list[Path]:
     """Write image and labels as OME-Zarr, meshes as fragments, and the state that shows them together."""
-    meshes = product.meshes()
-    if not meshes:
+    numbers = list(product.numbered("meshes"))
+    if not numbers:
         return []
     image = _image(product, folder / f"{product.id}.ome.zarr")
-    for number, path in meshes.items():
-        write_fragment(folder / "mesh" / str(number), read_ply(path), nm_per_unit=0.1)
+    for number, mesh in product.meshes():
+        write_fragment(folder / "mesh" / str(number), mesh, nm_per_unit=0.1)
         write_text(folder / "mesh" / f"{number}:0", json.dumps({"fragments": [str(number)]}))
-    names = {"ids": [str(n) for n in meshes], "properties": [_labels(meshes)]}
+    names = {"ids": [str(n) for n in numbers], "properties": [_labels(numbers)]}
     write_text(
         folder / "mesh" / "info", json.dumps({"@type": "neuroglancer_legacy_mesh", "segment_properties": "names"})
     )
     properties = {"@type": "neuroglancer_segment_properties", "inline": names}
     write_text(folder / "mesh" / "names" / "info", json.dumps(properties))
-    write_text(folder / "state.json", json.dumps(_state(product, list(meshes), f"{url}/{image.name}", f"{url}/mesh")))
+    write_text(folder / "state.json", json.dumps(_state(product, numbers, f"{url}/{image.name}", f"{url}/mesh")))
     return [folder]
 
 
-def _labels(meshes: dict[int, Path]) -> dict[str, Any]:
-    return {"id": "label", "type": "label", "values": [f"membrane {number}" for number in meshes]}
+def _labels(numbers: Sequence[int]) -> dict[str, Any]:
+    return {"id": "label", "type": "label", "values": [f"membrane {number}" for number in numbers]}
 
 
 def _state(product: Product, numbers: list[int], image: str, mesh: str) -> dict[str, Any]:

@@ -3,7 +3,8 @@
     volume   =  blocks that units write, at each level  +  a description of each level and of all
     tomogram =  volumes  +  two or three a membrane  +  tables, pictures  +  `BESIDE`
 
-What units hand to each other, and their records, are two files when the tomogram is complete (packing.py).
+More than 50 meshes, or tables of vertices, are one file; what units hand to each other, and their records, are two
+(packing.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 import cryoscale.connect.plan as connect
 import cryoscale.ingest.plan as ingest
 import cryoscale.merge.plan as merge
+import cryoscale.packing as packing
 import cryoscale.segment.plan as segment
 import cryoscale.separate.plan as separate
 import cryoscale.surface.plan as surface
@@ -70,14 +72,19 @@ def files_of(
         case "separate":
             return _volume(shape, separate.painted_voxels(chunk))
         case "surface":
-            return 2 * _volume(shape, surface.block_voxels(shape, chunk)) + membranes + 1
+            return 2 * _volume(shape, surface.block_voxels(shape, chunk)) + _of_membranes(membranes) + 1
         case "measure":
             tables = _TABLES + density + (_PROTEIN_TABLES if not masked else 0)
-            return tables + membranes * (2 if spec.measure.vertices_csv else 1)
+            return tables + _of_membranes(membranes * (2 if spec.measure.vertices_csv else 1))
         case "report":
             shown = spec.report.tomograms_with_pictures > 0
             return (_PICTURES + density * _PICTURES_OF_DENSITY) * shown
     return 0
+
+
+def _of_membranes(files: int) -> int:
+    """Return as how many files so many of a kind, each of one membrane, are left."""
+    return files if files <= packing.SINGLES else 1
 
 
 def _volume(shape: Shape, file_voxels: Shape, levels: int = 1) -> int:

@@ -5,7 +5,9 @@
     at work                              at rest
     records/<stage>/000000.json     ->   records/units.jsonl    the records of all units, a line each
     merge/, separate/, fits/ ...    ->   workings.tar           what stages hand to each other
-    volumes, meshes, tables              as they are
+    meshes/, where more than 50     ->   meshes.tar             under the same names: `tar xf` puts them back
+    vertices/, likewise             ->   vertices.tar
+    volumes, tables, pictures            as they are
 
 Units only ever see files as they are at work. A tomogram is packed after its last unit, and unpacked before it is taken
 up again::
@@ -13,7 +15,7 @@ up again::
     pack      both files written whole  ->  what is in them removed  ->  sealed (completion.py)
     unpack    unsealed  ->  what is in them and not there written  ->  both files removed
 
-So whenever a process is killed, each record and each working file is there in at least one form, and where it is there
+So whenever a process is killed, each record and each packed file is there in at least one form, and where it is there
 in both they are the same. A line of the records that is damaged, or a member of the archive, is lost alone: its unit
 runs again. Units pack and unpack, for archives may be large; what is removed, the run's own process removes, which
 holds the run's lock: no worker that was given up can remove anything.
@@ -22,24 +24,40 @@ holds the run's lock: no worker that was given up can remove anything.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import tarfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from cryoscale.engine import JobPlan, Phase, record_path
 from cryoscale.io.files import atomic_write, crc32c_of
 from cryoscale.pipeline import STAGES
 from cryoscale.records import DoneRecord, Receipt, Unit, inside
 
-__all__ = ["PACKS", "drop_packs", "is_working", "packed", "stored_records", "stored_units", "stored_workings", "unpack"]
+__all__ = [
+    "PACKS",
+    "SINGLES",
+    "Place",
+    "drop_packs",
+    "packed",
+    "places_of",
+    "stored_files",
+    "stored_records",
+    "stored_units",
+    "unpack",
+]
 
 _RECORDS, _WORKINGS = "records/units.jsonl", "workings.tar"
-PACKS = (_RECORDS, _WORKINGS)
-"""The files that a tomogram's records and working files are packed into, relative to its folder."""
+_OF_MEMBRANES = {"meshes": "meshes.tar", "vertices": "vertices.tar"}
+_ARCHIVES = (_WORKINGS, *_OF_MEMBRANES.values())
+PACKS = (_RECORDS, *_ARCHIVES)
+"""The files that a tomogram's records and other files are packed into, relative to its folder."""
+SINGLES = 50
+"""Files of a kind that are left single: meshes, tables of vertices."""
 _FOLDERS = {*STAGES, "fits"}
 _BYTES = 32 << 20
 _REMOVERS = 16
@@ -47,9 +65,30 @@ _REMOVERS = 16
 Key = tuple[str, str, int]
 
 
-def is_working(name: str) -> bool:
-    """Whether a file, relative to its tomogram's folder, is of use to stages alone."""
-    return name.split("/")[0] in _FOLDERS and "/" in name
+class Place(NamedTuple):
+    """Where a file's bytes are: in a file of its own, or in an archive."""
+
+    path: Path
+    start: int
+    length: int
+
+
+def _archive_of(name: str) -> str:
+    """Return the archive that a file, relative to its tomogram's folder, may be packed into; empty if none."""
+    top, slash, _ = name.partition("/")
+    return _OF_MEMBRANES.get(top, _WORKINGS if top in _FOLDERS else "") if slash else ""
+
+
+def _to_pack(files: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return what is to be packed of a tomogram's files, by archive: a few of a kind that people open stay single."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(files):
+        found.setdefault(_archive_of(name), []).append(name)
+    return {
+        archive: tuple(names)
+        for archive, names in found.items()
+        if archive == _WORKINGS or (archive and len(names) > SINGLES)
+    }
 
 
 def packed(plan: JobPlan, name: str, folder: Path, again: Collection[str] = ()) -> JobPlan:
@@ -79,9 +118,9 @@ def packed(plan: JobPlan, name: str, folder: Path, again: Collection[str] = ()) 
         summary = stop.value
     finally:
         plan.close()
-    arguments = (str(folder), tuple(sorted(keys)), tuple(sorted(filter(is_working, files))))
-    yield _phase(folder, Unit(("pack", name, 0), _pack_unit, arguments, _BYTES))
-    _remove_packed(folder)
+    archives = _to_pack(files)
+    yield _phase(folder, Unit(("pack", name, 0), _pack_unit, (str(folder), tuple(sorted(keys)), archives), _BYTES))
+    _remove_packed(folder, archives)
     return dict(summary or {})
 
 
@@ -96,13 +135,20 @@ def drop_packs(folder: Path) -> None:
         (folder / pack).unlink(missing_ok=True)
 
 
-def _remove_packed(folder: Path) -> None:
+def _remove_packed(folder: Path, archives: Mapping[str, Sequence[str]]) -> None:
     """Remove what is packed, and workings of earlier runs that nothing names any more."""
     places = [folder / name for name in sorted(_FOLDERS)]
     places += [path for path in (folder / "records").iterdir() if path.is_dir()]
     with ThreadPoolExecutor(_REMOVERS) as pool:
         for _ in pool.map(_remove, places):
             pass
+        # What else lies beside the meshes is not ours.
+        opened = [folder / name for archive in archives if archive != _WORKINGS for name in archives[archive]]
+        for _ in pool.map(functools.partial(Path.unlink, missing_ok=True), opened):
+            pass
+    for place in sorted({path.parent for path in opened}, reverse=True):
+        with contextlib.suppress(OSError):
+            place.rmdir()
 
 
 def _remove(place: Path) -> None:
@@ -113,25 +159,25 @@ def _remove(place: Path) -> None:
 # ------------------------------------------------------------------------------------------------- what workers do
 
 
-def _pack_unit(folder: str, keys: tuple[Key, ...], files: tuple[str, ...]) -> Receipt:
-    """Write the records of some units into one file, and working files into another."""
+def _pack_unit(folder: str, keys: tuple[Key, ...], archives: dict[str, tuple[str, ...]]) -> Receipt:
+    """Write the records of some units into one file, and other files into archives."""
     root = Path(folder)
     with atomic_write(root / _RECORDS) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for key in keys:
             stream.write(record_path(folder, key).read_text(encoding="utf-8").rstrip("\n") + "\n")
-    if not files:
-        return Receipt((_RECORDS,))
-    with (
-        atomic_write(root / _WORKINGS) as temporary,
-        tarfile.open(temporary, "w", format=tarfile.GNU_FORMAT) as archive,
-    ):
-        for name in files:
-            with (root / name).open("rb") as source:
+    for archive, files in archives.items():
+        _write_archive(root, archive, files)
+    return Receipt((_RECORDS, *archives))
+
+
+def _write_archive(root: Path, name: str, files: tuple[str, ...]) -> None:
+    with atomic_write(root / name) as temporary, tarfile.open(temporary, "w", format=tarfile.GNU_FORMAT) as archive:
+        for file in files:
+            with (root / file).open("rb") as source:
                 # Name and size alone: times and owners would differ from run to run.
-                member = tarfile.TarInfo(name)
+                member = tarfile.TarInfo(file)
                 member.size = os.fstat(source.fileno()).st_size
                 archive.addfile(member, source)
-    return Receipt(PACKS)
 
 
 def _unpack_unit(folder: str, *again: str) -> Receipt:
@@ -144,9 +190,10 @@ def unpack(folder: Path, again: Collection[str] = ()) -> None:
     for (stage, name, index), line in _packed_lines(folder):
         if stage.split("-")[0] not in again:
             _put(record_path(str(folder), (stage, name, index)), line.encode())
-    for name, content in _members(folder):
-        with contextlib.suppress(tarfile.ReadError):
-            _put(folder / name, content)
+    for archive in _ARCHIVES:
+        for member, content in _members(folder, archive):
+            with contextlib.suppress(tarfile.ReadError):
+                _put(folder / member.name, content)
 
 
 def _put(path: Path, content: bytes | IO[bytes]) -> None:
@@ -174,16 +221,16 @@ def _packed_lines(folder: Path) -> Iterator[tuple[Key, str]]:
                 yield DoneRecord.from_json(line).key, line.rstrip("\n")
 
 
-def _members(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield the working files that are packed; where the archive is damaged, what can still be read of it."""
+def _members(folder: Path, name: str) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """Yield the files in an archive; where it is damaged, what can still be read of it."""
     with (
         contextlib.suppress(FileNotFoundError, tarfile.TarError),
-        tarfile.open(folder / _WORKINGS, "r:", ignore_zeros=True) as archive,
+        tarfile.open(folder / name, "r:", ignore_zeros=True) as archive,
     ):
         for member in archive:
             content = archive.extractfile(member) if member.isreg() else None
-            if content is not None and inside(member.name) and is_working(member.name):
-                yield member.name, content
+            if content is not None and inside(member.name) and _archive_of(member.name) == name:
+                yield member, content
 
 
 def stored_units(folder: Path) -> set[tuple[str, int]]:
@@ -204,10 +251,29 @@ def stored_records(folder: Path) -> dict[tuple[str, int], str]:
     return found
 
 
-def stored_workings(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return length and checksum of each packed working file, by name."""
+def stored_files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return length and checksum of each packed file, by name; those of records are not among them."""
     found = {}
-    for name, content in _members(folder):
-        with contextlib.suppress(tarfile.ReadError):
-            found[name] = crc32c_of(content)
+    for archive in _ARCHIVES:
+        for member, content in _members(folder, archive):
+            with contextlib.suppress(tarfile.ReadError):
+                found[member.name] = crc32c_of(content)
     return found
+
+
+def places_of(folder: Path, kind: str) -> dict[str, Place]:
+    """Return where the files of a kind are, packed or not, by their names relative to the tomogram's folder.
+
+    Parameters
+    ----------
+    folder
+        The tomogram's.
+    kind
+        ``meshes`` or ``vertices``.
+    """
+    archive = _OF_MEMBRANES[kind]
+    found = {
+        member.name: Place(folder / archive, member.offset_data, member.size) for member, _ in _members(folder, archive)
+    }
+    singles = (path for path in (folder / kind).rglob("*") if path.is_file())
+    return found | {path.relative_to(folder).as_posix(): Place(path, 0, path.stat().st_size) for path in singles}

@@ -32,7 +32,7 @@ from cryoscale.io.files import crc32c, write_text
 from cryoscale.journal import JOURNAL, read_journal
 from cryoscale.manifest import Entry
 from cryoscale.manifestfile import options_of
-from cryoscale.packing import drop_packs, stored_records, stored_units, stored_workings, unpack
+from cryoscale.packing import drop_packs, stored_files, stored_records, stored_units, unpack
 from cryoscale.records import DoneRecord, sealed
 from cryoscale.runrecord import code_of_stages, read_run, read_run_seal
 from cryoscale.spec import spec_from
@@ -143,9 +143,9 @@ def _of_tomogram(folder: Path, name: str, ended: str) -> Iterator[Damage]:
     else:
         keys = {(stage, index) for stage, indices in seal["units"].items() for index in indices}
     named: set[str] = set()
-    records, workings = stored_records(folder), stored_workings(folder)
+    records, kept = stored_records(folder), stored_files(folder)
     for stage, index in sorted(keys):
-        yield from _of_unit(folder, (stage, name, index), records.get((stage, index)), workings, named)
+        yield from _of_unit(folder, (stage, name, index), records.get((stage, index)), kept, named)
     if seal is None:
         return
     for file, length, crc in seal["files"]:
@@ -158,7 +158,7 @@ def _of_tomogram(folder: Path, name: str, ended: str) -> Iterator[Damage]:
 
 
 def _of_unit(
-    folder: Path, key: tuple[str, str, int], text: str | None, workings: dict[str, tuple[int, int]], named: set[str]
+    folder: Path, key: tuple[str, str, int], text: str | None, kept: dict[str, tuple[int, int]], named: set[str]
 ) -> Iterator[Damage]:
     """Check a unit's record and the files it names, which may be packed, and note their names."""
     shown = record_path(str(folder), key).relative_to(folder).as_posix()
@@ -175,8 +175,8 @@ def _of_unit(
     for file, length, crc in record.files:
         named.add(file)
         what = _compare(folder / file, length, crc)
-        if what == "missing" and file in workings:
-            what = None if workings[file] == (length, crc) else "damaged"
+        if what == "missing" and file in kept:
+            what = None if kept[file] == (length, crc) else "damaged"
         if what is not None:
             yield Damage(key[1], file, what, key)
 

@@ -17,7 +17,6 @@ import numpy as np
 from cryoscale.errors import UsageError
 from cryoscale.exporting import FORMATS, VOLUMES, Product, export, products_of
 from cryoscale.interrupt import Stopped
-from cryoscale.io.meshes import read_ply
 from cryoscale.io.omezarr import open_level
 from cryoscale.report.colours import colour_of
 from cryoscale.reporting import PAGES, score_tomograms, write_run_report
@@ -120,8 +119,7 @@ def show_in_napari(product: Product) -> None:
         levels = sorted(int(path.name) for path in tomogram.iterdir() if path.name.isdigit())
         viewer.add_image([open_level(tomogram, n) for n in levels], name="tomogram", multiscale=True, **place)
     viewer.add_labels(open_level(product.volume("membranes")), name="membranes", **place)
-    for number, path in product.meshes().items():
-        mesh = read_ply(path)
+    for number, mesh in product.meshes():
         colour = [part / 255 for part in colour_of(number)]
         seen = mesh.properties.get("seen", np.ones(len(mesh.vertices), np.uint8))
         viewer.add_surface(

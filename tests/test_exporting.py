@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import tarfile
 from pathlib import Path
 
 import mrcfile
@@ -17,6 +19,7 @@ from cryoscale.cli import main
 from cryoscale.errors import UsageError
 from cryoscale.exporting import export
 from cryoscale.io.omezarr import image_geometry, read_region
+from cryoscale.io.parquet import write_parquet
 from cryoscale.io.source import open_source
 from cryoscale.io.star import Oriented, read_star, relion5_columns, write_star
 from cryoscale.io.tables import write_csv
@@ -106,6 +109,27 @@ def test_meshes_lie_on_the_tomogram(run: Path, tmp_path: Path, kind: str) -> Non
     for path, (centre, radius) in zip(files[:2], BALLS, strict=True):
         bounds = trimesh.load(path, process=False).bounds[:, ::-1] / 10 - NM
         assert np.allclose(bounds, [np.array(centre) - radius, np.array(centre) + radius], atol=0.05)
+
+
+@pytest.mark.parametrize("kind", ["ply", "vtp", "parquet", "neuroglancer"])
+def test_what_is_packed_is_exported_as_what_is_not(run: Path, tmp_path: Path, kind: str) -> None:
+    folder = Path(shutil.copytree(run / "TS_01", tmp_path / "TS_01"))
+    (folder / "vertices").mkdir()
+    for number in (1, 2):
+        write_parquet(folder / "vertices" / f"membrane_{number:04d}.parquet", {"area_nm2": np.arange(9.0) + number})
+
+    def exported(name: str) -> dict[str, bytes]:
+        export(folder, kind, tmp_path / name)
+        files = (path for path in (tmp_path / name).rglob("*") if path.is_file())
+        return {path.relative_to(tmp_path / name).as_posix(): path.read_bytes() for path in files}
+
+    single = exported("single")
+    assert len(single) >= 2
+    for place in ("meshes", "vertices"):
+        with tarfile.open(folder / f"{place}.tar", "w") as archive:
+            archive.add(folder / place, place)
+        shutil.rmtree(folder / place)
+    assert exported("packed") == single
 
 
 def test_tables_and_particles_of_all_tomograms(run: Path, tmp_path: Path) -> None:

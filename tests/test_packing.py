@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -17,14 +18,15 @@ from cryoscale.collection import Collection, Result, run_collection
 from cryoscale.engine import JobPlan, LoopExecutor, Phase
 from cryoscale.io.files import save_npz, write_text
 from cryoscale.manifest import Entry
-from cryoscale.packing import PACKS, stored_records, stored_units, stored_workings, unpack
+from cryoscale.packing import PACKS, places_of, stored_files, stored_records, stored_units, unpack
 from cryoscale.records import Receipt, Unit, fingerprint
 from cryoscale.spec import RunSpec
-from cryoscale.verify import collection_of, find_damage, repair
+from cryoscale.verify import Damage, collection_of, find_damage, repair
 from tests.toyunits import executions, note_execution
 
 PARTS = 5
-AT_REST = {"table.csv", "summary.json", "records/seal.json", *PACKS}
+MESHES, SINGLES = "meshes.tar", 3
+AT_REST = {"table.csv", "summary.json", "records/seal.json", *PACKS} - {"vertices.tar"}
 
 
 def part(folder: str, number: int) -> Receipt:
@@ -32,7 +34,9 @@ def part(folder: str, number: int) -> Receipt:
     note_execution(str(Path(folder).parents[1]), f"part{number}")
     name = f"merge/parts/{number:06d}.npz"
     save_npz(Path(folder) / name, values=np.full(400, number))
-    return Receipt((name,), {"number": number})
+    mesh = f"meshes/membrane_{number:04d}.ply"
+    write_text(Path(folder) / mesh, f"mesh {number}" * 99)
+    return Receipt((name, mesh), {"number": number})
 
 
 def table(folder: str) -> Receipt:
@@ -54,7 +58,7 @@ def run(root: Path, *, first: str = "", overwrite: bool = False) -> Result:
     # Any file will do: no unit reads it.
     entry = Entry("a", __file__, __file__)
     asked = Collection([entry], root / "out", RunSpec(), until="fit", first=first, overwrite=overwrite)
-    with mock.patch("cryoscale.collection.tomogram_job", small_job):
+    with mock.patch("cryoscale.collection.tomogram_job", small_job), mock.patch.object(packing, "SINGLES", SINGLES):
         return run_collection(asked, LoopExecutor())
 
 
@@ -88,8 +92,9 @@ def test_the_same_run_packs_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         run(tmp_path / name)
-    one, two = (tmp_path / name / "out" / "a" / "workings.tar" for name in ("one", "two"))
-    assert one.read_bytes() == two.read_bytes()
+    for name in ("workings.tar", MESHES):
+        one, two = (tmp_path / root / "out" / "a" / name for root in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
 
 
 class Killed(BaseException):
@@ -153,17 +158,20 @@ def test_whenever_a_run_is_killed_no_finished_unit_is_lost(tmp_path: Path, first
     assert [entry for entry in found if entry[1] > most or entry[2]] == []
 
 
-def test_the_kills_would_show_what_is_removed_too_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pack", ["workings.tar", MESHES])
+def test_the_kills_would_show_what_is_removed_too_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: str
+) -> None:
     """The same kills, where what is to be packed is removed while it is being packed."""
     real = packing._pack_unit
 
-    def hasty(folder: str, keys, files) -> Receipt:
-        kept = {name: (Path(folder) / name).read_bytes() for name in files}
-        for name in files:
+    def hasty(folder: str, keys, archives) -> Receipt:
+        kept = {name: (Path(folder) / name).read_bytes() for name in archives[pack]}
+        for name in kept:
             (Path(folder) / name).unlink()
         for name, content in kept.items():
             (Path(folder) / name).write_bytes(content)
-        return real(folder, keys, files)
+        return real(folder, keys, archives)
 
     monkeypatch.setattr(packing, "_pack_unit", hasty)
     assert any(units > PARTS + 2 for _, units, _ in dies_anywhere(tmp_path, None, ""))
@@ -176,7 +184,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("pack", PACKS)
+@pytest.mark.parametrize("pack", sorted(AT_REST & set(PACKS)))
 def test_a_flipped_bit_in_what_is_packed_costs_its_own_unit(finished: Path, tmp_path: Path, pack: str) -> None:
     rng = np.random.default_rng(3)
     whole = (finished / "out" / "a" / pack).read_bytes()
@@ -190,28 +198,35 @@ def test_a_flipped_bit_in_what_is_packed_costs_its_own_unit(finished: Path, tmp_
         found = find_damage(job)
         assert found, "not noticed"
         before = executions(root)
-        with mock.patch("cryoscale.collection.tomogram_job", small_job):
-            repair(job, found, LoopExecutor())
+        mend(job, found)
         # A line's end joins two records.
         assert executions(root) - before <= (2 if pack == PACKS[0] else 1)
         assert find_damage(job) == []
-        assert (root / "out" / "a" / "workings.tar").read_bytes() == (
-            finished / "out" / "a" / "workings.tar"
-        ).read_bytes()
+        for name in ("workings.tar", MESHES):
+            assert (root / "out" / "a" / name).read_bytes() == (finished / "out" / "a" / name).read_bytes()
+
+
+def mend(job: Collection, found: list[Damage]) -> None:
+    with mock.patch("cryoscale.collection.tomogram_job", small_job), mock.patch.object(packing, "SINGLES", SINGLES):
+        repair(job, found, LoopExecutor())
+
+
+def workings(root: Path) -> int:
+    """Return how many working files are whole in their archive."""
+    return sum(name.startswith("merge/") for name in stored_files(root / "out" / "a"))
 
 
 def test_a_torn_archive_costs_what_is_behind_the_tear(finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "torn"
     shutil.copytree(finished, root, copy_function=shutil.copy2)
     path = root / "out" / "a" / "workings.tar"
-    kept = len(stored_workings(root / "out" / "a"))
+    kept = workings(root)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
-    left = stored_workings(root / "out" / "a")
-    assert 0 < len(left) < kept == PARTS
+    left = workings(root)
+    assert 0 < left < kept == PARTS
     job, before = collection_of(root / "out"), executions(root)
-    with mock.patch("cryoscale.collection.tomogram_job", small_job):
-        repair(job, find_damage(job), LoopExecutor())
-    assert executions(root) - before == PARTS - len(left)
+    mend(job, find_damage(job))
+    assert executions(root) - before == PARTS - left
     assert find_damage(job) == []
 
 
@@ -223,3 +238,43 @@ def test_what_is_unpacked_is_what_was_packed(finished: Path, tmp_path: Path) -> 
     packing.drop_packs(folder)
     assert stored_records(folder) == records
     assert np.load(folder / "merge" / "parts" / "000003.npz")["values"].tolist() == [3] * 400
+
+
+def test_what_people_open_is_packed_where_there_is_much_of_it_and_found_either_way(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(finished / "out" / "a", tmp_path / "a"))
+    (folder / "meshes").mkdir()
+    (folder / "meshes" / "membrane_0001.ply").write_bytes(b"a file of its own")
+
+    def contents() -> dict[str, bytes]:
+        found = {}
+        for name, (path, start, length) in places_of(folder, "meshes").items():
+            found[name] = path.read_bytes()[start : start + length]
+        return found
+
+    there = contents()
+    assert there.pop("meshes/membrane_0001.ply") == b"a file of its own"
+    assert there == {f"meshes/membrane_{n:04d}.ply": f"mesh {n}".encode() * 99 for n in range(PARTS) if n != 1}
+    # As people do.
+    with tarfile.open(folder / MESHES) as archive:
+        archive.extractall(tmp_path / "theirs", filter="data")
+    (folder / MESHES).unlink()
+    assert contents() == {"meshes/membrane_0001.ply": b"a file of its own"}
+    assert (tmp_path / "theirs" / "meshes" / "membrane_0004.ply").read_bytes() == b"mesh 4" * 99
+
+
+def test_what_lies_beside_the_meshes_is_left(tmp_path: Path) -> None:
+    own = tmp_path / "out" / "a" / "meshes" / "session.cxs"
+    own.parent.mkdir(parents=True)
+    own.write_text("of the user")
+    assert run(tmp_path).exit_code == 0
+    assert files(tmp_path / "out" / "a") == {*AT_REST, "meshes/session.cxs"}
+
+
+@pytest.mark.parametrize(("count", "single"), [(SINGLES, True), (SINGLES + 1, False)])
+def test_few_files_of_a_kind_stay_single(monkeypatch: pytest.MonkeyPatch, count: int, single: bool) -> None:
+    monkeypatch.setattr(packing, "SINGLES", SINGLES)
+    meshes = {f"meshes/membrane_{n:04d}.ply" for n in range(count)}
+    found = packing._to_pack({*meshes, "merge/a.npz", "vertices/membrane_0001.parquet", "membranes.csv"})
+    assert found == {"workings.tar": ("merge/a.npz",)} | ({} if single else {MESHES: tuple(sorted(meshes))})

@@ -131,8 +131,14 @@ def _write_rows(stream: BinaryIO, columns: Mapping[str, NDArray[Any]], count: in
         stream.write(part.tobytes())
 
 
-def read_ply(path: str | Path) -> PlyMesh:
+def read_ply(path: str | Path, start: int = 0, length: int | None = None) -> PlyMesh:
     """Read a binary PLY mesh of triangles.
+
+    Parameters
+    ----------
+    path
+    start, length
+        Bytes that are the mesh, where the file holds others too; None is to its end.
 
     Raises
     ------
@@ -142,6 +148,7 @@ def read_ply(path: str | Path) -> PlyMesh:
     """
     path = Path(path)
     with path.open("rb") as stream:
+        stream.seek(start)
         order, elements, comments = _read_header(stream, path)
         if [name for name, _, _ in elements] != ["vertex", "face"]:
             raise _bad(path, "elements", [name for name, _, _ in elements], "vertex, then face")
@@ -151,9 +158,11 @@ def read_ply(path: str | Path) -> PlyMesh:
             raise _bad(path, "face properties", face_fields, "one list of vertex numbers")
         size, item = face_fields[0][1].split()[1:]
         face_type = np.dtype([("n", order + size), ("corners", order + item, (3,))])
-        expected = stream.tell() + count * vertex_type.itemsize + face_count * face_type.itemsize
-        if path.stat().st_size != expected:
-            raise _bad(path, "length", f"{path.stat().st_size} bytes", f"{expected} bytes, all faces triangles")
+        expected = stream.tell() - start + count * vertex_type.itemsize + face_count * face_type.itemsize
+        there = max(path.stat().st_size - start, 0)
+        found = there if length is None else min(length, there)
+        if found != expected:
+            raise _bad(path, "length", f"{found} bytes", f"{expected} bytes, all faces triangles")
         vertices = np.fromfile(stream, vertex_type, count)
         faces = np.fromfile(stream, face_type, face_count)
     return _assemble(path, vertices, faces, comments)
