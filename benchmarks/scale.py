@@ -39,7 +39,8 @@ from cryoscale.records import Receipt, Unit
 
 SIZES = {"small": 2_000, "medium": 20_000, "full": 200_000}
 CROWDS = (100, 300, 1000)
-_TOMOGRAMS = 12
+_TOMOGRAMS = 0.4
+"""For each worker that sleeps: enough that all of them have something to do for a while."""
 _UNITS_PER_PHASE = 100
 _PHASES = 2
 _SAMPLES = 10
@@ -180,7 +181,7 @@ def simulated(root: Path, units: int, workers: int) -> dict[str, dict[str, Any]]
     for count in CROWDS:
         if count <= max(workers, CROWDS[0]):
             (root / str(count)).mkdir()
-            found[f"{count} workers"] = run(root / str(count), count, max(_TOMOGRAMS, count * 6 // 100))
+            found[f"{count} workers"] = run(root / str(count), count, round(count * _TOMOGRAMS))
             print(f"{count} workers: {found[f'{count} workers']}", file=sys.stderr)
     return found
 
