@@ -27,7 +27,7 @@ from cryoscale.demo import write_simulation
 from cryoscale.estimate import Total, totals_of, worker_bytes
 from cryoscale.io.source import peek_source
 from cryoscale.manifest import entries
-from cryoscale.packing import is_working, stored_records
+from cryoscale.packing import stored_records
 from cryoscale.rates import measured_rates
 from cryoscale.records import DoneRecord, Geometry
 from cryoscale.sampling import membrane_share
@@ -48,7 +48,7 @@ def taken(folder: Path) -> tuple[dict[str, Total], int]:
         row.units += 1
         row.core_seconds += record.processor_seconds
         row.disk_bytes += sum(length for _, length, _ in record.files)
-        row.files += sum(not is_working(name) for name, _, _ in record.files)
+        row.files += sum((folder / name).is_file() for name, _, _ in record.files)
         peak = max(peak, record.peak_bytes)
     beside = sum(path.is_file() for path in folder.rglob("*")) - sum(row.files for row in totals.values())
     totals["ingest"].files += beside
