@@ -28,6 +28,7 @@ from cryoscale.fit.curvature import (
 )
 from cryoscale.fit.model import Model
 from cryoscale.fit.narrow import narrow_band
+from cryoscale.fit.nearest import PointGrid
 from cryoscale.fit.systematic import INDEPENDENT, Systematic
 from cryoscale.fit.zero_set import Samples, Verdict
 
@@ -192,19 +193,16 @@ class Surface:
         size = _length(slope)
         foot = index * step - (distance / size)[:, None] * slope
         # Of all points, whatever the box: cells, blocks of places and thereby every bit stay the same.
-        sd = self._band_sd(foot, slope)
         support, keep = self._membership(foot)
+        variance = self.model.variance_near(foot, slope, support > self.limit)
+        sd = np.minimum(self._sd_of(variance, slope), LARGEST_SD)
         if box is not None:
             keep &= ((index >= box[0]) & (index < np.array(box[1]))).all(1)
         return _assemble(index[keep], distance[keep] / step, sd[keep] / step, support[keep] / step, self.closed)
 
-    def _band_sd(self, foot: Array, slope: Array) -> Array:
-        """Return the standard deviation of the position (m,), in voxels, at feet (m, 3)."""
-        return np.minimum(self._sd_of(self.model.variance_near(foot, slope), slope), LARGEST_SD)
-
     def _membership(self, foot: Array) -> tuple[Array, NDArray[np.bool_]]:
         """Return the distance of feet to the nearest raw point, and which feet lie on the membrane."""
-        support = self._data_tree.query(foot)[0]
+        support = self._grid.distance(foot)
         verdict = self.verdict
         if self.closed and verdict.keep.all():
             return support, np.ones(len(foot), bool)
@@ -248,13 +246,13 @@ class Surface:
         return _tree(self.samples.points)
 
     @cached_property
-    def _data_tree(self) -> cKDTree:
-        return _tree(self.data)
+    def _grid(self) -> PointGrid:
+        return PointGrid.of(self.data)
 
     @cached_property
     def _crowd_tree(self) -> cKDTree:
         """Raw points but those that strayed so far beyond the rim that they are alone there."""
-        count = self._data_tree.query_ball_point(self.data, self.limit, return_length=True) - 1
+        count = _tree(self.data).query_ball_point(self.data, self.limit, return_length=True) - 1
         return _tree(self.data[count >= CROWD_SHARE * np.median(count)])
 
     @cached_property
@@ -323,7 +321,8 @@ def within_rim(foot: Array, hole: NDArray[np.bool_], support: Array, limit: floa
 def _assemble(index: Any, distance: Array, sd: Array, support: Array, closed: bool) -> Band:
     """Return one band in raster order."""
     low = index.min(0, initial=0)
-    order = np.argsort(np.ravel_multi_index(tuple((index - low).T), tuple(index.max(0, initial=0) - low + 1)))
+    number = np.ravel_multi_index(tuple((index - low).T), tuple(index.max(0, initial=0) - low + 1))
+    order = np.argsort(number, kind="stable")  # whole numbers: by their digits, three times as fast
     return Band(
         index[order].astype(np.int32),
         distance[order].astype(np.float32),

@@ -32,6 +32,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from cryoscale.fit.nearest import PointGrid
+
 __all__ = ["Samples", "judge", "trace"]
 
 Array = NDArray[np.float64]
@@ -203,7 +205,7 @@ def judge(samples: Samples, data: Array, *, limit: float, box: tuple[Array, Arra
     if not n:
         none = np.zeros(0, bool)
         return Verdict(none, none, np.zeros(0), False, 0.0, 0)
-    support = cKDTree(data).query(samples.points)[0]
+    support = PointGrid.of(data).distance(samples.points)
     seen = support <= limit
     if box is not None:
         seen = seen | _beyond_the_volume(samples, seen, box)
