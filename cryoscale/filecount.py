@@ -27,7 +27,7 @@ __all__ = ["BESIDE", "files_of"]
 
 BESIDE = 4
 """Of any tomogram: summary, seal, records, workings."""
-_TABLES, _PROTEIN_TABLES = 3, 6
+_TABLES, _PROTEIN_TABLES = 4, 6
 _PICTURES, _PICTURES_OF_DENSITY = 9, 4
 """Pictures that every tomogram with membranes has, and those of the tomogram itself."""
 

@@ -265,6 +265,7 @@ def _finish(
         prepared.radius,
         _summary(prepared, choice, model, verdict),
         prepared.systematic,
+        {rule: points * prepared.unit for rule, points in prepared.selection.dropped.items()},
     )
 
 
@@ -305,7 +306,7 @@ def _summary(prepared: Prepared, choice: tuple[Hypothesis, float], model: Model,
         "control_points": prepared.constraints.surface,
         "constraints": len(prepared.constraints.points),
         "patches": len(model.patches),
-        "dropped": dict(prepared.selection.dropped),
+        "dropped": {rule: len(points) for rule, points in prepared.selection.dropped.items()},
         "inferred_share": verdict.inferred,
         "components_dropped": verdict.components,
         "unit": prepared.unit,

@@ -3,7 +3,7 @@
 A unit reads its membranes' voxels (or the ridge of the score inside them, where there is a score) tile by tile of the
 membranes' boxes, so that a thin membrane across the whole volume costs no more memory than a small one; fits the
 surfaces, and writes each one's narrow band to ``fits/<number>.npz``, with curvatures and how its errors hang together
-(`sites`).
+(`sites`), and with the points that were left out before the fit.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def fit_batch(
                 entry["reason"] = reason
             else:
                 files.append(band_file(number))
-                save_band(Path(folder) / files[-1], band, **surface_sites(surface))
+                save_band(Path(folder) / files[-1], band, **surface_sites(surface), **_pruned(surface))
         else:
             entry["reason"] = str(surface)
         entries.append(entry)
@@ -136,8 +136,15 @@ def _area_voxels2(band: Band) -> float:
     return float(np.count_nonzero(np.abs(band.distance) <= 1.0)) / 2.0
 
 
-def save_band(path: Path, band: Band, **sites: NDArray[np.float32]) -> None:
-    """Write a band, and what `surface_sites` says of the surface."""
+def _pruned(surface: Surface) -> dict[str, NDArray[Any]]:
+    """Return the places (k, 3) of the points that were left out, in voxels, and the rule of each."""
+    rules = [rule for rule, points in surface.pruned.items() for _ in range(len(points))]
+    places = np.concatenate([np.zeros((0, 3)), *surface.pruned.values()])
+    return {"pruned_places": places.astype(np.float32), "pruned_rules": np.array(rules, "U9")}
+
+
+def save_band(path: Path, band: Band, **more: NDArray[Any]) -> None:
+    """Write a band, what `surface_sites` says of the surface, and what was left out."""
     save_npz(
         path,
         index=band.index,
@@ -145,7 +152,7 @@ def save_band(path: Path, band: Band, **sites: NDArray[np.float32]) -> None:
         sd=band.sd,
         support=band.support,
         closed=np.array(band.closed),
-        **sites,
+        **more,
     )
 
 

@@ -3,7 +3,7 @@ r"""From raw membrane voxels to control points: prune what is not membrane, then
 1. *Spacing*: the unit ("voxel") of every length below is the median distance of a point to its nearest neighbour,
    which is exactly the voxel size for voxels of a mask. Give it where points are sparser than voxels.
 2. *Outliers*: mean distance to the k nearest neighbours above twice its median (and above 5 robust standard
-   deviations); small islands; twigs, where the neighbourhood is a line and not a sheet.
+   deviations); twigs, where the neighbourhood is a line and not a sheet; small islands, the ends of twigs among them.
 3. *Ellipsoid*: only where a robust ellipsoid fits all points well, points farther from it than
    max(3 voxels, 3.5 robust standard deviations, 0.12 radius) are dropped.
    *Ellipses*: where it does not, slice by slice, points far from the ellipse of their slice (paper: section 5.1; see
@@ -51,13 +51,14 @@ TWIG_RATIO = 0.06
 
 @dataclass(frozen=True)
 class Selection:
-    """The points kept, how much each counts, and how many were dropped by which rule."""
+    """The points kept, how much each counts, and those that were dropped."""
 
     points: Array
     """(n, 3) in voxels."""
     weights: Array
     """(n,) number of raw points (times their weights) that each stands for."""
-    dropped: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, Array] = field(default_factory=dict)
+    """(k, 3) points, in voxels, by the rule that dropped them."""
 
 
 def check_points(points: object, weights: object = None) -> tuple[Array, Array]:
@@ -114,21 +115,20 @@ def select_points(points: Array, weights: Array, *, size: float = 1.0) -> Select
     size
         Typical distance between neighbouring raw points; voxels that were merged beforehand are farther apart.
     """
-    dropped: dict[str, int] = {}
+    dropped: dict[str, Array] = {}
 
     def drop(name: str, keep: NDArray[np.bool_], least: float = 0.5) -> None:
         nonlocal points, weights
-        lost = int(weights[~keep].size)
-        if lost and keep.mean() >= least:
-            dropped[name] = lost
+        if not keep.all() and keep.mean() >= least:
+            dropped[name] = points[~keep]
             points, weights = points[keep], weights[keep]
 
     if len(points) > MOST_POINTS:
         points, weights = merge_cells(points, weights, 2.0)
     if len(points) > 3 * NEIGHBOURS:
         drop("sparse", ~_sparse(points))
-        drop("island", ~_islands(points, max(ISLAND_CELL, 3 * size)))
         drop("twig", ~_twigs(points, TWIG_RADIUS * size))
+        drop("island", ~_islands(points, max(ISLAND_CELL, 3 * size)))
         off = _off_ellipsoid(points)
         if off is None:
             drop("ellipses", ~_off_ellipses(points), least=0.9)

@@ -9,7 +9,7 @@ points that were fitted; inside, everything is in voxels (see `select` for what 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -76,6 +76,8 @@ class Surface:
     """What was chosen and dropped: kernel, amplitude, noise, log evidence, .."""
     systematic: Systematic = INDEPENDENT
     """What the points have wrong in common."""
+    pruned: dict[str, Array] = field(default_factory=dict)
+    """(k, 3) points that were left out before the fit, in their unit, by the rule that dropped them; see `select`."""
 
     @property
     def closed(self) -> bool:

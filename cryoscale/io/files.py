@@ -99,10 +99,10 @@ def save_npz(path: str | Path, **arrays: NDArray[Any]) -> None:
         np.savez(stream, allow_pickle=False, **arrays)
 
 
-def load_npz(path: str | Path) -> dict[str, NDArray[Any]]:
-    """Read what `save_npz` wrote; never unpickles."""
+def load_npz(path: str | Path, *names: str) -> dict[str, NDArray[Any]]:
+    """Read what `save_npz` wrote, or some of its arrays by their names; never unpickles."""
     with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+        return {name: archive[name] for name in names or archive.files}
 
 
 def relative_files(folder: str | Path, files: Iterable[str]) -> tuple[str, ...]:

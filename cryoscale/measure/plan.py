@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.band import Mesh
+from cryoscale.band import Mesh, band_file
 from cryoscale.io.files import load_npz, save_npz
 from cryoscale.io.parquet import write_parquet
 from cryoscale.io.tables import write_csv
@@ -31,9 +31,11 @@ from cryoscale.measure.shape import Membrane, measure_shape
 from cryoscale.measure.tables import (
     MEMBRANE_COLUMNS,
     PAIR_COLUMNS,
+    PRUNED_COLUMNS,
     THICKNESS_COLUMNS,
     complete,
     pair_rows,
+    pruned_rows,
     thickness_rows,
 )
 from cryoscale.measure.vertices import plan as around_membranes
@@ -42,13 +44,15 @@ from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.spec import MeasureSpec, SurfaceSpec
 
 __all__ = [
-    "MEMBRANES", "NEIGHBOURS", "PROTEINS", "THICKNESS", "expected_units", "measure_group", "plan", "write_tables",
+    "MEMBRANES", "NEIGHBOURS", "PROTEINS", "PRUNED", "THICKNESS", "expected_units", "measure_group", "plan",
+    "write_tables",
 ]  # fmt: skip
 
 MEMBRANES = "membranes.csv"
 MEMBRANES_PARQUET = "membranes.parquet"
 NEIGHBOURS = "neighbours.csv"
 THICKNESS = "thickness.csv"
+PRUNED = "pruned.csv"
 _GROUP_MEMBRANES = 16
 _BASE_BYTES = 32 << 20
 _PROTEIN_BYTES = 256
@@ -86,7 +90,8 @@ def plan(
         Summaries whose ``regions`` names a table (.npz) with ``voxels`` (n,) and ``coordinate_sum`` (n, 3), row k for
         region k + 1; both may be empty, of meshes that come from no volume.
     fitted
-        Of each membrane its ``number``, and a ``reason`` where there is no surface.
+        Of each membrane its ``number``, a ``reason`` where there is no surface, and ``dropped``: how many points
+        were left out before the fit, by rule; the fit's file then says where they are.
     surfaces
         What the surface stage made of each membrane: JSON, by number, with ``mesh``, ``voxels``, ``band_closed``.
     density
@@ -120,7 +125,8 @@ def plan(
     placed = yield on_membranes.units(tomogram, spec, surface_spec.thickness_nm, located, meshes) if regions else []
     names = tuple(receipt.numbers["placed"] for receipt in placed if receipt.numbers["placed"])
     spread = {name: [row for receipt in placed for row in receipt.numbers[name]] for name in ("density", "pairs")}
-    arguments = (tomogram.folder, tomogram.id, table, pairs, thick, located, names, spread)
+    pruned = {int(entry["number"]): "reason" not in entry for entry in fitted if "dropped" in entry}
+    arguments = (tomogram.folder, tomogram.id, table, pairs, thick, located, names, spread, pruned)
     written = yield [Unit(("measure-tables", tomogram.id, 0), write_tables, arguments, 2 * _BASE_BYTES)]
     return {
         "membranes": len(table),
@@ -242,6 +248,7 @@ def write_tables(
     located: Located,
     placed: tuple[str, ...],
     spread: Mapping[str, Any],
+    pruned: Mapping[int, bool],
 ) -> Receipt:
     """Write the tables of one tomogram."""
     root, files = Path(folder), [MEMBRANES, MEMBRANES_PARQUET, NEIGHBOURS]
@@ -252,6 +259,11 @@ def write_tables(
         parts = (load_npz(root / part) for part in thick)
         write_csv(root / THICKNESS, THICKNESS_COLUMNS, thickness_rows(parts))
         files.append(THICKNESS)
+    if pruned:
+        fitted = [number for number, kept in sorted(pruned.items()) if kept]
+        fits = ((k, load_npz(root / band_file(k), "pruned_places", "pruned_rules")) for k in fitted)
+        write_csv(root / PRUNED, PRUNED_COLUMNS, pruned_rows(fits, located.geometry))
+        files.append(PRUNED)
     if not located.regions:
         return Receipt(tuple(files), {"proteins": 0})
     files += on_membranes.write(folder, name, located, placed, spread)

@@ -1,4 +1,4 @@
-"""The rows and columns of the tables that have one line per membrane, pair of membranes or patch.
+"""The rows and columns of the tables that have one line per membrane, pair of membranes, patch or point left out.
 
 Columns named se are standard errors. There are none of counts, of what is an error or a scatter itself, of the length
 of a boundary and of shares of area (inferred, facing): rims and limits decide these, and the fit knows nothing of rims.
@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cryoscale.measure.contact import DOUBLE_SHARE
 from cryoscale.measure.thickness import QUALITIES
+from cryoscale.records import Geometry
 
-__all__ = ["MEANS", "MEMBRANE_COLUMNS", "PAIR_COLUMNS", "THICKNESS_COLUMNS", "complete", "pair_rows", "thickness_rows"]
+__all__ = [
+    "MEANS", "MEMBRANE_COLUMNS", "PAIR_COLUMNS", "PRUNED_COLUMNS", "THICKNESS_COLUMNS", "complete", "pair_rows",
+    "pruned_rows", "thickness_rows",
+]  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -34,6 +39,7 @@ MEMBRANE_COLUMNS = (
     "closed",
     "not_closed_reason",
     "segmented_voxels",
+    "pruned_points",
     "voxels",
     "area_nm2",
     "area_se_nm2",
@@ -119,6 +125,8 @@ THICKNESS_COLUMNS = (
     "contrast",
 )
 
+PRUNED_COLUMNS = ("membrane", "z_angstrom", "y_angstrom", "x_angstrom", "rule")
+
 
 def pair_rows(rows: Sequence[Row], surrounded: Sequence[Row], neighbour_nm: float) -> list[Row]:
     """Return one row per pair of membranes that come within the limit, ascending.
@@ -192,6 +200,7 @@ def complete(
     """
     by_number, around = ({row["number"]: row for row in part} for part in (rows, surrounded))
     reasons = {int(entry["number"]): str(entry.get("reason", "the surface lies outside its band")) for entry in fitted}
+    pruned = {int(entry["number"]): sum(entry["dropped"].values()) for entry in fitted if "dropped" in entry}
     table = []
     for number in range(1, len(segmented) + 1) if len(segmented) else sorted(by_number):
         row = by_number.get(number)
@@ -201,6 +210,7 @@ def complete(
         counts = {
             "label": labels[number - 1] if len(labels) else None,
             "segmented_voxels": segmented[number - 1] if len(segmented) else None,
+            "pruned_points": pruned.get(number),
             "voxels": int(made.get(number, {}).get("voxels", 0)) if len(segmented) else None,
         }
         table.append(row | around.get(number, {}) | counts | _partners(number, pairs))
@@ -227,6 +237,15 @@ def _partners(number: int, pairs: Sequence[Row]) -> Row:
                 "double_distance_seen_se_nm": pair["facing_distance_mean_seen_se_nm"],
             }
     return found | {"neighbours": "; ".join(f"{other} at {distance:.1f} nm" for other, distance in sorted(near))}
+
+
+def pruned_rows(parts: Iterable[tuple[int, Mapping[str, NDArray[Any]]]], geometry: Geometry) -> Iterator[list[Any]]:
+    """Yield the lines of the table of points left out, from each membrane's number and arrays of its fit."""
+    voxel, origin = np.array(geometry.voxel_size_angstrom), np.array(geometry.origin_angstrom)
+    for number, part in parts:
+        places = origin + part["pruned_places"].astype(np.float64) * voxel
+        for place, rule in zip(places.tolist(), part["pruned_rules"].tolist(), strict=True):
+            yield [number, *place, rule]
 
 
 def thickness_rows(parts: Iterable[Mapping[str, NDArray[Any]]]) -> Iterator[tuple[Any, ...]]:

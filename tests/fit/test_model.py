@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cryoscale.band import band_mesh, is_closed
-from cryoscale.fit import fit_surface, fitting, patches, prepare
+from cryoscale.fit import Surface, fit_surface, fitting, patches, prepare
 from cryoscale.fit.model import _weights
 from tests.fit.shapes import SHAPES, degrade, sphere_points
 
@@ -40,6 +40,35 @@ def test_no_seam_shows_on_a_sphere() -> None:
     numeric = np.stack([(surface.mean(some + step[a]) - surface.mean(some - step[a])) / 4e-3 for a in range(3)], 1)
     assert np.allclose(surface.gradient(some), numeric, atol=2e-5)
     assert is_closed(band_mesh(surface.band(2.5)))
+
+
+def _apart(surface: Surface, q: np.ndarray) -> float:
+    """Largest distance between the surfaces of two patches at places q, where both have a tenth of the say."""
+    shares = surface.model.shares(q)
+    total = sum(np.bincount(rows, w, len(q)) for _, rows, w, _ in shares)
+    low, high = np.full(len(q), np.inf), np.full(len(q), -np.inf)
+    for patch, rows, w, _ in shares:
+        rows = rows[w > 0.1 * total[rows]]
+        value, slope = patch.value_gradient(q[rows])
+        distance = value / np.linalg.norm(slope, axis=1)
+        low[rows], high[rows] = np.minimum(low[rows], distance), np.maximum(high[rows], distance)
+    several = high > low
+    assert several.sum() > 200
+    return float((high - low)[several].max())
+
+
+def test_seams_of_a_membrane_of_2000_control_points_are_within_a_tenth_of_a_voxel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scale = 2.6
+    cloud, clean = degrade(SHAPES["bumpy"], seed=3, cap=0.7, noise=0.5 / scale, density=4.0)
+    surface = fit_surface(cloud * scale, spacing=1.0)
+    assert surface.choice["control_points"] > 1800 and surface.choice["patches"] >= 8
+    q = clean[::60] * scale
+    assert _apart(surface, q) < 0.1
+    assert np.abs(surface.distance(q)).max() < 0.3
+    monkeypatch.setattr(patches, "DATA_REACH", 0.2)
+    assert _apart(fit_surface(cloud * scale, spacing=1.0), q) > 0.2
 
 
 def test_patches_agree_with_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ import pytest
 from cryoscale.band import band_file
 from cryoscale.chunks import Region
 from cryoscale.fit import plan as stage
-from cryoscale.io.files import save_npz
-from cryoscale.io.omezarr import create_image, write_region
+from cryoscale.io.files import load_npz, save_npz
+from cryoscale.io.omezarr import create_image, read_region, write_region
 from cryoscale.records import Geometry, Tomogram
 from cryoscale.spec import FitSpec
 from tests.plans import run_plan, traced_peak
@@ -52,6 +52,25 @@ def test_each_gets_a_surface_or_the_reason_why_not(tomogram, tmp_path):
         assert words in membranes[number]["reason"], membranes[number]
         assert not (tmp_path / band_file(number)).exists()
     assert (tmp_path / band_file(SPHERE)).is_file() and (tmp_path / band_file(SHEET)).is_file()
+
+
+def test_what_was_left_out_before_the_fit_is_listed(tomogram, tmp_path):
+    twig = np.array([[20, 20, x] for x in range(36, 56)])
+    labels = np.zeros(SHAPE, np.uint16)
+    labels[tuple(twig.T)] = SPHERE
+    path = str(tmp_path / "instances.ome.zarr")
+    write_region(path, Region((0, 0, 0), SHAPE), np.maximum(read_region(path, Region((0, 0, 0), SHAPE)), labels))
+    table = load_npz(tmp_path / "regions.npz")
+    table["box"][SPHERE - 1, 5] = 56
+    save_npz(tmp_path / "regions.npz", **table)
+    planned = stage.plan(tomogram, FitSpec(), instances="instances.ome.zarr", regions="regions.npz")
+    entry = run_plan(planned)[0]["membranes"][SPHERE - 1]
+    found = load_npz(tmp_path / band_file(SPHERE), "pruned_places", "pruned_rules")
+    assert len(found["pruned_places"]) == sum(entry["dropped"].values()) >= len(twig) - 4
+    for rule, count in entry["dropped"].items():
+        assert (found["pruned_rules"] == rule).sum() == count
+    listed = set(map(tuple, found["pruned_places"].astype(int).tolist()))
+    assert set(map(tuple, twig[4:].tolist())) <= listed
 
 
 @pytest.fixture(scope="module")

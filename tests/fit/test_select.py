@@ -55,16 +55,29 @@ def test_outliers_are_dropped_and_membrane_is_kept() -> None:
     assert survived[true].mean() > 0.99
     far = np.abs(SHAPES["bumpy"].distance(cloud)) > 6
     assert survived[far].mean() < 0.1
-    assert sum(kept.dropped.values()) == len(cloud) - len(kept.points)
+    # What is listed and what is kept are all of the points, each once.
+    listed = np.concatenate([kept.points, *kept.dropped.values()])
+    assert np.array_equal(listed[np.lexsort(listed.T)], cloud[np.lexsort(cloud.T)])
 
 
-def test_a_twig_is_dropped() -> None:
+@pytest.mark.parametrize(("wide", "rule"), [(0, "sparse"), (1, "twig")])
+def test_a_twig_is_dropped_and_listed(wide: int, rule: str) -> None:
     shell = np.argwhere(np.ones((61, 61, 61), bool)) - 30.0
     shell = shell[np.abs(np.linalg.norm(shell, axis=1) - 18) < 1.2]
-    twig = np.stack([np.zeros(22), np.zeros(22), np.arange(21, 43)], 1).astype(float)
-    kept = select_points(np.concatenate([shell, twig]), np.ones(len(shell) + 22))
+    twig = np.argwhere(np.ones((2 * wide + 1, 2 * wide + 1, 22), bool)) - [wide, wide, -21.0]
+    kept = select_points(np.concatenate([shell, twig]), np.ones(len(shell) + len(twig)))
     assert (kept.points[:, 2] > 25).sum() <= 3
+    assert (kept.dropped[rule][:, 2] > 20).mean() > 0.9
     assert len(kept.points) > 0.98 * len(shell)
+
+
+def test_without_its_rule_a_twig_on_a_sheet_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no ellipsoid or ellipse could tell."""
+    sheet = np.argwhere(np.ones((2, 61, 61), bool)) - [0, 30.0, 30.0]
+    cloud = np.concatenate([sheet, np.argwhere(np.ones((24, 3, 3), bool)) - [-2.0, 1, 1]])
+    left = (select_points(cloud, np.ones(len(cloud))).points[:, 0] > 8).sum()
+    monkeypatch.setattr(select, "TWIG_RATIO", 0.0)
+    assert left < 30 < 140 < (select_points(cloud, np.ones(len(cloud))).points[:, 0] > 8).sum()
 
 
 def test_a_flat_sheet_is_not_pruned_by_an_ellipsoid() -> None:
@@ -94,7 +107,7 @@ def test_a_blob_beside_a_membrane_that_is_an_ellipse_in_every_slice_is_dropped_a
     ball *= (6 * rng.random(400) ** (1 / 3) / np.linalg.norm(ball, axis=1))[:, None]
     cloud = np.concatenate([tube, ball + np.array([0.0, 0.0, 32.0])])
     kept = select_points(cloud, np.ones(len(cloud)))
-    assert kept.dropped["ellipses"] > 100
+    assert len(kept.dropped["ellipses"]) > 100
     assert (kept.points[:, 2] > 31.5).sum() < 0.5 * (cloud[:, 2] > 31.5).sum()
     assert len(kept.points) > len(tube)
 
@@ -103,7 +116,7 @@ def test_a_blob_beside_a_membrane_that_is_an_ellipse_in_every_slice_is_dropped_a
 def test_ellipses_of_slices_take_nothing_from_a_membrane_of_another_shape(name: str) -> None:
     cloud, clean = degrade(SHAPES[name], seed=110, outliers=0.0)
     dropped = select_points(cloud, np.ones(len(cloud))).dropped
-    assert dropped.get("ellipses", 0) < 0.01 * len(clean)
+    assert len(dropped.get("ellipses", [])) < 0.01 * len(clean)
 
 
 def test_without_its_safeguard_bananas_would_lose_a_side(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from cryoscale.band import band_file
-from cryoscale.io.files import save_npz
+from cryoscale.io.files import load_npz, save_npz
 from cryoscale.io.star import read_star
 from cryoscale.measure import plan as stage
 from cryoscale.measure.proteins import plan as on_membranes
@@ -83,6 +83,22 @@ def test_tables(tomogram):
     assert float(table[0]["x_high_angstrom"]) == pytest.approx(250 + 350, abs=1)
     written = [name for receipt in receipts for name in receipt.files]
     assert len(set(written)) == len(written) and all(tomogram.path(name).is_file() for name in written)
+
+
+def test_points_left_out_before_the_fits_are_listed(tomogram):
+    """In angstrom with the header's origin; of a membrane without a surface there is only the count."""
+    path = tomogram.path(band_file(2))
+    places, rules = np.array([[1.5, 2, 3], [4, 5, 6]]), np.array(["twig", "ellipsoid"])
+    save_npz(path, **load_npz(path), pruned_places=places, pruned_rules=rules)
+    fitted = [dict(entry) for entry in FITTED]
+    fitted[1]["dropped"], fitted[2]["dropped"] = {"twig": 1, "ellipsoid": 1}, {"sparse": 7}
+    merged = {"regions": "merge/regions.npz"}
+    run_plan(stage.plan(tomogram, MeasureSpec(), SurfaceSpec(), merged=merged, proteins={}, fitted=fitted))
+    assert [row["pruned_points"] for row in rows(tomogram, "membranes.csv")] == ["", "2", "7", ""]
+    found = rows(tomogram, "pruned.csv")
+    assert [(row["membrane"], row["rule"]) for row in found] == [("2", "twig"), ("2", "ellipsoid")]
+    listed = np.array([[float(row[f"{axis}_angstrom"]) for axis in "zyx"] for row in found])
+    np.testing.assert_allclose(listed, np.array(GEOMETRY.origin_angstrom) + 10 * places)
 
 
 def test_neighbours_are_symmetric_and_right(tomogram):
