@@ -21,17 +21,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix, csr_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from cryoscale.fit.bins import NEIGHBOURS, bin_points, joined, moments_around, nearest_squares
 from cryoscale.fit.ellipses import near_ellipses, slice_numbers
 from cryoscale.fit.ellipsoid import fit_ellipsoid
 
 __all__ = ["Selection", "check_points", "infer_spacing", "select_points", "thin"]
 
 Array = NDArray[np.float64]
-NEIGHBOURS = 10
 MOST_POINTS = 60_000
 """More raw points than this are first merged in cells of 2 voxels."""
 ISLAND_CELL = 4.0
@@ -45,6 +43,12 @@ MOST_OFF = 0.2
 """Share of a slice's points off its ellipse from which that is no description of the slice."""
 SLICE = 3
 """Voxels in z that are one slice where ellipses tell what is foreign."""
+PER_CELL = 4.0
+"""Points of a cell in which the neighbours of a point are looked for."""
+FINER = 12
+"""How often cells are halved at most where points crowd."""
+WITHIN = 1 - 1e-9
+"""Edges of a cell within which all points are in the cells around."""
 TWIG_RATIO = 0.06
 """Second over first principal variance below which a neighbourhood is a line."""
 
@@ -138,40 +142,61 @@ def select_points(points: Array, weights: Array, *, size: float = 1.0) -> Select
 
 
 def _sparse(points: Array) -> NDArray[np.bool_]:
-    mean = cKDTree(points).query(points, k=NEIGHBOURS + 1)[0][:, 1:].mean(1)
-    middle = np.median(mean)
-    spread = 1.4826 * np.median(np.abs(mean - middle))
-    return np.asarray(mean > max(2 * middle, middle + 5 * spread))
+    """Mark points whose nearest neighbours are far.
+
+    Neighbours are looked for in cells of a few points. Those that are not found are farther than a cell's edge; where
+    that is enough to mark a point it says all: it moves no median. The others are looked at again in larger cells.
+    """
+    cell = _cell_of_few(points)
+    square, mean = np.empty((len(points), NEIGHBOURS)), np.empty(len(points))
+    cut, asked = np.ones(len(points), bool), np.arange(len(points))
+    while True:
+        nearest_squares(points, asked, bin_points(points, cell), square)
+        edge = (WITHIN * cell) ** 2
+        cut[asked] = ~(square[asked, -1] < edge)
+        mean[asked] = np.sqrt(np.minimum(square[asked], edge)).mean(1)
+        middle = np.median(mean)
+        spread = 1.4826 * np.median(np.abs(mean - middle))
+        sparse = mean > max(2 * middle, middle + 5 * spread)
+        asked = np.flatnonzero(cut & ~sparse)
+        if not len(asked):
+            return np.asarray(sparse)
+        cell *= 2
+
+
+def _cell_of_few(points: Array) -> float:
+    """Return the edge of cells that hold some `PER_CELL` points, and nowhere very many."""
+    cell = 2.0
+    cell *= (PER_CELL * len(bin_points(points, cell).keys) / len(points)) ** 0.5
+    for _ in range(FINER):
+        if (np.bincount(bin_points(points, cell).where) ** 2).sum() <= 4 * PER_CELL * len(points):
+            break
+        cell /= 2
+    return float(cell)
 
 
 def _islands(points: Array, cell: float) -> NDArray[np.bool_]:
     """Mark points in small groups of neighbouring cells."""
-    keys, where = _cells(points, cell)
-    cells = np.empty((len(keys), 3))
-    cells[where] = np.floor((points - points.min(0)) / cell + 0.5)
-    pairs = cKDTree(cells).query_pairs(1.8, output_type="ndarray")
-    shape = (len(cells), len(cells))
-    count, label = connected_components(coo_matrix((np.ones(len(pairs)), pairs.T), shape), directed=False)
-    sizes = np.bincount(label[where], minlength=count)
-    return np.asarray(sizes[label[where]] < ISLAND_SHARE * len(points))
+    bins = bin_points(points, cell)
+    group = joined(bins)[bins.where]
+    return np.asarray(np.bincount(group)[group] < ISLAND_SHARE * len(points))
 
 
 def _twigs(points: Array, radius: float) -> NDArray[np.bool_]:
     """Mark points whose surroundings are a line; judged on a thinned cloud, for every point of a thinned cell."""
-    cells, where = _cells(points, radius / 2.5)
-    count = np.bincount(where, minlength=len(cells))
-    centres = np.stack([np.bincount(where, points[:, a]) / count for a in range(3)], 1)
-    one, other = cKDTree(centres).query_pairs(1.2 * radius, output_type="ndarray").T
-    rows, columns = (np.concatenate([*pair, np.arange(len(cells))]) for pair in ((one, other), (other, one)))
-    around = csr_matrix((np.ones(len(rows)), (rows, columns)), (len(cells), len(cells)))
-    local = centres - centres.mean(0)
-    products = (local[:, :, None] * local[:, None]).reshape(-1, 9)
-    sums = around @ np.column_stack([np.ones(len(local)), local, products])
+    bins = bin_points(points, radius / 2.5)
+    count = np.bincount(bins.where)
+    centres = np.stack([np.bincount(bins.where, points[:, a]) / count for a in range(3)], 1)
+    sums = moments_around(centres, bins, 1.2 * radius)
     middle = sums[:, 1:4] / sums[:, :1]
     spread = (sums[:, 4:] / sums[:, :1]).reshape(-1, 3, 3) - middle[:, :, None] * middle[:, None]
-    values = np.linalg.eigvalsh(spread)
-    line = (sums[:, 0] >= 4) & (values[:, 1] < TWIG_RATIO * values[:, 2])
-    return np.asarray(line[where])
+    # With a <= b <= c the variances, b < r c takes ab + bc + ca < (r^2 + 2r) (a + b + c)^2: few need a closer look.
+    trace = np.trace(spread, axis1=1, axis2=2)
+    pairs = (trace**2 - (spread**2).sum((1, 2))) / 2
+    line = (sums[:, 0] >= 4) & (pairs < 1.01 * (TWIG_RATIO**2 + 2 * TWIG_RATIO) * trace**2)
+    values = np.linalg.eigvalsh(spread[line])
+    line[line] = values[:, 1] < TWIG_RATIO * values[:, 2]
+    return np.asarray(line[bins.where])
 
 
 def _off_ellipsoid(points: Array) -> NDArray[np.bool_] | None:
@@ -199,18 +224,9 @@ def _off_ellipses(points: Array) -> NDArray[np.bool_]:
     return foreign
 
 
-def _cells(points: Array, cell: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    index = np.floor((points - points.min(0)) / cell + 0.5).astype(np.int64)
-    shape = index.max(0) + 1
-    flat = np.ravel_multi_index(tuple(index.T), tuple(shape)) if np.prod(shape.astype(float)) < 2e18 else None
-    key = index if flat is None else flat
-    unique, where = np.unique(key, axis=0, return_inverse=True)
-    return unique, where.ravel()
-
-
 def merge_cells(points: Array, weights: Array, cell: float) -> tuple[Array, Array]:
     """Return the weighted means (m, 3) of the points in each cell of a grid, and the sums of their weights (m,)."""
-    _, where = _cells(points, cell)
+    where = bin_points(points, cell).where
     total = np.bincount(where, weights).astype(np.float64)
     means = np.stack([np.bincount(where, points[:, axis] * weights) for axis in range(3)], 1) / total[:, None]
     return means, total
