@@ -127,15 +127,15 @@ class DaskExecutor:
     @property
     def dashboard_links(self) -> tuple[str, ...]:
         """Addresses of the dashboard's pages, ours first; none where there is no dashboard."""
-        port = self._client.scheduler_info()["services"].get("dashboard")
+        port = self._told()["services"].get("dashboard")
         here = [pages.PAGE, "/status"] if self._watched else ["/status"]
         return tuple(f"http://127.0.0.1:{port}{page}" for page in here) if port else ()
 
     @property
     def tunnel(self) -> str:
         """What to type elsewhere so that the dashboard's address works there too."""
-        address = self._client.scheduler_info()["address"].rpartition("://")[2].rpartition(":")[0]
-        port = self._client.scheduler_info()["services"].get("dashboard")
+        told = self._told()
+        address, port = told["address"].rpartition("://")[2].rpartition(":")[0], told["services"].get("dashboard")
         login, here = os.environ.get("SLURM_SUBMIT_HOST") or os.environ.get("PBS_O_HOST", ""), socket.gethostname()
         host = here if address.startswith("127.") or self._cluster is not None else address
         jump = f"-J {login} " if login and login != host else ""
@@ -151,11 +151,15 @@ class DaskExecutor:
         now = time.monotonic()
         if now - self._counted >= _COUNT_SECONDS:
             self._counted = now
-            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+            workers = self._told()["workers"].values()
             threads = sum(worker["nthreads"] for worker in workers)
             # With all workers lost, what they held is on its way to others or fails.
             self._slots = {False: max(threads, 1), True: int(sum(w["resources"].get("GPU", 0) for w in workers))}
         return self._slots[gpu]
+
+    def _told(self) -> dict[str, Any]:
+        """Return what the scheduler says of itself; Dask gives an empty answer in the moment that it is lost."""
+        return {"workers": {}, "services": {}, "address": "", **self._client.scheduler_info(n_workers=-1)}
 
     def submit(self, unit: Unit, folder: str, fingerprint: str, *, order: int = 0) -> None:
         """Take a unit; it goes to the cluster together with others when results are asked for."""

@@ -133,6 +133,19 @@ def test_workers_that_do_not_start_pause_a_run(monkeypatch: pytest.MonkeyPatch) 
         DaskExecutor(2)
 
 
+def test_in_the_moment_that_the_scheduler_is_lost_one_place_is_left(
+    executor: DaskExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is lost is told by the units, not by asking how many workers there are."""
+    monkeypatch.setattr(executor, "_counted", -1e9)
+    monkeypatch.setattr(executor._client, "scheduler_info", lambda **options: {})
+    assert (executor.slots(gpu=False), executor.slots(gpu=True)) == (1, 0)
+    assert executor.dashboard_links == ()
+    monkeypatch.undo()
+    monkeypatch.setattr(executor, "_counted", -1e9)
+    assert executor.slots(gpu=False) == 2
+
+
 def test_a_wrong_address_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="not a scheduler's address"):
         DaskExecutor(address="nonsense")

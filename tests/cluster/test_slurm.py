@@ -87,8 +87,9 @@ def submit(
 ) -> str:
     """Write a job script, submit it, return its number."""
     asked = [
+        # Each process takes seconds to start: one worker of a node is enough where there are two nodes.
         "--cpus-per-node",
-        "2",
+        "1",
         "--memory",
         "9",
         "--time",
@@ -143,11 +144,11 @@ def output_of(folder: Path) -> str:
 
 
 def units_done(folder: Path) -> int:
-    return sum(len(stored_units(path)) for path in folder.glob("out/*"))
+    return sum(len(stored_units(path)) for path in folder.glob("out/t*"))
 
 
 def test_one_job_on_two_nodes(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
-    job = submit(folder, slurm, "--nodes", "2")
+    job = submit(folder, slurm, "--nodes", "2", "--cpus-per-node", "2")
     wait_for(lambda: len(processes("spawn_main", folder)) >= 4 and units_done(folder), SECONDS, "workers")
     assert len(command(folder, slurm, "squeue", "-h", "-o", "%N", "-j", job).strip()) > 2
     keys = list(folder.glob("out/.cluster/*/*-key.pem"))
@@ -159,13 +160,41 @@ def test_one_job_on_two_nodes(folder: Path, slurm: dict[str, str], alone: dict[s
     finish(folder, slurm, job, alone)
 
 
-@pytest.mark.parametrize("victim", ["dask_scheduler", "spawn_main"])
-def test_what_is_killed_comes_back(folder: Path, slurm: dict[str, str], alone: dict[str, bytes], victim: str) -> None:
+@pytest.mark.parametrize(
+    ("victim", "most"), [("dask_scheduler", 1), ("spawn_main", 1), ("spawn_main", 2)],
+    ids=["the-scheduler", "a-worker", "every-worker"],
+)  # fmt: skip
+def test_what_is_killed_comes_back(
+    folder: Path, slurm: dict[str, str], alone: dict[str, bytes], victim: str, most: int
+) -> None:
     job = submit(folder, slurm, "--nodes", "2")
-    wait_for(lambda: units_done(folder) > 1, SECONDS, "a unit")
-    for process in processes(victim, folder)[:1]:
+    wait_for(lambda: units_done(folder) > 1 and len(processes(victim, folder)) >= most, SECONDS, "a unit")
+    for process in processes(victim, folder)[:most]:
         process.kill()
     finish(folder, slurm, job, alone)
+
+
+@pytest.mark.parametrize("how", ["scancel", "the-client-killed"])
+def test_what_ends_the_job_costs_nothing_that_was_done(
+    folder: Path, slurm: dict[str, str], alone: dict[str, bytes], how: str
+) -> None:
+    job = submit(folder, slurm, "--nodes", "2")
+    wait_for(lambda: units_done(folder) > 1, SECONDS, "a unit")
+    if how == "scancel":
+        command(folder, slurm, "scancel", job)
+    else:
+        # What the job's script started; a worker's command has the scheduler's file in it too.
+        client, *others = [one for one in processes("cryoscale", folder) if "run" in one.cmdline()]
+        assert others == []
+        client.kill()
+    wait_for(lambda: state(folder, slurm, job)["JobState"] in ("FAILED", "CANCELLED"), SECONDS, "an end of the job")
+    wait_for(lambda: not processes("distributed.cli", folder), 60, "an end of workers and scheduler")
+    done = units_done(folder)
+    assert done > 1
+    again = command(folder, slurm, "sbatch", "--parsable", "job").strip()
+    finish(folder, slurm, again, alone, leaves_scratch=True)
+    events = (folder / "out" / "journal.jsonl").read_text()
+    assert events.count('"event":"run"') == 2
 
 
 def test_the_wall_time_queues_it_again(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
@@ -223,7 +252,7 @@ def test_workers_killed_for_their_memory_are_followed_by_others(folder: Path, al
 
 
 def test_each_gpu_has_a_worker_of_its_own(folder: Path, slurm: dict[str, str], alone: dict[str, bytes]) -> None:
-    job = submit(folder, slurm, "--nodes", "1", "--gpus-per-node", "2", dashboard=True)
+    job = submit(folder, slurm, "--nodes", "1", "--cpus-per-node", "2", "--gpus-per-node", "2", dashboard=True)
     wait_for(lambda: len(processes("spawn_main", folder)) >= 2, SECONDS, "workers")
     held = [one.environ()["CUDA_VISIBLE_DEVICES"] for one in processes("GPU=1", folder)]
     assert sorted(held) == ["0", "1"]
@@ -254,6 +283,11 @@ def test_the_page_in_a_browser(folder: Path, slurm: dict[str, str], alone: dict[
     try:
         job = submit(folder, slurm, "--nodes", "1", dashboard=True)
         ours, theirs = said_pages(folder)
+        # It stands still while it is looked at: on a fast machine it would be over before the browser is there.
+        wait_for(lambda: list(folder.glob("out/t*/summary.json")), SECONDS, "a tomogram")
+        workers = processes("spawn_main", folder)
+        for process in workers:
+            process.suspend()
         browser.visit(ours)
         browser.wait(f"document.querySelectorAll('tr[data-id]').length === {TOMOGRAMS + 1}")
         browser.wait("document.querySelectorAll('tr[data-state=complete]').length > 0")
@@ -264,6 +298,8 @@ def test_the_page_in_a_browser(folder: Path, slurm: dict[str, str], alone: dict[
         with urllib.request.urlopen(theirs.replace("status", "metrics"), timeout=20) as answer:
             assert b'cryoscale_units_failed_total{stage="ingest"} 1.0' in answer.read()
         assert browser.complaints == []
+        for process in workers:
+            process.resume()
     finally:
         browser.close()
     (folder / "masks" / "bad.mrc").unlink()
