@@ -1,32 +1,58 @@
 """The command of ``benchmarks faults`` that is killed: a collection of masks, to its membranes, on two workers.
 
-Every unit leaves a note when it begins, and waits a little, so that there is something to kill. Workers import this
+Every unit leaves a note when it begins, with its process and the moment, and waits a little, so that there is something
+to kill; when it ends it writes the moment into its note. Workers import this
 module too: what they have no use for is imported where it is needed.
 """
 
 from __future__ import annotations
 
 import argparse
-import secrets
+import os
 import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 from cryoscale.engine import Executor, JobPlan, Phase
 from cryoscale.records import Receipt, Unit
 
-__all__ = ["PACE_SECONDS", "WORKERS", "run"]
+__all__ = ["PACE_SECONDS", "WORKERS", "Execution", "executions", "run"]
 
 WORKERS, PACE_SECONDS = 2, 0.25
 
 
-def _noted(notes: str, pace_seconds: float, call: Callable[..., Receipt], args: tuple[Any, ...]) -> Receipt:
-    (Path(notes) / secrets.token_hex(8)).touch()
+class Execution(NamedTuple):
+    """One time that a unit began."""
+
+    unit: str
+    process: int
+    began: float
+    ended: float | None
+    """None where its process died before."""
+
+
+def executions(notes: Path) -> list[Execution]:
+    """Return what units have noted, the first that began first."""
+    found = []
+    for path in notes.iterdir():
+        unit, process, began = path.name.split("~")
+        text = path.read_text(encoding="utf-8")
+        found.append(Execution(unit, int(process), float(began), float(text) if text else None))
+    return sorted(found, key=lambda one: one.began)
+
+
+def _noted(
+    notes: str, pace_seconds: float, key: tuple[str, str, int], call: Callable[..., Receipt], args: tuple[Any, ...]
+) -> Receipt:
+    note = Path(notes) / f"{'-'.join(map(str, key))}~{os.getpid()}~{time.time():.6f}"
+    note.touch()
     time.sleep(pace_seconds)
-    return call(*args)
+    receipt = call(*args)
+    note.write_text(f"{time.time():.6f}", encoding="utf-8")
+    return receipt
 
 
 def _job(root: Path, pace_seconds: float, plan: JobPlan) -> JobPlan:
@@ -34,9 +60,8 @@ def _job(root: Path, pace_seconds: float, plan: JobPlan) -> JobPlan:
     phase = next(plan)
     try:
         while True:
-            units = tuple(
-                Unit(u.key, _noted, (str(root / "notes"), pace_seconds, u.call, u.args), u.bytes) for u in phase.units
-            )
+            watch = (str(root / "notes"), pace_seconds)
+            units = tuple(Unit(u.key, _noted, (*watch, u.key, u.call, u.args), u.bytes) for u in phase.units)
             phase = plan.send((yield Phase(phase.stage, phase.folder, phase.fingerprint, units)))
     except StopIteration as stop:
         found: dict[str, Any] = stop.value

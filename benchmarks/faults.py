@@ -6,6 +6,13 @@ gives the same command again where it ended. When a collection is whole the next
 done. Each unit also waits a little, so that there is something to kill. Every product is compared with those of a run
 that nothing happens to; a unit that began twice is a repeat, of which each killed process may cost one. Then the
 command is given once more, and must run nothing. The result is noted after each collection.
+
+What a kill costs is told by what units noted, not by how long a calm run takes, for no two runs of a busy machine take
+as long::
+
+    thrown away   =  of each execution of a unit but the one that counts: its end, or its process's, less its begin
+    stood still   =  from a kill to the first begin of a unit in a process that was not there before it, for each kill
+                     after which there was one; after the kill of one worker the other went on meanwhile
 """
 
 from __future__ import annotations
@@ -20,11 +27,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
 
-from benchmarks._faults_client import PACE_SECONDS, WORKERS, run
+from benchmarks._faults_client import PACE_SECONDS, WORKERS, Execution, executions, run
 from benchmarks._machine import write_json
 from cryoscale.engine import LoopExecutor
 from cryoscale.io.mrc import write_mrc
@@ -46,9 +54,19 @@ class Tally:
     repeats: int = 0
     differing: int = 0
     third_run_units: int = 0
+    thrown_away_seconds: float = 0.0
+    stood_still_seconds: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in _KINDS})
+    unit_seconds: float = 0.0
+    """Of all executions, those thrown away too."""
     blamed: int = 0
     """Commands that ended with a tomogram failed, because the workers died that one of its units was on."""
     seconds: float = 0.0
+
+
+class _Kill(NamedTuple):
+    moment: float
+    kind: str
+    processes: frozenset[int]
 
 
 def _products(root: Path) -> dict[str, str]:
@@ -78,18 +96,19 @@ def _workers_of(client: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _disturbed(root: Path, rng: np.random.Generator, tally: Tally, kills: int) -> None:
-    """Give the command until it is through, killing meanwhile until so many kills are done."""
+def _disturbed(root: Path, rng: np.random.Generator, tally: Tally, kills: int) -> list[_Kill]:
+    """Give the command until it is through, killing meanwhile until so many kills are done; return those."""
     command = [sys.executable, "-m", "benchmarks._faults_client", str(root)]
     again: list[str] = []
+    done: list[_Kill] = []
     while True:
         client = psutil.Popen([*command, *again], stderr=subprocess.DEVNULL)
         while _begun(root, client, int(rng.integers(1, 6))):
             time.sleep(float(rng.uniform(0.0, PACE_SECONDS)))
             if sum(tally.kills.values()) < kills:
-                _kill(client, str(rng.choice(list(_KINDS), p=list(_KINDS.values()))), rng, tally)
+                done += _kill(client, str(rng.choice(list(_KINDS), p=list(_KINDS.values()))), rng, tally)
         if client.returncode == 0:
-            return
+            return done
         again = ["--retry-failed"] if client.returncode == 3 else []
         tally.blamed += client.returncode == 3
 
@@ -102,11 +121,12 @@ def _begun(root: Path, client: psutil.Popen, units: int) -> bool:
     return client.poll() is None
 
 
-def _kill(client: psutil.Popen, kind: str, rng: np.random.Generator, tally: Tally) -> None:
+def _kill(client: psutil.Popen, kind: str, rng: np.random.Generator, tally: Tally) -> list[_Kill]:
     workers = _workers_of(client)
     if not workers:
-        return
+        return []
     victims = [workers[int(rng.integers(len(workers)))]] if kind == "a worker" else workers
+    moment = time.time()
     for process in [client] if kind == "the command" else victims:
         process.kill()
     if kind == "the command":
@@ -114,6 +134,23 @@ def _kill(client: psutil.Popen, kind: str, rng: np.random.Generator, tally: Tall
         psutil.wait_procs(workers, timeout=30)
     tally.kills[kind] += 1
     tally.processes += len(victims)
+    return [_Kill(moment, kind, frozenset(one.pid for one in victims))]
+
+
+def _count_losses(found: Sequence[Execution], kills: Sequence[_Kill], tally: Tally) -> None:
+    """Add what a collection's kills cost."""
+    died = {process: kill.moment for kill in kills for process in kill.processes}
+    last = {one.unit: one for one in found if one.ended is not None}
+    for one in found:
+        # Of a process that began after the look for whom to kill, its note is all that is known.
+        ended = one.ended if one.ended is not None else max(one.began, died.get(one.process, one.began))
+        tally.unit_seconds += ended - one.began
+        tally.thrown_away_seconds += (ended - one.began) * (one is not last.get(one.unit))
+    for kill in kills:
+        before = {one.process for one in found if one.began <= kill.moment}
+        after = [one.began for one in found if one.began > kill.moment and one.process not in before]
+        if after:
+            tally.stood_still_seconds[kill.kind].append(after[0] - kill.moment)
 
 
 def measure(kills: int, seed: int, scratch: Path, note: Callable[[Tally, float], object]) -> tuple[Tally, float]:
@@ -123,13 +160,14 @@ def measure(kills: int, seed: int, scratch: Path, note: Callable[[Tally, float],
     calm = scratch / "calm"
     (calm / "notes").mkdir(parents=True)
     began = time.monotonic()
-    _disturbed(calm, rng, Tally(), 0)
+    _disturbed(calm, rng, Tally(), kills=0)
     calm_seconds, units, expected = time.monotonic() - began, _notes(calm), _products(calm)
     while sum(tally.kills.values()) < kills:
         root = scratch / f"run{tally.collections}"
         (root / "notes").mkdir(parents=True)
         began = time.monotonic()
-        _disturbed(root, rng, tally, kills)
+        done = _disturbed(root, rng, tally, kills)
+        _count_losses(executions(root / "notes"), done, tally)
         tally.seconds += time.monotonic() - began
         tally.collections += 1
         tally.units += units
@@ -147,7 +185,6 @@ def measure(kills: int, seed: int, scratch: Path, note: Callable[[Tally, float],
 
 def table(tally: Tally, calm_seconds: float) -> str:
     """Return the result as text."""
-    lost = tally.seconds - calm_seconds * tally.collections
     total = sum(tally.kills.values())
     rows = {
         "kills": f"{total} ({', '.join(f'{number} of {kind}' for kind, number in tally.kills.items())})",
@@ -157,10 +194,16 @@ def table(tally: Tally, calm_seconds: float) -> str:
         "products that differ": tally.differing,
         "units of the third run": tally.third_run_units,
         "tomograms blamed": tally.blamed,
-        "seconds lost a kill": f"{lost / max(total, 1):.1f}",
-        "seconds of a calm collection": f"{calm_seconds:.1f}",
+        "unit seconds thrown away": f"{tally.thrown_away_seconds:.1f} of {tally.unit_seconds:.1f}",
+        **{f"stood still after {kind}": _spread(found) for kind, found in tally.stood_still_seconds.items()},
+        "seconds in all": f"{tally.seconds:.0f}",
+        "seconds of a calm collection": f"{calm_seconds:.0f}",
     }
     return "\n".join(f"{name:<30}{value}" for name, value in rows.items())
+
+
+def _spread(seconds: Sequence[float]) -> str:
+    return f"{np.median(seconds):.1f} s in the middle, {max(seconds):.1f} s at most" if seconds else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

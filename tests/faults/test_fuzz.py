@@ -30,6 +30,8 @@ from cryoscale.chunks import whole
 from cryoscale.completion import kept_outcome, read_failure, read_seal
 from cryoscale.engine import read_record, record_path
 from cryoscale.errors import CryoscaleError
+from cryoscale.exporting import Product
+from cryoscale.io.meshes import PlyMesh, write_ply
 from cryoscale.io.omezarr import create_image, write_region
 from cryoscale.io.source import open_source
 from cryoscale.journal import JOURNAL, read_journal
@@ -265,7 +267,19 @@ def records_of_a_run(folder: Path, data: st.DataObject) -> None:
     assert not [path for path in folder.rglob("out*") if path.is_file()]
 
 
-TARGETS: list[Target] = [mrc_file, manifest_file, weights_file, ome_metadata, records_of_a_run]
+def packed_meshes(folder: Path, data: st.DataObject) -> None:
+    write_ply(folder / "a.ply", PlyMesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32)))
+    whole = archive({f"meshes/membrane_000{n}.ply": (folder / "a.ply").read_bytes() for n in (1, 2)})
+    (folder / "meshes.tar").write_bytes(data.draw(bytes_like(whole)))
+    product = Product("a", folder, Geometry((8, 8, 8), (10.0,) * 3))
+    with within_limits():
+        for _ in product.meshes():
+            pass
+    with within_limits(), contextlib.suppress(OSError):
+        unpack(folder)
+
+
+TARGETS: list[Target] = [mrc_file, manifest_file, weights_file, ome_metadata, records_of_a_run, packed_meshes]
 
 
 def _fuzz(target: Target, folder: Path, examples: int) -> None:
