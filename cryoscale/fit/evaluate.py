@@ -30,7 +30,7 @@ TILE = 256
 def _decay(a: float) -> float:
     """Return exp(-a) for a in [0, 60]; beyond, a value below 1e-26."""
     x = -min(a, 60.0) / 256.0
-    y = 1.0 + x * (1.0 + x / 2 * (1.0 + x / 3 * (1.0 + x / 4 * (1.0 + x / 5 * (1.0 + x / 6 * (1.0 + x / 7))))))
+    y = 1.0 + x * (1.0 + x * (1 / 2 + x * (1 / 6 + x * (1 / 24 + x * (1 / 120 + x * (1 / 720 + x * (1 / 5040)))))))
     y *= y
     y *= y
     y *= y

@@ -168,14 +168,13 @@ def _lower_on_device(
 
 
 def _triangular_inverse(lower: Any, xp: ModuleType) -> Any:
+    """Return L^-1 (b, n, n), on the host in the place of L."""
     if xp is not np:
         return xp.tril(xp.linalg.inv(lower))
-    out = np.empty_like(lower)
-    for member, matrix in enumerate(lower):
-        inverse, _ = dtrtri(matrix, lower=1)
-        clear_above(inverse.T)
-        out[member] = inverse
-    return out
+    for matrix in lower:
+        dtrtri(matrix, lower=1, overwrite_c=1)
+        clear_above(matrix.T)
+    return lower
 
 
 def _pad(rows: Sequence[Array], size: int) -> Array:
