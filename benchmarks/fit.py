@@ -4,6 +4,7 @@
                              [--pictures FOLDER]
 
 - accuracy    : closed shapes with caps missing: Dice, against the paper's convention and SciPy (`_fit_accuracy`)
+- kernels     : five covariance functions on the same constraints: evidence, held-out sides, Dice (`_fit_kernels`)
 - open        : open sheets: errors inside the rim, overshoot beyond it; thickness of voxelised membranes (`_fit_open`)
 - real        : real membranes without their top and bottom fifth, against screened Poisson as well (`_fit_real`)
 - speed       : mean and variance over 120^3 against four libraries (`_fit_speed`); the factorisation and batches
@@ -29,6 +30,7 @@ from benchmarks import (
     _fit_accuracy,
     _fit_calibration,
     _fit_collection,
+    _fit_kernels,
     _fit_linear,
     _fit_open,
     _fit_pictures,
@@ -46,6 +48,12 @@ def accuracy(size: str, seeds: int, processes: int = 1) -> Result:
     rows = _fit_accuracy.accuracy(seeds or {"small": 2, "full": 20}[size], processes=processes)
     print(_fit_accuracy.accuracy_table(rows))
     return {"closed": rows}
+
+
+def kernels(size: str, seeds: int) -> Result:
+    rows = _fit_kernels.kernels(seeds or {"small": 1, "full": 4}[size])
+    print(_fit_kernels.kernels_table(rows))
+    return {"compared": rows}
 
 
 def open_sheets(size: str, seeds: int) -> Result:
@@ -90,6 +98,7 @@ def calibration(size: str, seeds: int) -> Result:
 
 PARTS: dict[str, Callable[[str, int], Result]] = {
     "accuracy": accuracy,
+    "kernels": kernels,
     "open": open_sheets,
     "real": real,
     "speed": speed,

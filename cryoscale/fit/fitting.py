@@ -278,7 +278,7 @@ def _membrane(prepared: Prepared, model: Model, box: tuple[Array, Array] | None)
     def within(margin: float) -> tuple[Samples, Verdict]:
         low, high = data.min(0) - margin, data.max(0) + margin
         samples = trace(model.value_gradient, low, high, step, near=near, reach=margin)
-        return samples, judge(samples, data, limit=prepared.limit, box=box)
+        return samples, judge(samples, data, limit=prepared.limit, box=box, tubes=not prepared.large)
 
     margin = OVERLAP if prepared.large else max(LEAST_MARGIN, MARGIN * prepared.radius)
     first = within(margin)

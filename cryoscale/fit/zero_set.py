@@ -14,6 +14,8 @@ and judged:
   has less than `HOLE_SHARE` of its component's supported area: it is bridged (inferred). Patches are told apart where
   the way from one to the other is nowhere farther than `NECK` limits from the points: a gap that opens to the outside
   through a narrow neck is a hole;
+- *tube*: an open surface whose seen normals cancel, lie in a plane and point to all sides of its axis: what was not
+  seen of it between its ends is a hole, however large, for the missing wedge takes strips along all of its length;
 - *outside*: any other unsupported patch: an open surface is cut there.
 
 Where a membrane leaves the traced region only above and below its points, narrowing, the region was too small: it
@@ -44,6 +46,8 @@ NECK = 1.5
 MOST_OPEN = 0.38
 LEAST_SEEN = 0.25
 SECOND_SHARE = 0.1
+TUBE_ALONG, TUBE_ROUND = 0.06, 0.1
+"""Mean square of the seen normals' components: at most along the axis of a tube, and at least along both others."""
 LEAST_TURN = 0.05
 """Mean of the normals' z component, above the middle less below it, of what narrows; 0 in tubes, 0.5 on a sphere."""
 BORDER_RING = 3.0
@@ -186,7 +190,9 @@ class Verdict:
     """Whether it is open only because it leaves the traced region above or below the points, while it narrows."""
 
 
-def judge(samples: Samples, data: Array, *, limit: float, box: tuple[Array, Array] | None = None) -> Verdict:
+def judge(
+    samples: Samples, data: Array, *, limit: float, box: tuple[Array, Array] | None = None, tubes: bool = True
+) -> Verdict:
     """Decide which part of a zero set is the membrane.
 
     Parameters
@@ -200,6 +206,8 @@ def judge(samples: Samples, data: Array, *, limit: float, box: tuple[Array, Arra
     box
         Corners of the volume, where it is known: where the border cuts a membrane that was seen up to it, what lies
         outside cannot have been seen and does not count against closing.
+    tubes
+        Whether tubes are looked for: a field made of patches does not know what lies across a wide gap.
     """
     n = len(samples.points)
     if not n:
@@ -216,6 +224,8 @@ def judge(samples: Samples, data: Array, *, limit: float, box: tuple[Array, Arra
     keep[supported.argmax()] = True
     closes = _closes(samples, seen, label, supported, total)
     cut = _outside(samples, seen, support > NECK * limit, label, supported) & ~closes[label]
+    if tubes:
+        cut &= ~_within_tubes(samples, seen, label, supported, limit)
     kept = keep[label] & ~cut
     area = samples.areas * kept
     inferred = float((area * ~seen).sum() / max(area.sum(), 1e-12))
@@ -248,11 +258,14 @@ def _surrounds(
     samples: Samples, seen: NDArray[np.bool_], label: Index, supported: Array, total: Array
 ) -> NDArray[np.bool_]:
     """Return which components were seen from all sides."""
-    count = len(total)
-    area = samples.areas * seen
+    return np.asarray(_balanced(samples, seen, label, supported) & (supported >= LEAST_SEEN * total))
+
+
+def _balanced(samples: Samples, seen: NDArray[np.bool_], label: Index, supported: Array) -> NDArray[np.bool_]:
+    """Return the components whose seen normals cancel."""
+    area, count = samples.areas * seen, len(supported)
     net = np.stack([np.bincount(label, area * samples.normals[:, axis], count) for axis in range(3)], 1)
-    balanced = np.linalg.norm(net, axis=1) <= MOST_OPEN * supported
-    return np.asarray(balanced & (supported >= LEAST_SEEN * total))
+    return np.asarray(np.linalg.norm(net, axis=1) <= MOST_OPEN * supported)
 
 
 def _tapers(
@@ -274,6 +287,25 @@ def _tapers(
         inner = np.minimum(samples.points - np.asarray(box[0], float), np.asarray(box[1], float) - samples.points)
         aside |= np.bincount(label, seen & (inner.min(1) < BORDER_RING), count) > 0
     return np.asarray(fits & ~aside & (turn >= LEAST_TURN * supported))
+
+
+def _within_tubes(
+    samples: Samples, seen: NDArray[np.bool_], label: Index, supported: Array, limit: float
+) -> NDArray[np.bool_]:
+    """Return which samples lie between the ends of a tube: what was seen reaches beyond them by the limit."""
+    inside = np.zeros(len(seen), bool)
+    area, balanced = samples.areas * seen, _balanced(samples, seen, label, supported)
+    for number in np.flatnonzero(balanced & (supported >= SECOND_SHARE * supported.max())):
+        rows = np.flatnonzero((label == number) & seen)
+        normals, weights = samples.normals[rows], area[rows] / area[rows].sum()
+        spread, axes = np.linalg.eigh((normals * weights[:, None]).T @ normals)
+        if spread[0] <= TUBE_ALONG and spread[1] >= TUBE_ROUND:
+            along = samples.points @ axes[:, 0]
+            ends = along[rows].min() + limit, along[rows].max() - limit
+            between = (label == number) & (along >= ends[0]) & (along <= ends[1])
+            if supported[number] >= LEAST_SEEN * samples.areas[between].sum():
+                inside |= between
+    return inside
 
 
 def _outside(

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from cryoscale.band import band_mesh, is_closed
-from cryoscale.fit import Surface, fit_surface, fit_surfaces, fitting, projected_bytes
+from cryoscale.fit import Surface, fit_surface, fit_surfaces, fitting, projected_bytes, zero_set
 from tests.fit.shapes import SHAPES, degrade, dome_points, sphere_points, surface_points, truth_shell
 
 
@@ -66,6 +67,32 @@ def test_an_open_sheet_stays_open_and_bridges_its_gaps() -> None:
     error = np.abs(np.abs(shape.distance(band.index - 0.0)) - np.abs(band.distance))
     assert error[outside <= 0].mean() < 0.3
     assert _dice(truth_shell(shape), band.index) > 0.9
+
+
+def test_sheets_3_voxels_apart_stay_3_voxels_apart() -> None:
+    rng = np.random.default_rng(2)
+    y, x = rng.uniform(-30, 30, (2, 2, 3000))
+    sheets = [np.stack([3.0 * k + 0.006 * (y[k] ** 2 - x[k] ** 2), y[k], x[k]], 1) for k in range(2)]
+    pair = fit_surfaces([sheet + rng.normal(0, 0.5, sheet.shape) for sheet in sheets], spacing=1.0)
+    low, high = (surface for surface in pair if isinstance(surface, Surface))
+    inner = sheets[0][np.abs(sheets[0][:, 1:]).max(1) < 25][::5]
+    lean = np.sqrt(1 + ((0.012 * inner[:, 1:]) ** 2).sum(1))
+    apart = np.abs(high.distance(inner) - low.distance(inner)) * lean
+    assert not low.closed and not high.closed
+    assert np.abs(apart - 3).max() < 0.5 and abs(apart.mean() - 3) < 0.1
+
+
+def test_nested_vesicles_without_caps_do_not_cross() -> None:
+    clouds = [sphere_points(r, 3000, seed=k, cap=0.7, noise=0.5) for k, r in enumerate((24.0, 20.0))]
+    outer, inner = (surface for surface in fit_surfaces(clouds, spacing=1.0) if isinstance(surface, Surface))
+    assert outer.closed and inner.closed
+    vertices = inner.mesh(1.0)[0].astype(float)
+    gap = -outer.distance(vertices)
+    assert gap.min() > 2.5 and gap.max() < 5.5
+    caps = np.abs(vertices[:, 0]) > 16
+    # Where nothing was seen the distance is doubted more, and the truth, 4 voxels, is within what is said.
+    sd = np.hypot(outer.distance_sd(vertices[caps]), inner.distance_sd(vertices[caps]))
+    assert (np.abs(gap[caps] - 4) < 2.5 * sd).mean() > 0.9
 
 
 def test_a_vesicle_cut_by_the_border_closes_beyond_it() -> None:
@@ -233,6 +260,31 @@ def test_a_barrel_that_closes_far_above_is_closed(monkeypatch: pytest.MonkeyPatc
     assert is_closed(band_mesh(surface.band(3.0)))
     monkeypatch.setattr(fitting, "SECOND_MARGIN", 1.0)
     assert not fit_surface(_barrel(24, 0.1), spacing=1.0).closed
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.03])
+def test_a_tube_without_its_top_and_bottom_goes_round_and_ends_where_it_does(
+    bend: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, radius, half = np.random.default_rng(0), 11.0, 30.0
+    turn, x = rng.uniform(0, 2 * np.pi, 2500), rng.uniform(-half, half, 2500)
+    lift = 2 * half * bend * (1 - (x / half) ** 2)
+    tube = np.stack([radius * np.sin(turn), radius * np.cos(turn) + lift, x], 1)
+    cloud = (tube + rng.normal(0, 0.5, tube.shape))[np.abs(np.sin(turn)) < 0.7]
+    surface = fit_surface(cloud, spacing=1.0)
+    assert not surface.closed
+    q = tube[np.abs(x) < half - 3]
+    hidden = np.abs(np.sin(turn[np.abs(x) < half - 3])) > 0.75
+    vertices = surface.mesh(1.0)[0].astype(float)
+    far = cKDTree(vertices).query(q)[0]
+    assert far[~hidden].max() < 1.3 and far[hidden].max() < 2
+    assert np.abs(vertices[:, 2]).max() < half + 4
+    assert 0.2 < surface.choice["inferred_share"] < 0.4
+    if bend:
+        return
+    monkeypatch.setattr(zero_set, "TUBE_ALONG", 0.0)
+    strips = fit_surface(cloud, spacing=1.0).mesh(1.0)[0]
+    assert cKDTree(strips).query(q[hidden])[0].max() > 5
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

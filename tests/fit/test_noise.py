@@ -8,6 +8,7 @@ import pytest
 from cryoscale.fit import fit_surface, noise, normals
 from cryoscale.fit.noise import point_noise
 from cryoscale.fit.normals import centre_line, local_planes
+from cryoscale.fit.prepare import prepare
 from cryoscale.fit.select import merge_cells
 from tests.fit.shapes import SHAPES, degrade, sphere_points, surface_points
 
@@ -45,6 +46,21 @@ def test_taken_as_independent_they_seem_better_than_they_are(monkeypatch: pytest
     honest = point_noise(fit).sd
     monkeypatch.setattr(noise, "BLUR", 1e9)
     assert np.median(honest / point_noise(fit).sd) > 1.8
+
+
+def test_control_points_count_by_the_points_they_stand_for() -> None:
+    """A quarter of the points on one half of a sphere: what is said of both halves is true of both."""
+    rng = np.random.default_rng(51)
+    q = sphere_points(30.0, 12_000, seed=1, noise=1.0)
+    constraints = prepare(q[(q[:, 2] > 0) | (rng.random(len(q)) < 0.25)], spacing=1.0).constraints
+    on = constraints.points[: constraints.surface]
+    off, said = np.linalg.norm(on, axis=1) - 30, constraints.noise[: constraints.surface]
+    dense, sparse = on[:, 2] > 5, on[:, 2] < -5
+    ratios = [np.sqrt(np.mean(said[part] ** 2)) / off[part].std() for part in (dense, sparse)]
+    assert all(0.75 < ratio < 1.4 for ratio in ratios)
+    assert np.median(said[sparse]) > 1.5 * np.median(said[dense])
+    # One noise for all, were they not counted, would be wrong of the sparse half.
+    assert np.median(said) / off[sparse].std() < 0.75
 
 
 ALONG_Z = (1.5, 0.5, 0.5)
