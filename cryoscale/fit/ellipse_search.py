@@ -72,14 +72,18 @@ def cost_slopes(
             residual += prior[row, k] * p[k]
         cost += residual * residual
         _add(prior[row], residual, matrix, lean)
+    for j in range(5):
+        for k in range(j):
+            matrix[k, j] = matrix[j, k]
     return float(0.5 * cost)
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
 def _add(slopes: Any, residual: float, matrix: Any, lean: Any) -> None:
+    """Add to the slopes of the cost, and to the lower triangle of J^T J."""
     for j in range(5):
         lean[j] += slopes[j] * residual
-        for k in range(5):
+        for k in range(j + 1):
             matrix[j, k] += slopes[j] * slopes[k]
 
 

@@ -35,6 +35,8 @@ CENTRE_SD = 0.3
 STRETCH_SD = 0.6
 """Prior standard deviation of the elements of the stretch: 0.3 for the logarithm of an axis."""
 TREND_STEP = 1e-4
+FORWARD_STEP = 2.0**-26
+"""Root of the spacing of doubles at 1."""
 GRADIENT_STEP = 1e-2
 """Voxels over which a trend's gradient is taken."""
 
@@ -54,15 +56,19 @@ class Ellipsoid:
 
     def distance(self, q: Array) -> Array:
         """Return the first-order signed distance (m,) at places (m, 3)."""
-        return self.distance_gradient(q)[0]
+        _, p, g = self._slope(q)
+        return np.asarray((g * g - g) / p)
 
-    def distance_gradient(self, q: Array) -> tuple[Array, Array]:
-        """Return the signed distance (m,) and its gradient (m, 3) at places (m, 3)."""
+    def _slope(self, q: Array) -> tuple[Array, Array, Array]:
+        """Return M (x - c) (m, 3), its length (m,) and g (m,)."""
         x = q - self.centre
         x = np.where((x * x).sum(1, keepdims=True) > 1e-18, x, 1e-9)
         slope = x @ self.matrix
-        p = np.maximum(np.sqrt((slope * slope).sum(1)), 1e-300)
-        g = np.sqrt((x * slope).sum(1))
+        return slope, np.maximum(np.sqrt((slope * slope).sum(1)), 1e-300), np.sqrt((x * slope).sum(1))
+
+    def distance_gradient(self, q: Array) -> tuple[Array, Array]:
+        """Return the signed distance (m,) and its gradient (m, 3) at places (m, 3)."""
+        slope, p, g = self._slope(q)
         value = (g * g - g) / p
         curve = slope @ self.matrix
         gradient = ((2 * g - 1) / (p * g))[:, None] * slope - (value / (p * p))[:, None] * curve
@@ -162,23 +168,41 @@ def fit_ellipsoid(points: Array, *, weights: Array | None = None) -> tuple[Ellip
     size = float(np.median(np.linalg.norm(points - origin, axis=1))) or 1.0
     local = np.ascontiguousarray((points - origin) / size)
     loss_scale = max(1.0 / size, 0.02)
-    d = np.empty((len(local), 1))
-
-    def residuals(parameters: Array) -> Array:
-        log_axes = parameters[3:6]
-        _distances(parameters[None, :3], _matrix(parameters)[None], local, d)
-        prior = (log_axes - log_axes.mean()) / LOG_AXIS_SD
-        return np.concatenate([np.clip(d[:, 0] * share / loss_scale, -1e6, 1e6), prior])
-
-    best = None
+    data, best = (local, share, loss_scale), None
     for start in _starts(local):
-        found = least_squares(residuals, start, loss="soft_l1", max_nfev=60, xtol=1e-5, ftol=1e-6)
+        found = least_squares(_residuals, start, _slopes, args=data, loss="soft_l1", max_nfev=60, xtol=1e-5, ftol=1e-6)
         if best is None or found.cost < best.cost:
             best = found
     assert best is not None
     unit = _build(best.x)
     ellipsoid = Ellipsoid(unit.centre * size + origin, unit.matrix / size**2, unit.axes * size)
     return ellipsoid, 1.4826 * float(np.median(np.abs(ellipsoid.distance(points))))
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _residuals(parameters: Any, local: Any, share: Any, scale: float) -> Any:
+    """Return the residuals (n + 3,) of n points and of the prior."""
+    n = len(local)
+    d, out = np.empty((n, 1)), np.empty(n + 3)
+    _distances(parameters[:3].copy().reshape(1, 3), _matrix(parameters).reshape(1, 3, 3), local, d)
+    for i in range(n):
+        out[i] = min(max(d[i, 0] * share[i] / scale, -1e6), 1e6)
+    mean = (parameters[3] + parameters[4] + parameters[5]) / 3
+    for axis in range(3):
+        out[n + axis] = (parameters[3 + axis] - mean) / LOG_AXIS_SD
+    return out
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _slopes(parameters: Any, local: Any, share: Any, scale: float) -> Any:
+    """Return how the residuals change with each parameter (n + 3, 9), by forward differences."""
+    here = _residuals(parameters, local, share, scale)
+    out = np.empty((len(parameters), len(here)))
+    for k in range(len(parameters)):
+        moved = parameters.copy()
+        moved[k] += math.copysign(FORWARD_STEP, parameters[k]) * max(1.0, abs(parameters[k]))
+        out[k] = (_residuals(moved, local, share, scale) - here) / (moved[k] - parameters[k])
+    return out.T
 
 
 def _build(parameters: Array) -> Ellipsoid:

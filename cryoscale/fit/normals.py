@@ -11,7 +11,10 @@ edge is 1 - |n_j . n_i'| plus terms that prefer short edges which run along the 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
@@ -136,20 +139,26 @@ def orient(points: Array, normals: Array) -> Array:
     n = len(points)
     tree = minimum_spanning_tree(coo_matrix((cost, (left, right)), (n, n)).tocsr())
     order, parent = breadth_first_order(tree, 0, directed=False)
-    signs = _walk(points, normals, order, parent)
+    signs: Array = _walk(points, normals, order, parent)
     oriented = normals * signs[:, None]
     flux = ((points - points.mean(0)) * oriented).sum()
     return oriented if flux >= 0 else -oriented
 
 
-def _walk(points: Array, normals: Array, order: NDArray[np.int32], parent: NDArray[np.int32]) -> Array:
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _walk(points: Any, normals: Any, order: Any, parent: Any) -> Any:
+    """Return the sign of each normal (n,), handed from parents to children."""
     signs = np.ones(len(points))
     for child in order[1:]:
         i = parent[child]
-        e = points[child] - points[i]
-        e = e / max(float(np.sqrt(e @ e)), 1e-12)
-        mirrored = normals[i] - 2 * (normals[i] @ e) * e
-        signs[child] = signs[i] * (1.0 if mirrored @ normals[child] >= 0 else -1.0)
+        length = across = agreement = 0.0
+        for axis in range(3):
+            length += (points[child, axis] - points[i, axis]) ** 2
+            across += (points[child, axis] - points[i, axis]) * normals[i, axis]
+        for axis in range(3):
+            step = points[child, axis] - points[i, axis]
+            agreement += (normals[i, axis] - 2 * across * step / max(length, 1e-24)) * normals[child, axis]
+        signs[child] = signs[i] if agreement >= 0 else -signs[i]
     return signs
 
 

@@ -90,7 +90,9 @@ def check_points(points: object, weights: object = None) -> tuple[Array, Array]:
         msg = f"weights must be finite and not negative; found {share.min()} to {share.max()}"
         raise ValueError(msg)
     array, share = array[share > 0], share[share > 0]
-    order = np.lexsort(array.T[::-1])
+    order = np.argsort(array[:, 0])
+    if (np.diff(array[order, 0]) == 0).any():
+        order = np.lexsort(array.T[::-1])
     new = np.append(True, (np.diff(array[order], axis=0) != 0).any(1))[: len(order)]
     array, share = array[order[new]], np.bincount(np.cumsum(new) - 1, share[order]).astype(np.float64)
     if len(array) < 4:
