@@ -335,13 +335,16 @@ def test_from_the_login_node(folder: Path, slurm: dict[str, str], alone: dict[st
         [sys.executable, "-m", "cryoscale", "run", *words],
         cwd=folder, env=slurm, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    wait_for(lambda: units_done(folder) > 1 or done.poll() is not None, SECONDS, "a unit")
-    found = set().union(*(listening(process) for process in processes("--cluster", folder)))
-    assert [entry for entry in beyond_loopback(found) if not turned_away(*entry[1:], folder)] == []
-    # A job that is cancelled is submitted again.
-    jobs = command(folder, slurm, "squeue", "-h", "-o", "%i").split()
-    command(folder, slurm, "scancel", jobs[0])
-    _, errors = done.communicate(timeout=SECONDS)
+    try:
+        wait_for(lambda: units_done(folder) > 1 or done.poll() is not None, SECONDS, "a unit")
+        found = set().union(*(listening(process) for process in processes("--cluster", folder)))
+        assert [entry for entry in beyond_loopback(found) if not turned_away(*entry[1:], folder)] == []
+        # A job that is cancelled is submitted again.
+        jobs = command(folder, slurm, "squeue", "-h", "-o", "%i").split()
+        command(folder, slurm, "scancel", jobs[0])
+        _, errors = done.communicate(timeout=SECONDS)
+    finally:
+        done.kill()
     assert done.returncode == 0, errors
     assert not list(folder.glob("out/.cluster/run-*"))
     assert products(folder / "out") == alone != {}
