@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,6 +207,8 @@ def test_the_wall_time_queues_it_again(folder: Path, slurm: dict[str, str], alon
     assert done > 1
     assert not (folder / "out" / "run.lock").exists()
     wait_for(lambda: not processes("distributed.cli", folder), 60, "an end of workers and scheduler")
+    # A node takes what comes within the second of the job's end to be the job that it has ended.
+    time.sleep(2)
     command(folder, slurm, "scontrol", "update", f"JobId={job}", "StartTime=now")
     finish(folder, slurm, job, alone)
     assert state(folder, slurm, job)["Restarts"] == "1"
