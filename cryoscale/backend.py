@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["array_namespace", "is_gpu_array", "solve_triangular", "to_numpy"]
+__all__ = ["array_namespace", "is_gpu_array", "solve_triangles", "to_numpy"]
 
 
 def is_gpu_array(array: object) -> bool:
@@ -43,20 +43,24 @@ def to_numpy(array: Any) -> NDArray[Any]:
     return array.get() if is_gpu_array(array) else np.asarray(array)
 
 
-def solve_triangular(lower: Any, right: Any, *, transpose: bool = False) -> Any:
-    """Solve ``L x = b`` (or ``L^T x = b``) for one lower triangular matrix, on the device of `lower`.
+def solve_triangles(lower: Any, right: Any, *, transpose: bool = False) -> Any:
+    """Solve ``L x = b`` (or ``L^T x = b``) for a batch of lower triangular matrices, on the device of `lower`.
 
     Parameters
     ----------
     lower
-        (n, n) lower triangular.
+        (b, n, n) lower triangular; on the host, what is above the diagonals is not looked at.
     right
-        (n,) or (n, m).
+        (b, n).
     transpose
-        Solve with the transpose of `lower`.
+        Solve with the transposes of `lower`.
     """
-    if is_gpu_array(lower):
-        from cupyx.scipy.linalg import solve_triangular as solve
-    else:
-        from scipy.linalg import solve_triangular as solve
-    return solve(lower, right, lower=True, trans=1 if transpose else 0, check_finite=False)
+    xp = array_namespace(lower)
+    if xp is np:
+        # LAPACK takes one at a time.
+        from scipy.linalg import solve_triangular
+
+        turn = 1 if transpose else 0
+        pairs = zip(lower, right, strict=True)
+        return np.stack([solve_triangular(a, b, lower=True, trans=turn, check_finite=False) for a, b in pairs])
+    return xp.linalg.solve(xp.swapaxes(lower, 1, 2) if transpose else lower, right[..., None])[..., 0]

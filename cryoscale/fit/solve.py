@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dtrtri
 
-from cryoscale.backend import array_namespace, solve_triangular, to_numpy
+from cryoscale.backend import array_namespace, solve_triangles, to_numpy
 from cryoscale.fit.covariance import Kernel, correlation, squared_distances
 from cryoscale.fit.matrix import clear_above, covariance_triangles
 
@@ -117,8 +117,8 @@ def solve_batch(
     # In one order of memory: sums of strided rows would depend on how many members there are.
     log_det = xp.log(xp.ascontiguousarray(lower[:, diagonal, diagonal])).sum(1)
     right = xp.where(live, targets, 0.0)
-    white = xp.stack([solve_triangular(lower[i], right[i]) for i in range(len(lower))])
-    alpha = xp.stack([solve_triangular(lower[i], white[i], transpose=True) for i in range(len(lower))])
+    white = solve_triangles(lower, right)
+    alpha = solve_triangles(lower, white, transpose=True)
     evidence = -0.5 * (white * white).sum(1) - log_det - 0.5 * math.log(2 * math.pi) * counts
     return alpha, _triangular_inverse(lower, xp) if inverse else None, evidence
 

@@ -1,9 +1,13 @@
 """Batches against one by one, and against SciPy's multivariate normal."""
 
+from dataclasses import replace
+from types import ModuleType
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
+from cryoscale import backend
 from cryoscale.fit import solve
 from cryoscale.fit.covariance import KINDS, Kernel, covariance
 from cryoscale.fit.solve import Problem, Solution, padded_size, solve_many
@@ -54,6 +58,32 @@ def test_one_bad_member_does_not_spoil_its_batch() -> None:
     out = solve_many([good, same, good])
     assert isinstance(out[0], Solution) and isinstance(out[2], Solution)
     assert isinstance(out[1], np.linalg.LinAlgError)
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_as_a_device_solves_it(more: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of CuPy's arrays, with a module that is not NumPy and does the same; no loop over members."""
+    rng, problems = np.random.default_rng(4), [_problem(n, n) for n in (70, 128, 100)]
+    if more:
+        problems = [
+            replace(p, trend=rng.normal(size=(len(p.points), 9)), shared=rng.uniform(0, 1, len(p.points)), reach=4.0)
+            for p in problems
+        ]
+    host = solve_many(problems)
+    device, calls = ModuleType("device"), []
+    vars(device).update(vars(np) | {"linalg": ModuleType("linalg")})
+    vars(device.linalg).update(vars(np.linalg))
+    device.linalg.solve = lambda a, b: calls.append(len(a)) or np.linalg.solve(a, b)
+    for module in (backend, solve):
+        monkeypatch.setattr(module, "array_namespace", lambda *_: device)
+    found = solve_many(problems, xp=device)
+    assert calls == [3, 3]
+    for one, other in zip(host, found, strict=True):
+        assert isinstance(one, Solution) and isinstance(other, Solution)
+        assert np.allclose(one.alpha, other.alpha, rtol=1e-6, atol=1e-7)
+        assert np.isclose(one.log_evidence, other.log_evidence, rtol=1e-8)
+        assert one.lower_inverse is not None and other.lower_inverse is not None
+        assert np.allclose(one.lower_inverse, other.lower_inverse, atol=1e-6)
 
 
 @pytest.mark.parametrize(("n", "size"), [(1, 64), (64, 64), (65, 128)])
