@@ -57,7 +57,7 @@ __all__ = ["FORMATS", "VOLUMES", "Product", "export", "products_of"]
 FORMATS = ("mrc", "tiff", "zarr", "ply", "obj", "stl", "vtp", "parquet", "star", "csv", "neuroglancer")
 VOLUMES = ("membranes", "position_sd_nm", "instances", "classes", "scores", "tomogram")
 """Volumes that can be exported, where the run has them."""
-_TABLES = ("membranes", "neighbours", "thickness", "proteins", "protein_density", "protein_pairs")
+_TABLES = ("membranes", "neighbours", "thickness", "pruned", "proteins", "protein_density", "protein_pairs")
 _STARS = ("proteins_relion5", "proteins_relion4", "proteins_warp")
 _NUMBERED = re.compile(r"membrane_(\d{1,9})\.(ply|parquet)")
 _LEVELS = 3
