@@ -94,11 +94,7 @@ def image_phantom(
         When the density is not a volume, or a number lies outside its range.
     """
     _check(density, snr, voxel_size_angstrom, tilt_range_degrees, tilt_step_degrees, dose_per_angstrom2)
-    if not 0 < detector_at_nyquist <= 1 or sirt_iterations < 0:
-        msg = (
-            f"detector_at_nyquist must be above 0, at most 1, and sirt_iterations 0 or more, got {detector_at_nyquist}"
-        )
-        raise ValueError(f"{msg}, {sirt_iterations}")
+    _check_filters(detector_at_nyquist, sirt_iterations)
     rng = np.random.default_rng(seed)
     tilts = tilt_angles(tilt_range_degrees, tilt_step_degrees)
     shifts_voxels = rng.normal(0.0, shift_sd_nm * 10.0 / voxel_size_angstrom, (len(tilts), 2))
@@ -227,3 +223,9 @@ def _check(density: Floats, snr: float, voxel_size: float, tilt_range: float, st
             f"voxel_size_angstrom={voxel_size}, dose_per_angstrom2={dose}, tilts {tilt_range} by {step}"
         )
         raise ValueError(msg)
+
+
+def _check_filters(detector_at_nyquist: float, sirt_iterations: int) -> None:
+    if not 0 < detector_at_nyquist <= 1 or sirt_iterations < 0:
+        msg = "detector_at_nyquist must be above 0, at most 1, and sirt_iterations 0 or more, got"
+        raise ValueError(f"{msg} {detector_at_nyquist}, {sirt_iterations}")

@@ -49,8 +49,6 @@ def vertex_columns(
     """
     count = len(membrane.vertices)
     unknown = np.full(count, np.nan)
-    first, second = principal(membrane.mean, membrane.gaussian)
-    errors = None if membrane.sites is None else membrane.sites.at(membrane.vertices)
     columns: dict[str, NDArray[Any]] = {"vertex": np.arange(count, dtype=np.int32)}
     columns |= {f"{axis}_angstrom": 10 * membrane.vertices[:, k] for k, axis in enumerate("zyx")}
     columns |= {f"normal_{axis}": membrane.normals[:, k] for k, axis in enumerate("zyx")}
@@ -59,24 +57,9 @@ def vertex_columns(
         "seen": membrane.seen,
         "support_nm": unknown if membrane.support is None else membrane.support,
         "sd_nm": unknown if membrane.sd is None else membrane.sd,
-        "mean_curvature_per_nm": membrane.mean,
-        "mean_curvature_se_per_nm": unknown if errors is None else errors.mean,
-        "gaussian_curvature_per_nm2": membrane.gaussian,
-        "gaussian_curvature_se_per_nm2": unknown if errors is None else errors.gaussian,
-        "principal_1_per_nm": first,
-        "principal_1_se_per_nm": unknown if errors is None else errors.first,
-        "principal_2_per_nm": second,
-        "principal_2_se_per_nm": unknown if errors is None else errors.second,
-        "shape_index": shape_index(first, second),
-        "shape_index_se": unknown if errors is None else shape_index_error(first, second, errors.first, errors.second),
-        "curvedness_per_nm": curvedness(first, second),
-        "curvedness_se_per_nm": unknown
-        if errors is None
-        else curvedness_error(first, second, errors.first, errors.second),
-        "beam_angle_degrees": beam_angle_degrees(membrane.normals),
-        "beam_angle_se_degrees": unknown if errors is None else np.degrees(errors.normal) / np.sqrt(2),
-        "patch": (patch + 1).astype(np.int32),
     }
+    columns |= _bending(membrane, unknown)
+    columns["patch"] = (patch + 1).astype(np.int32)
     columns |= _of_patches(patch, thickness)
     columns |= {
         "nearest_membrane": contacts.gaps.number,
@@ -86,6 +69,32 @@ def vertex_columns(
         "nearest_angle_se_degrees": contacts.gaps.turn_degrees,
     }
     return {name: values.astype(np.float32) if values.dtype.kind == "f" else values for name, values in columns.items()}
+
+
+def _bending(membrane: Membrane, unknown: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """Return the columns of curvature and of the angle to the beam; ``unknown`` where errors are not known."""
+    first, second = principal(membrane.mean, membrane.gaussian)
+    errors = None if membrane.sites is None else membrane.sites.at(membrane.vertices)
+    shape_error = curved_error = unknown
+    if errors is not None:
+        shape_error = shape_index_error(first, second, errors.first, errors.second)
+        curved_error = curvedness_error(first, second, errors.first, errors.second)
+    return {
+        "mean_curvature_per_nm": membrane.mean,
+        "mean_curvature_se_per_nm": unknown if errors is None else errors.mean,
+        "gaussian_curvature_per_nm2": membrane.gaussian,
+        "gaussian_curvature_se_per_nm2": unknown if errors is None else errors.gaussian,
+        "principal_1_per_nm": first,
+        "principal_1_se_per_nm": unknown if errors is None else errors.first,
+        "principal_2_per_nm": second,
+        "principal_2_se_per_nm": unknown if errors is None else errors.second,
+        "shape_index": shape_index(first, second),
+        "shape_index_se": shape_error,
+        "curvedness_per_nm": curvedness(first, second),
+        "curvedness_se_per_nm": curved_error,
+        "beam_angle_degrees": beam_angle_degrees(membrane.normals),
+        "beam_angle_se_degrees": unknown if errors is None else np.degrees(errors.normal) / np.sqrt(2),
+    }
 
 
 def _of_patches(patch: NDArray[np.int64], thickness: Thickness | None) -> dict[str, NDArray[Any]]:
