@@ -2,7 +2,7 @@ r"""Which prior: kernel, length, amplitude, prior mean and noise, chosen by cros
 
     log p(y | theta) = -1/2 y^T C^-1 y - 1/2 log |C| - n/2 log 2 pi,      y = values - m(x),  C = K + T T^T + N
 
-Of the priors that predict sides of the points that were held out (see `extrapolate`) within a tenth as well as the
+Of the priors that predict sides of the points that were held out (see `extrapolate`) within a fifth as well as the
 best, the one with the highest evidence is taken. The evidence alone would prefer priors that explain the uneven labels
 of real membranes as noise about a smooth shape, and miss the caps.
 
@@ -48,7 +48,7 @@ PLAIN_AMPLITUDES = (0.3, 1.0, 3.0)
 ELLIPSOID_AMPLITUDES = (0.05, 0.15, 0.4, 1.0)
 MATERN_LENGTHS = (1.0, 2.0, 4.0)
 BOX_FACTOR = 1.5
-AS_GOOD = 1.1
+AS_GOOD = 1.2
 """Priors whose error at held-out sides is within this factor of the least are told apart by their evidence."""
 HELD_BYTES = 128 * 2**20
 """Inverse factors that are held at once."""
