@@ -4,9 +4,9 @@ r"""Which covariance function: five on the same constraints, compared by evidenc
     Matern p/2   e^(-a) times 1 + a,  1 + a + a^2 / 3  or  1 + a + 2 a^2 / 5 + a^3 / 15,   a = p^(1/2) t,  p = 3, 5, 7
 
 Each has the lengths, amplitudes and prior means of `cryoscale.fit.choose`; of a function's hypotheses that predict
-held-out sides within a tenth as well as its best one, the likeliest counts. "Chosen" does the same among all hypotheses
-of some functions: those of the project, then all five. Dice as in `_fit_accuracy`, the largest component of the zero
-set; the seeds are others than those that accuracy is scored on.
+held-out sides about as well as its best one (`AS_GOOD` there), the likeliest counts. "Chosen" does the same among all
+hypotheses of some functions: those of the project, then all five. Dice as in `_fit_accuracy`, the largest component of
+the zero set; the seeds are others than those that accuracy is scored on.
 """
 
 from __future__ import annotations
