@@ -117,12 +117,12 @@ class Patch:
         trends = None if ellipsoid is None else (ellipsoid.trend(x), ellipsoid.trend(q))
         return evaluate.variance(self.hypothesis.kernel, x, self.triangle(), q, trends)
 
-    def variance_near(self, q: Array, normals: Array, field: Function, calm: NDArray[np.bool_]) -> Array:
+    def variance_near(self, q: Array, normals: Array, field: Function) -> Array:
         """Return the posterior variance (m,) at many places on the field's surface; see `smooth` and `local`."""
         x, ellipsoid = self.constraints.points, self.hypothesis.ellipsoid
         if ellipsoid is None and len(x) > MOST_EXACT:
             # To try cells would cost as much as the result: every block has a matrix of its own.
-            return interpolated(self.local_variance, field, q, normals, calm=calm, pitch=LOCAL_PITCH)
+            return interpolated(self.local_variance, field, q, normals, pitch=LOCAL_PITCH)
         triangle = self.triangle()
         basis = np.zeros((len(x), 0)) if ellipsoid is None else ellipsoid.trend(x)
 
@@ -131,7 +131,7 @@ class Patch:
             return evaluate.variance_gradient(self.hypothesis.kernel, x, triangle, at, trends, inverted=True)
 
         least = FINEST_PITCH if len(x) <= FINELY else FINE_PITCH
-        return interpolated(exact, field, q, normals, calm=calm, least_pitch=least)
+        return interpolated(exact, field, q, normals, least_pitch=least)
 
     def local_variance(self, q: Array) -> tuple[Array, Array]:
         """Return the posterior variance (m,), from the constraints near each place, and its gradient (m, 3).
@@ -217,14 +217,11 @@ class Model:
         """Return the variance of the field (m,) at places (m, 3)."""
         return self.scale**2 * self._blended(q, lambda patch, rows: patch.variance(q[rows]))
 
-    def variance_near(self, q: Array, normals: Array, calm: NDArray[np.bool_]) -> Array:
-        """Return the variance (m,) at many places (m, 3) of the surface, normal to (m, 3), to about 1 %.
-
-        ``calm`` (m,) are those near which nothing was seen.
-        """
+    def variance_near(self, q: Array, normals: Array) -> Array:
+        """Return the variance (m,) at many places (m, 3) of the surface, normal to (m, 3), to about 1 %."""
 
         def of(patch: Patch, rows: Any) -> Array:
-            return patch.variance_near(q[rows], normals[rows], self.value_gradient, calm[rows])
+            return patch.variance_near(q[rows], normals[rows], self.value_gradient)
 
         return self.scale**2 * self._blended(q, of)
 

@@ -6,7 +6,7 @@ next one whether it does, unless the first leaves no doubt. Places in cells with
 corners are too different, are computed themselves.
 
 The variance of a fitted field is such a function: it varies over the distance of control points, and over the kernel's
-length where that, or the noise, is large, and more calmly where nothing was seen. Off the surface it grows so fast
+length where that, or the noise, is large. Off the surface it grows so fast
 that cells in space would need to be half as large, three times as many corners each.
 """
 
@@ -22,8 +22,6 @@ __all__ = ["interpolated"]
 Array = NDArray[np.float64]
 FIRST_PITCH, MOST_PITCH = 4.5, 10.0
 """Edge of the cells that is tried first, and the largest, in voxels."""
-CALM = 1.5
-"""How much larger the cells of calm places are than what the others need: seen to be 1.6 and more."""
 ORDER, SLOW_ORDER = 4, 3
 """With which power of the edge the error falls, and what is counted on where it must fall: kinks make it slower."""
 TRIALS = 3
@@ -35,7 +33,7 @@ SIMILAR = 1.15
 """Ratio of edges for which another trial is not worth its time."""
 TOLERANCE = 0.005
 """Largest error of the sample, as a share of the value."""
-TRIED = 40
+TRIED = 64
 """Places in the sample."""
 
 
@@ -45,7 +43,6 @@ def interpolated(
     places: Array,
     normals: Array,
     *,
-    calm: NDArray[np.bool_] | None = None,
     least_pitch: float = 2.0,
     pitch: float | None = None,
 ) -> Array:
@@ -57,8 +54,6 @@ def interpolated(
         Return value (k,) and gradient (k, 3) at places (k, 3); the field is zero on the surface.
     places, normals
         In voxels; of any length, and sign.
-    calm
-        (m,) places about which the function is known to vary more slowly.
     least_pitch
         Smallest edge of the cells, in voxels.
     pitch
@@ -66,14 +61,9 @@ def interpolated(
     """
     if not len(places):
         return np.zeros(0)
-    quiet = np.zeros(len(places), bool) if calm is None or calm.all() else calm
     if pitch is None:
-        pitch = _fitting_pitch(function, field, places[~quiet], normals[~quiet], least_pitch)
-    out = np.empty(len(places))
-    for group, edge in ((~quiet, pitch), (quiet, min(CALM * pitch, MOST_PITCH))):
-        if group.any():
-            out[group] = _carried(function, field, places[group], normals[group], edge)
-    return out
+        pitch = _fitting_pitch(function, field, places, normals, least_pitch)
+    return _carried(function, field, places, normals, pitch)
 
 
 def _fitting_pitch(function: Function, field: Function, places: Array, normals: Array, least: float) -> float:

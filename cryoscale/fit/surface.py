@@ -196,7 +196,7 @@ class Surface:
         foot = index * step - (distance / size)[:, None] * slope
         # Of all points, whatever the box: cells, blocks of places and thereby every bit stay the same.
         support, keep = self._membership(foot)
-        variance = self.model.variance_near(foot, slope, support > self.limit)
+        variance = self.model.variance_near(foot, slope)
         sd = np.minimum(self._sd_of(variance, slope), LARGEST_SD)
         if box is not None:
             keep &= ((index >= box[0]) & (index < np.array(box[1]))).all(1)

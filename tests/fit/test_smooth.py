@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cryoscale.fit import fit_surface, net, smooth
+from cryoscale.fit import fit_surface, net
 from cryoscale.fit.smooth import interpolated
 from tests.fit.shapes import SHAPES, degrade, sphere_points
 
@@ -76,31 +76,6 @@ def test_cells_are_as_large_as_the_function_allows(length: float, most: int) -> 
     assert sum(used) < most
 
 
-def test_calm_places_have_larger_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function with short waves on one half of a sphere only."""
-    q, used = sphere_points(45.0, 60_000, seed=1), []
-
-    def fading(at: Array) -> tuple[Array, Array]:
-        used.append(len(at))
-        wave, slope = waves(12.0)(at)
-        share = 1 / (1 + np.exp(at[:, 2] / 3))
-        change = slope * share[:, None]
-        change[:, 2] -= (wave - 2) * share * (1 - share) / 3
-        return 2 + (wave - 2) * share, change
-
-    def error(calm: Array | None) -> tuple[float, int]:
-        used.clear()
-        away = np.abs(interpolated(fading, sphere(45.0), q, q, calm=calm) / fading(q)[0] - 1)
-        return float(away.max()), sum(used) - len(q)
-
-    plain, calm = error(None), error(q[:, 2] > 12)
-    assert plain[0] < 0.012 and calm[0] < 0.012
-    assert calm[1] < 0.9 * plain[1]
-    monkeypatch.setattr(smooth, "CALM", 4.0)
-    assert error(q[:, 2] > -40)[0] > 0.1
-    assert error(np.ones(len(q), bool)) == plain
-
-
 def test_corners_lie_on_the_surface() -> None:
     """A function that grows off the surface is asked on it only."""
     q = sphere_points(30.0, 4000, seed=1)
@@ -152,6 +127,6 @@ def test_the_variance_on_a_surface() -> None:
         for _ in range(3):
             value, slope = surface.model.value_gradient(q)
             q = q - (value / (slope**2).sum(1))[:, None] * slope
-        found = surface.model.variance_near(q, surface.gradient(q), np.zeros(len(q), bool))
+        found = surface.model.variance_near(q, surface.gradient(q))
         away = np.abs(found / surface.model.variance(q) - 1)
         assert np.median(away) < 0.003 and away.max() < 0.015
