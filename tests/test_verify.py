@@ -151,7 +151,8 @@ def test_every_class_of_file_is_mended(output: Path) -> None:
             damaged.setdefault(kind_of(path, output), path)
     for number, path in enumerate(damaged.values()):
         if path.name not in ("seal.json", "run.json") or path.parent.name == "records":
-            (flip, tear, lose)[number % 3](path, rng)
+            # Without its records a tomogram would be done again whole; a flipped bit costs one of them.
+            (flip if path.name == "units.jsonl" else (flip, tear, lose)[number % 3])(path, rng)
     _, result = mended(output)
     assert hashes(output) == before
     assert find_damage(collection_of(output)) == []
