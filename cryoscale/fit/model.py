@@ -130,8 +130,7 @@ class Patch:
             trends = None if ellipsoid is None else (basis, *ellipsoid.trend_gradient(at))
             return evaluate.variance_gradient(self.hypothesis.kernel, x, triangle, at, trends, inverted=True)
 
-        least = FINEST_PITCH if len(x) <= FINELY else FINE_PITCH
-        return interpolated(exact, field, q, normals, least_pitch=least)
+        return interpolated(exact, field, q, normals, least_pitch=FINEST_PITCH if len(x) <= FINELY else FINE_PITCH)
 
     def local_variance(self, q: Array) -> tuple[Array, Array]:
         """Return the posterior variance (m,), from the constraints near each place, and its gradient (m, 3).

@@ -6,8 +6,8 @@ next one whether it does, unless the first leaves no doubt. Places in cells with
 corners are too different, are computed themselves.
 
 The variance of a fitted field is such a function: it varies over the distance of control points, and over the kernel's
-length where that, or the noise, is large. Off the surface it grows so fast
-that cells in space would need to be half as large, three times as many corners each.
+length where that, or the noise, is large. Off the surface it grows so fast that cells in space would need to be half
+as large, three times as many corners each.
 """
 
 from __future__ import annotations
