@@ -12,7 +12,9 @@ and the residuals e = (I - H) y of the paraboloids tell both apart: with w the n
 are compared with what s^2 = 1 and c^2 = 1 alone would give, through (I - H) (..) (I - H)^T, over many neighbourhoods.
 Where the missing wedge makes points worse along the beam, s^2 = s_xy^2 + (s_z^2 - s_xy^2) n_z^2: a straight line
 through the neighbourhoods' own s^2 tells whether that shows. The planes are then fitted with z shrunk until noise is
-alike in all axes (`normals`), else they tilt towards the beam, by 10 degrees at 4 times the noise.
+alike in all axes (`normals`), else at the rim of missing caps they tilt towards the beam, by 3, 6 and 9 degrees at 2, 3
+and 4 times the noise. Shrunk, they lean the other way, by 2, 6 and 10 degrees everywhere, for neighbourhoods are still
+balls; but control points come to lie where the surface is, and caps follow.
 Clean points have c = 0 and give back their noise; ridges of a network's score have c of 0.3 to 0.7 voxel and little s.
 A marginal likelihood cannot do this: it takes errors that neighbours share for shape, and prefers half the noise.
 """
