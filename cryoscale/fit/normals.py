@@ -117,7 +117,7 @@ def centre_line(
 
 
 def orient(points: Array, normals: Array) -> Array:
-    """Return normals (n, 3) with consistent signs, pointing outward where the points enclose something.
+    """Return normals (n, 2) or (n, 3) with consistent signs, pointing outward where the points enclose something.
 
     Raises
     ------
@@ -152,10 +152,10 @@ def _walk(points: Any, normals: Any, order: Any, parent: Any) -> Any:
     for child in order[1:]:
         i = parent[child]
         length = across = agreement = 0.0
-        for axis in range(3):
+        for axis in range(points.shape[1]):
             length += (points[child, axis] - points[i, axis]) ** 2
             across += (points[child, axis] - points[i, axis]) * normals[i, axis]
-        for axis in range(3):
+        for axis in range(points.shape[1]):
             step = points[child, axis] - points[i, axis]
             agreement += (normals[i, axis] - 2 * across * step / max(length, 1e-24)) * normals[child, axis]
         signs[child] = signs[i] if agreement >= 0 else -signs[i]

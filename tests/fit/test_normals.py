@@ -64,6 +64,23 @@ def test_local_planes_on_a_plane() -> None:
     assert np.abs(centres[:, 0] + height * normals[:, 0]).mean() < 0.2
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_in_a_plane_two_axes_are_all_there_is(seed: int) -> None:
+    """Whatever lies in memory behind the last row: a walk over three axes of two would read it."""
+    rng = np.random.default_rng(seed)
+    turn = rng.permutation(np.linspace(0, 2 * np.pi, 60, endpoint=False))
+    axes = np.array([50.0, 30.0])
+    q = np.stack([np.cos(turn), np.sin(turn)], 1) * axes
+    true = q / axes**2
+    true /= np.linalg.norm(true, axis=1, keepdims=True)
+    held = rng.normal(0, 1e3, (2, 61, 2))
+    held[0, :60], held[1, :60] = q, _flipped(true, seed)
+    found = orient(held[0, :60], held[1, :60])
+    np.testing.assert_array_equal(found, true)
+    flat = [np.column_stack([part, np.zeros(60)]) for part in held[:, :60]]
+    np.testing.assert_array_equal(orient(*flat)[:, :2], found)
+
+
 def test_one_point_has_no_orientation() -> None:
     with pytest.raises(ValueError, match="found 1 point"):
         orient(np.zeros((1, 3)), np.eye(3)[:1])
