@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from cryoscale.chunks import Region
 from cryoscale.io.source import open_source
+from cryoscale.segment.card import default_model_path
 from cryoscale.segment.forward import for_inference
 from cryoscale.segment.normalise import centre_and_scale, sampled_slices
 from cryoscale.segment.predict import predict_slab, source_region
 from cryoscale.segment.scores import classes_of
-from cryoscale.segment.weights import default_model_path, load_model
+from cryoscale.segment.weights import load_model
 from cryoscale.segment.windows import window_of
 from cryoscale.simulate import CONDITIONS, drawn_shapes, image_phantom, make_phantom
 from cryoscale.simulate.labels import Drawn

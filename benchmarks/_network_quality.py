@@ -22,10 +22,11 @@ from cryoscale.io.mrc import write_mrc
 from cryoscale.io.omezarr import read_region
 from cryoscale.io.source import open_source
 from cryoscale.manifest import entries
+from cryoscale.segment.card import default_model_path
 from cryoscale.segment.crops import sample_of
 from cryoscale.segment.scores import confusion, dice
 from cryoscale.segment.train import validate
-from cryoscale.segment.weights import default_model_path, load_model
+from cryoscale.segment.weights import load_model
 from cryoscale.simulate import CONDITIONS, Phantom, image_phantom, make_phantom
 from cryoscale.simulate.slices import Intensities, paper_slices
 from cryoscale.spec import RunSpec, SegmentSpec

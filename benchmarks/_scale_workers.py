@@ -32,8 +32,7 @@ from cryoscale.cluster import DaskExecutor
 from cryoscale.driver import run_jobs
 from cryoscale.engine import Job, JobPlan, Observer, Phase, UnitResult
 from cryoscale.estimate import estimate_tomogram
-from cryoscale.pipeline import STAGES
-from cryoscale.records import Geometry, Receipt, Unit
+from cryoscale.records import STAGES, Geometry, Receipt, Unit
 from cryoscale.spec import RunSpec
 
 RESULTS = Path(__file__).parent / "results" / "pipeline.json"

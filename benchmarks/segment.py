@@ -41,11 +41,12 @@ from benchmarks._machine import peak_bytes, write_json
 from cryoscale.chunks import whole
 from cryoscale.io.omezarr import create_image, write_region
 from cryoscale.records import Geometry, Tomogram, Unit
+from cryoscale.segment.card import default_model_path
 from cryoscale.segment.forward import Runner, for_inference
 from cryoscale.segment.models import build_model
 from cryoscale.segment.network import Network
 from cryoscale.segment.plan import plan
-from cryoscale.segment.weights import default_model_path, load_model, save_model
+from cryoscale.segment.weights import load_model, save_model
 from cryoscale.spec import SegmentSpec
 
 SIZES = {"small": (2, 256, 1), "full": (8, 512, 3)}

@@ -18,13 +18,11 @@ from cryoscale import __version__
 from cryoscale.arguments import integers, shape, workers
 from cryoscale.errors import CryoscaleError, UsageError
 from cryoscale.interrupt import check
-from cryoscale.measuring import add_measure_verb
 from cryoscale.progress import Bars, printable
 from cryoscale.running import add_run_verbs, executor_for, read_run
 from cryoscale.slicing import add_slice_verbs
 from cryoscale.spec import RunSpec, to_toml
 from cryoscale.submitting import add_submitting_verbs
-from cryoscale.viewing import add_view_verbs
 
 __all__ = ["main"]
 
@@ -34,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:2] == ["evaluate", "particles"]:
         words[:2] = ["evaluate particles"]
-    options = _parser().parse_args(words)
+    options = _parser(words[0] if words else "").parse_args(words)
     options.typed = shlex.join(words)
     try:
         code: int = options.run(options)
@@ -52,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(verb: str) -> argparse.ArgumentParser:
+    """Return the parser of all verbs; what takes long to import is left out where another verb is asked for."""
     parser = argparse.ArgumentParser(
         prog="cryoscale", description="Cryo-electron tomograms in, separate, closed, measured membranes out."
     )
@@ -64,14 +63,18 @@ def _parser() -> argparse.ArgumentParser:
     _simulate_parser(verbs.add_parser("simulate", help="write a simulated tomogram and its truth"))
     _train_parser(verbs.add_parser("train", help="train a network on simulated tomograms, or on your own labels"))
     add_slice_verbs(verbs)
-    add_view_verbs(verbs)
-    add_measure_verb(verbs)
     _evaluate_parser(verbs.add_parser("evaluate", help="score labels against the truth"))
     _particles_parser(verbs.add_parser("evaluate particles", help="score positions of particles against the truth"))
     config = verbs.add_parser("config", help="print every option with its default, as TOML")
     config.set_defaults(run=_config)
     doctor = verbs.add_parser("doctor", help="versions, cores, memory, GPU, what is missing")
     doctor.set_defaults(run=_doctor)
+    if verb not in verbs.choices:
+        from cryoscale.measuring import add_measure_verb
+        from cryoscale.viewing import add_view_verbs
+
+        add_view_verbs(verbs)
+        add_measure_verb(verbs)
     return parser
 
 

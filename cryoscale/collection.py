@@ -44,8 +44,8 @@ from cryoscale.journal import Journal
 from cryoscale.lock import run_lock
 from cryoscale.manifest import Entry
 from cryoscale.packing import drop_packs, packed
-from cryoscale.pipeline import STAGES, tomogram_job
-from cryoscale.records import Tomogram, place_of
+from cryoscale.pipeline import tomogram_job
+from cryoscale.records import STAGES, Tomogram, place_of
 from cryoscale.reporting import write_run_report
 from cryoscale.runrecord import (
     code_of_stages,
@@ -57,7 +57,6 @@ from cryoscale.runrecord import (
     write_run,
 )
 from cryoscale.segment.plan import gpu_count, model_path
-from cryoscale.segment.weights import load_model
 from cryoscale.spec import RunSpec
 
 __all__ = ["Collection", "Result", "pausing", "run_collection", "weights_of"]
@@ -148,6 +147,8 @@ def weights_of(collection: Collection) -> str:
     """
     if all(entry.mask for entry in collection.entries):
         return ""
+    from cryoscale.segment.weights import load_model
+
     return str(load_model(model_path(collection.spec.segment))[1]["sha256"])
 
 

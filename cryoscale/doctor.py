@@ -76,7 +76,8 @@ def _gpu() -> str:
 
 def _weights() -> str:
     from cryoscale.errors import CryoscaleError
-    from cryoscale.segment.weights import default_model_path, load_model
+    from cryoscale.segment.card import default_model_path
+    from cryoscale.segment.weights import load_model
 
     try:
         _, card = load_model(default_model_path())

@@ -33,13 +33,12 @@ from cryoscale.fit import projected_bytes as fit_bytes
 from cryoscale.io.source import peek_source
 from cryoscale.io.voxelsize import resolve_voxel_size
 from cryoscale.manifest import Entry
-from cryoscale.pipeline import STAGES, group_spec
+from cryoscale.pipeline import group_spec
 from cryoscale.progress import printable
 from cryoscale.rates import TYPICAL, Contents, Rates, measured_rates, shares
-from cryoscale.records import Geometry
+from cryoscale.records import STAGES, Geometry
 from cryoscale.sampling import membrane_share
 from cryoscale.segment.plan import gpu_count
-from cryoscale.segment.weights import load_model
 from cryoscale.spec import RunSpec
 
 __all__ = ["StageEstimate", "Total", "estimate_tomogram", "print_estimate", "totals_of", "worker_bytes"]
@@ -162,6 +161,8 @@ def _typical_groups(shape: tuple[int, int, int], contents: Contents) -> list[sep
 
 
 def _segment_units(geometry: Geometry, itemsize: int, spec: RunSpec) -> tuple[int, int]:
+    from cryoscale.segment.weights import load_model
+
     model, card = load_model(segment.model_path(spec.segment))
     found = segment.unit_regions(geometry, itemsize, spec.segment, spec.ingest.chunk_voxels, model, card)
     return len(found), max(size for _, size in found)

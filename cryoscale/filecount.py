@@ -20,7 +20,6 @@ import cryoscale.segment.plan as segment
 import cryoscale.separate.plan as separate
 import cryoscale.surface.plan as surface
 from cryoscale.records import Geometry
-from cryoscale.segment.weights import load_model
 from cryoscale.spec import RunSpec
 
 __all__ = ["BESIDE", "files_of"]
@@ -62,6 +61,8 @@ def files_of(
         case "enhance":
             return _volume(shape, (chunk[0], *shape[1:]))
         case "segment":
+            from cryoscale.segment.weights import load_model
+
             model, card = load_model(segment.model_path(spec.segment))
             regions = segment.unit_regions(geometry, itemsizes[0], spec.segment, chunk, model, card)
             return 2 * _volume(shape, (chunk[0], *regions[0][0].shape[1:]))

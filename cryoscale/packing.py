@@ -35,8 +35,7 @@ from typing import IO, NamedTuple
 
 from cryoscale.engine import JobPlan, Phase, record_path
 from cryoscale.io.files import atomic_write, crc32c_of
-from cryoscale.pipeline import STAGES
-from cryoscale.records import DoneRecord, Receipt, Unit, inside
+from cryoscale.records import STAGES, DoneRecord, Receipt, Unit, inside
 
 __all__ = [
     "PACKS",

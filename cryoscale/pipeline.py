@@ -33,26 +33,11 @@ import cryoscale.surface.plan as surface
 from cryoscale import __version__
 from cryoscale.engine import JobPlan, Phase
 from cryoscale.manifest import Entry
-from cryoscale.records import Geometry, Plan, Receipt, Tomogram, fingerprint
-from cryoscale.segment.weights import model_hash
+from cryoscale.records import STAGES, Geometry, Plan, Receipt, Tomogram, fingerprint
+from cryoscale.segment.card import model_hash
 from cryoscale.spec import MergeSpec, RunSpec
 
-__all__ = ["STAGES", "Summary", "group_spec", "stage_phases", "tomogram_job"]
-
-STAGES = (
-    "ingest",
-    "enhance",
-    "segment",
-    "merge",
-    "connect",
-    "separate",
-    "locate",
-    "fit",
-    "surface",
-    "measure",
-    "report",
-)
-"""Every stage, in order; ``--from`` and ``--until`` take these names."""
+__all__ = ["Summary", "group_spec", "stage_phases", "tomogram_job"]
 
 Summary = dict[str, Any]
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "STAGES",
     "DoneRecord",
     "Geometry",
     "Plan",
@@ -43,6 +44,20 @@ __all__ = [
 
 _IN_A_FOLDER = 5000
 """Files that one folder holds: file systems shared by many are slow with more than ten thousand."""
+STAGES = (
+    "ingest",
+    "enhance",
+    "segment",
+    "merge",
+    "connect",
+    "separate",
+    "locate",
+    "fit",
+    "surface",
+    "measure",
+    "report",
+)
+"""Every stage, in order; ``--from`` and ``--until`` take these names."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 from cryoscale.arguments import add_reading_options, add_separate_labels, spec_of, workers
 from cryoscale.engine import Executor, LoopExecutor
 from cryoscale.errors import UsageError
-from cryoscale.pipeline import STAGES
 from cryoscale.progress import Bars, printable
+from cryoscale.records import STAGES
 from cryoscale.spec import RunSpec
 
 __all__ = ["add_run_verbs", "executor_for", "read_run"]

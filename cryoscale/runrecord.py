@@ -20,8 +20,7 @@ from cryoscale import __version__
 from cryoscale.errors import UsageError
 from cryoscale.io.files import crc32c, write_text
 from cryoscale.packing import stored_units
-from cryoscale.pipeline import STAGES
-from cryoscale.records import inside, place_of, require, sealed, unsealed
+from cryoscale.records import STAGES, inside, place_of, require, sealed, unsealed
 
 if TYPE_CHECKING:
     from cryoscale.collection import Collection

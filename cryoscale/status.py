@@ -16,8 +16,8 @@ from cryoscale.errors import UsageError
 from cryoscale.journal import read_journal
 from cryoscale.lock import is_held
 from cryoscale.packing import stored_units
-from cryoscale.pipeline import STAGES
 from cryoscale.progress import printable
+from cryoscale.records import STAGES
 from cryoscale.runrecord import place_in, read_run
 from cryoscale.tally import Status, Tally, stage_of, standing
 

@@ -34,12 +34,13 @@ from cryoscale.io.files import write_text
 from cryoscale.labelled import held_out, match_intensities, read_labelled, read_unlabelled
 from cryoscale.report.losses import draw_losses
 from cryoscale.segment import build_model
+from cryoscale.segment.card import Card
 from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.network import Network
 from cryoscale.segment.settings import TrainSettings
 from cryoscale.segment.state import Row
 from cryoscale.segment.train import log_csv, train, validate
-from cryoscale.segment.weights import Card, load_model, save_model
+from cryoscale.segment.weights import load_model, save_model
 from cryoscale.simulate import image_phantom, make_phantom, training_volume
 from cryoscale.simulate.slices import paper_slices
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,10 +123,16 @@ def test_modules_end_at_400_lines() -> None:
     assert {name: lines for name, lines in long.items() if lines > 400} == {}
 
 
-def test_importing_the_package_imports_no_cupy() -> None:
-    import subprocess
-    import sys
+LATE = {"cupy", "torch", "matplotlib", "scipy.stats", "distributed"}
+"""Each takes a second or so of every command's and every worker's start, of which few use it."""
+FIRST = {"numpy", "scipy", "zarr", "numba", "skimage"} | LATE
 
-    code = "import sys, cryoscale, cryoscale.cli; print(sorted({'cupy'} & set(sys.modules)))"
+
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [("cli", LATE), ("pipeline", LATE), ("fit.plan", LATE), ("segment", LATE), ("status", FIRST - {"numpy"})],
+)
+def test_what_takes_long_is_imported_where_it_is_used(module: str, without: set[str]) -> None:
+    code = f"import sys, cryoscale.{module}; print(sorted({without} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

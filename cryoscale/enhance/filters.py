@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.exposure import equalize_adapthist
-from skimage.restoration import denoise_bilateral
 
 __all__ = ["enhance_slice"]
 
@@ -54,6 +52,10 @@ def enhance_slice(
     if image.ndim != 2 or not scale > 0:
         msg = f"a slice of 2 axes and a positive scale are needed, not {image.ndim} axes and {scale}"
         raise ValueError(msg)
+    # Imported when a slice is enhanced: with them comes all of SciPy's statistics, half a second of every start.
+    from skimage.exposure import equalize_adapthist
+    from skimage.restoration import denoise_bilateral
+
     standard = np.clip((image.astype(np.float64) - centre) / scale, -_RANGE_SD, _RANGE_SD)
     unit = (standard + _RANGE_SD) / (2 * _RANGE_SD)
     smooth = denoise_bilateral(unit, sigma_color=sigma_intensity / (2 * _RANGE_SD), sigma_spatial=sigma_voxels)

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,6 @@ from cryoscale.io.omezarr import image_dtype, read_region
 from cryoscale.io.tables import read_csv
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.report.decimate import cluster
-from cryoscale.report.figures import Slice, figure_pixels, section_panels, slice_panels, stack_figure, surface_figures
 from cryoscale.report.page import render_page
 from cryoscale.report.planes import best_plane, curve_lengths
 from cryoscale.report.png import encode_png
@@ -40,6 +39,9 @@ from cryoscale.report.smoothness import largest_step_pixels
 from cryoscale.report.stacks import Stack, cut_stacks
 from cryoscale.report.thin import inferred_voxels, mean_cubes, prevailing
 from cryoscale.spec import ReportSpec
+
+if TYPE_CHECKING:
+    from cryoscale.report.figures import Slice
 
 __all__ = ["draw_pictures", "plan", "projected_bytes", "read_pictures", "read_tomogram", "write_report"]
 
@@ -121,6 +123,9 @@ def _mesh_files(folder: str | Path) -> dict[int, Path]:
 
 def draw_pictures(folder: str, geometry: Geometry) -> Receipt:
     """Draw and write all pictures of one tomogram."""
+    # Imported where pictures are drawn: matplotlib takes half a second of every start.
+    from cryoscale.report.figures import figure_pixels, section_panels, slice_panels, stack_figure, surface_figures
+
     root = Path(folder)
     surfaces, planes, near = _read_surfaces(folder, geometry)
     voxel_nm = geometry.voxel_size_nm
@@ -280,6 +285,8 @@ def _slab_planes(voxel_nm: float) -> int:
 
 def _read_slice(root: Path, geometry: Geometry, axis: int, plane: int, near: _Near) -> Slice:
     """Read one plane: the mean of a slab of the tomogram, and the labels of its middle."""
+    from cryoscale.report.figures import Slice
+
     step = max(1, -(-max(geometry.shape) // _WIDEST))
     half = _slab_planes(geometry.voxel_size_nm) // 2
     labels = prevailing(_read_planes(root / _LABELS, geometry.shape, axis, plane, 0)[0], step)

@@ -9,7 +9,7 @@
 `resample`           another voxel size and back, window by window
 `forward`            a network on a device: precision, batch, symmetries
 `predict`            scores of a region, part by part: chunked equals whole
-`weights`            model files: safetensors and a JSON card, checked
+`card`, `weights`    model files: safetensors and a JSON card, checked
 `crops`, `losses`    what a network learns from, and towards what
 `train`, `state`     training, and going on with it
 `scores`             Dice and IoU
@@ -18,13 +18,28 @@
 
 Arrays in, arrays out::
 
-    model, card = weights.load_model(weights.default_model_path())
+    model, facts = weights.load_model(card.default_model_path())
     centre, scale = normalise.centre_and_scale(tomogram)
     region = chunks.whole(tomogram.shape)
     ready = forward.for_inference(model)
     scores = predict.predict_slab(ready, tomogram, region, tomogram.shape, centre=centre, scale=scale)
 """
 
-from cryoscale.segment.models import MODELS, build_model
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryoscale.segment.models import MODELS, build_model
 
 __all__ = ["MODELS", "build_model"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the networks, and torch with them, when they are first asked for."""
+    if name in __all__:
+        from cryoscale.segment import models
+
+        return getattr(models, name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -8,33 +8,40 @@ configuration has one), else the better of the other two. Where the tomogram's v
 knows, the network sees it at the nearest one that it does, window by window, and the scores come back in the tomogram's
 voxels; centre and scale are then measured there too, by one unit ahead of the others. A unit for a GPU is several slabs
 long: the next one is read, and the last one written, while the network is at work.
+
+torch, a second of every start, is imported by what uses a network, not with this module: a run that begins at masks,
+and all other stages' workers, go without.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cryoscale.chunks import Region, blocks
 from cryoscale.errors import UsageError
 from cryoscale.io.files import relative_files
 from cryoscale.io.omezarr import create_image, image_dtype, open_level, read_region, write_region
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
-from cryoscale.segment.forward import Runner, for_inference
-from cryoscale.segment.network import Network
+from cryoscale.segment.card import Card, default_model_path, read_card
 from cryoscale.segment.normalise import centre_and_scale, sampled_slices
-from cryoscale.segment.predict import GROUP_SLICES, scored_parts, source_region
-from cryoscale.segment.resample import Grid, grid_for
-from cryoscale.segment.weights import Card, default_model_path, load_model
 from cryoscale.segment.windows import region_to_read, window_of
 from cryoscale.spec import SegmentSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cryoscale.segment.forward import Runner
+    from cryoscale.segment.network import Network
+    from cryoscale.segment.resample import Grid
 
 __all__ = [
     "CLASSES",
@@ -56,16 +63,22 @@ _BOX_BYTES = 2 << 30
 """Boxes scored at once are made smaller until they take no more than this."""
 _SLABS_ON_GPU = 4
 _MEASURED_SLICES = 16
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""One of these is there where a GPU's driver is: NVIDIA's, that of Windows below Linux, AMD's."""
 
 
 def gpu_count() -> int:
-    """GPUs of this machine that torch can use."""
+    """GPUs of this machine that torch can use; without a driver torch is not asked."""
+    if sys.platform == "linux" and not any(Path(driver).exists() for driver in _DRIVERS):
+        return 0
+    import torch
+
     return int(torch.cuda.device_count()) if torch.cuda.is_available() else 0
 
 
 def reads_enhanced(spec: SegmentSpec) -> bool:
     """Whether the model's card says that it was trained on enhanced tomograms."""
-    return bool(load_model(model_path(spec))[1].get("enhanced", False))
+    return bool(read_card(model_path(spec)).get("enhanced", False))
 
 
 def model_path(spec: SegmentSpec) -> str:
@@ -141,6 +154,8 @@ def projected_bytes(
     model's voxels and in the tomogram's; for each batch the feature maps of the widest moment, which the network states
     itself.
     """
+    from cryoscale.segment.predict import GROUP_SLICES, source_region
+
     window = window_of(model)
     raw, written = source_region(slab, shape, window, grid).size * itemsize, slab.size
     depth = slab.shape[0] if window.boxes else min(GROUP_SLICES, slab.shape[0])
@@ -191,6 +206,8 @@ def plan(
     UsageError
         If the model cannot be loaded.
     """
+    from cryoscale.segment.weights import load_model
+
     geometry = tomogram.known_geometry
     model, card = load_model(model_path(spec))
     grid, path = _grid(geometry, spec, card), tomogram.path(source)
@@ -241,6 +258,8 @@ def _measure_bytes(geometry: Geometry, grid: Grid, chunk_slices: int) -> int:
 
 def measure_intensity(source: str, grid: Grid) -> Receipt:
     """Measure the robust centre and scale of a tomogram in the model's voxels, from slices evenly spaced in z."""
+    import torch
+
     planes = []
     for z in sampled_slices(grid.shape[0], _MEASURED_SLICES):
         wanted = Region((z, 0, 0), (z + 1, *grid.shape[1:]))
@@ -263,6 +282,8 @@ def segment_block(
     gpu: bool,
 ) -> Receipt:
     """Score one block of a tomogram, slab by slab, and write its scores and classes."""
+    from cryoscale.segment.predict import scored_parts, source_region
+
     runner = _cached(model_path(spec), sha256, gpu, _bfloat16(spec, gpu=gpu), spec.symmetries, _batch(spec, gpu=gpu))
     shape, window = open_level(source).shape, window_of(runner.model)
     slabs = [part.moved(region.start) for part in blocks(region.shape, (slab_slices, *region.shape[1:]))]
@@ -296,6 +317,7 @@ def _write(folder: str, slab: Region, scores: NDArray[np.generic], classes: NDAr
 
 def _reduced(threshold: float, score_type: str) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """Reduce scores (classes, z, y, x) to the membrane's, as it is stored, and the classes."""
+    import torch
 
     def reduce(scores: Tensor) -> tuple[Tensor, ...]:
         membrane = scores[_MEMBRANE]
@@ -312,6 +334,9 @@ def _cached(path: str, sha256: str, gpu: bool, bfloat16: bool, symmetries: bool,
 
     A batch that did not fit into a GPU's memory is thus halved once, not by every unit.
     """
+    from cryoscale.segment.forward import Runner, for_inference
+    from cryoscale.segment.weights import load_model
+
     model, card = load_model(path)
     if card["sha256"] != sha256:
         raise UsageError(
@@ -342,6 +367,8 @@ def _known(card: Card) -> tuple[float, float]:
 def _grid(geometry: Geometry, spec: SegmentSpec, card: Card) -> Grid | None:
     if not spec.rescale:
         return None
+    from cryoscale.segment.resample import grid_for
+
     return grid_for(geometry.shape, geometry.voxel_size_angstrom, _known(card))
 
 

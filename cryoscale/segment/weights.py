@@ -14,7 +14,6 @@ import hashlib
 import json
 import secrets
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,22 +21,15 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from cryoscale.errors import UsageError
+from cryoscale.segment.card import Card, read_card, refused
 from cryoscale.segment.models import build_model
 from cryoscale.segment.network import Network
 from cryoscale.segment.normalise import CLIP
 
-__all__ = ["Card", "default_model_path", "load_model", "model_hash", "read_tensors", "save_model", "write_bytes"]
-
-Card = dict[str, Any]
-"""JSON-able description of a model; `architecture` and `sha256` are what loading needs."""
+__all__ = ["load_model", "read_tensors", "save_model", "write_bytes"]
 
 _HEADER_BYTES = 16 << 20
 _TENSORS = 10_000
-
-
-def default_model_path() -> Path:
-    """Path of the weights that come with cryoscale."""
-    return Path(__file__).parent / "weights" / "unet25d.safetensors"
 
 
 def save_model(path: str | Path, model: Network, card: Card) -> Card:
@@ -76,7 +68,7 @@ def load_model(path: str | Path) -> tuple[Network, Card]:
         If the weights or the card are missing, damaged, of another architecture, or not finite.
     """
     path = Path(path)
-    card = _read_card(path.with_suffix(".json"))
+    card = read_card(path)
     state = read_tensors(path, sha256=card["sha256"])
     try:
         with torch.device("meta"):  # a card that lies about the size costs no memory
@@ -89,19 +81,8 @@ def load_model(path: str | Path) -> tuple[Network, Card]:
             raise ValueError(msg)
         model.load_state_dict(state, strict=True, assign=True)
     except (UsageError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise _refused(path, "the weights do not fit the card's architecture", error) from error
+        raise refused(path, "the weights do not fit the card's architecture", error) from error
     return model.eval(), card
-
-
-def model_hash(path: str | Path) -> str:
-    """Return the sha256 that the card states: what results of this model depend on.
-
-    Raises
-    ------
-    UsageError
-        If there is no readable card.
-    """
-    return str(_read_card(Path(path).with_suffix(".json"))["sha256"])
 
 
 def read_tensors(path: str | Path, *, sha256: str | None = None) -> dict[str, Tensor]:
@@ -116,15 +97,15 @@ def read_tensors(path: str | Path, *, sha256: str | None = None) -> dict[str, Te
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _refused(path, "the weights cannot be read", error) from error
+        raise refused(path, "the weights cannot be read", error) from error
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256:
-        raise _refused(path, "the weights are not the ones the card describes", f"sha256 {found}", f"sha256 {sha256}")
+        raise refused(path, "the weights are not the ones the card describes", f"sha256 {found}", f"sha256 {sha256}")
     _check_header(path, data)
     try:
         state: dict[str, Tensor] = load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise _refused(path, "not a safetensors file, or damaged", error) from error
+        raise refused(path, "not a safetensors file, or damaged", error) from error
     _require_finite(path, state)
     return state
 
@@ -138,15 +119,6 @@ def write_bytes(path: Path, data: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _read_card(path: Path) -> Card:
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        _, _ = dict(card["architecture"]), str(card["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _refused(path, "the model's card is missing or damaged", error) from error
-    return dict(card)
 
 
 def _check_header(path: Path, data: bytes) -> None:
@@ -169,7 +141,7 @@ def _check_header(path: Path, data: bytes) -> None:
             msg = f"{len(header)} tensors"
             raise ValueError(msg)
     except (ValueError, TypeError, RecursionError) as error:
-        raise _refused(path, "not a safetensors file, or damaged", error) from error
+        raise refused(path, "not a safetensors file, or damaged", error) from error
 
 
 def _require_finite(path: Path, state: dict[str, Tensor]) -> None:
@@ -177,16 +149,4 @@ def _require_finite(path: Path, state: dict[str, Tensor]) -> None:
     floats = ((name, value.double()) for name, value in state.items() if value.is_floating_point())
     bad = [name for name, value in floats if not bool(torch.isfinite(value).all())]
     if bad:
-        raise _refused(path, "weights that are not finite numbers", ", ".join(bad[:5]))
-
-
-def _refused(
-    path: Path, what: str, found: object, allowed: str = "a safetensors file with its JSON card"
-) -> UsageError:
-    return UsageError(
-        what,
-        where=str(path),
-        found=found,
-        allowed=allowed,
-        todo="copy the .safetensors and .json files again, or train anew with `cryoscale train`",
-    )
+        raise refused(path, "weights that are not finite numbers", ", ".join(bad[:5]))

@@ -17,9 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cryoscale.chunks import Region
-from cryoscale.segment.network import Network
+
+if TYPE_CHECKING:
+    from cryoscale.segment.network import Network
 
 __all__ = ["Window", "region_to_read", "window_of"]
 

@@ -11,7 +11,7 @@ from distributed import LocalCluster, Scheduler
 
 from cryoscale.cluster import dashboard
 from cryoscale.cluster.board import TOPIC
-from cryoscale.pipeline import STAGES
+from cryoscale.records import STAGES
 
 ORDER = ["ingest", "segment", "merge", "separate", "locate", "fit", "surface", "measure", "report"]
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-import cryoscale.segment.plan as plan_module
 from cryoscale.chunks import whole
 from cryoscale.errors import UsageError
 from cryoscale.io.omezarr import create_image, image_geometry, read_region, read_values, write_region
@@ -126,7 +125,9 @@ def test_symmetries_are_an_option(tmp_path: Path, weights: Path) -> None:
 def test_long_units_write_what_short_ones_do(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit for a GPU, run on the CPU: several slabs, read ahead and written behind, bfloat16, a larger batch."""
     volume = np.random.default_rng(0).normal(1.0, 2.0, (22, 32, 40)).astype(np.float32)
-    monkeypatch.setattr(plan_module, "for_inference", lambda model, device, **how: for_inference(model, **how))
+    monkeypatch.setattr(
+        "cryoscale.segment.forward.for_inference", lambda model, device, **how: for_inference(model, **how)
+    )
     found = {}
     for gpu in (False, True):
         tomogram, spec = ingested(tmp_path / str(gpu), volume, (4, 32, 40)), SegmentSpec(model=str(weights))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from cryoscale.chunks import whole
+from cryoscale.segment.card import default_model_path
 from cryoscale.segment.forward import for_inference
 from cryoscale.segment.normalise import centre_and_scale
 from cryoscale.segment.predict import predict_slab
 from cryoscale.segment.scores import confusion, dice
-from cryoscale.segment.weights import default_model_path, load_model
+from cryoscale.segment.weights import load_model
 from cryoscale.simulate import image_phantom, make_phantom
 
 

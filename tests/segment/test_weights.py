@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from cryoscale.errors import UsageError
+from cryoscale.segment.card import model_hash
 from cryoscale.segment.unet import UNet
-from cryoscale.segment.weights import load_model, model_hash, save_model
+from cryoscale.segment.weights import load_model, save_model
 from tests.segment.test_unet import random_model
 
 

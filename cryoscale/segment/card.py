@@ -1,0 +1,58 @@
+"""The card of a model: what its weights are and what they were trained for, readable without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cryoscale.errors import UsageError
+
+__all__ = ["Card", "default_model_path", "model_hash", "read_card", "refused"]
+
+Card = dict[str, Any]
+"""JSON-able description of a model; `architecture` and `sha256` are what loading needs."""
+
+
+def default_model_path() -> Path:
+    """Path of the weights that come with cryoscale."""
+    return Path(__file__).parent / "weights" / "unet25d.safetensors"
+
+
+def model_hash(path: str | Path) -> str:
+    """Return the sha256 that the card states: what results of this model depend on.
+
+    Raises
+    ------
+    UsageError
+        If there is no readable card.
+    """
+    return str(read_card(path)["sha256"])
+
+
+def read_card(path: str | Path) -> Card:
+    """Return the card beside the weights at `path`.
+
+    Raises
+    ------
+    UsageError
+        If it is missing, or says nothing of the architecture or the weights.
+    """
+    path = Path(path).with_suffix(".json")
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        _, _ = dict(card["architecture"]), str(card["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise refused(path, "the model's card is missing or damaged", error) from error
+    return dict(card)
+
+
+def refused(path: Path, what: str, found: object, allowed: str = "a safetensors file with its JSON card") -> UsageError:
+    """Return the error that says which file of a model cannot be used."""
+    return UsageError(
+        what,
+        where=str(path),
+        found=found,
+        allowed=allowed,
+        todo="copy the .safetensors and .json files again, or train anew with `cryoscale train`",
+    )
