@@ -118,13 +118,17 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
     own.add_argument("--all-slices", action="store_true", help="a slice without labels is background, not unknown")
     own.add_argument("--unlabelled-slices", type=int, default=64, metavar="N", help="of each tomogram without labels")
     train.add_argument(
-        "--preset", choices=("training", "cell", "zhou2023"), default="training", help="what to simulate"
+        "--preset",
+        choices=("training", "microtubules", "cell", "zhou2023"),
+        default="training",
+        help="what to simulate",
     )
     train.add_argument("--match", default="", metavar="FILE", help="tomogram whose intensities zhou2023 takes")
     train.add_argument("--volumes", type=int, help="simulated tomograms to train on (48), or images (2000)")
     train.add_argument("--model", default="", metavar="NAME", help="unet2d, unet25d, twohead")
     train.add_argument("--from", default="", dest="start", metavar="FILE", help="start from these weights")
     train.add_argument("--width", type=int, metavar="N", help="channels of its finest level")
+    train.add_argument("--learning-rate", type=float, metavar="RATE", help="Adam's, at its highest (network's own)")
     train.add_argument("--patience", type=int, metavar="N", help="validations without progress after which to stop")
     train.add_argument("--validate-every", type=int, metavar="STEPS", help="validate and save so often")
     train.add_argument("--minutes", type=float, default=45.0, help="wall time of the training itself, at most")
@@ -197,7 +201,10 @@ def _train(options: argparse.Namespace) -> int:
         raise UsageError("--data and --labels come together, --unlabelled with them", todo="give both, or neither")
     # Paper 4: cross-entropy alone, batches of 20, Adam at 1e-3 throughout.
     own = {"batch": 20, "dice_weight": 0.0, "warmup_steps": 0, "anneal": False} if paper else {}
-    given = own | {"patience": options.patience, "validate_every": options.validate_every, "seed": options.seed}
+    if options.learning_rate is not None and not 0 < options.learning_rate < 1:
+        raise UsageError("not a learning rate", where="--learning-rate", found=options.learning_rate, allowed="0 to 1")
+    own |= {"learning_rate": options.learning_rate, "patience": options.patience}
+    given = own | {"validate_every": options.validate_every, "seed": options.seed}
     settings = settings_for(
         options.model or ("unet2d" if paper else "unet25d"),
         options={} if options.width is None else {"width": options.width},

@@ -37,11 +37,11 @@ from cryoscale.segment import build_model
 from cryoscale.segment.card import Card
 from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.network import Network
-from cryoscale.segment.settings import TrainSettings
+from cryoscale.segment.settings import TrainSettings, settings_for
 from cryoscale.segment.state import Row
 from cryoscale.segment.train import log_csv, train, validate
 from cryoscale.segment.weights import load_model, save_model
-from cryoscale.simulate import image_phantom, make_phantom, training_volume
+from cryoscale.simulate import CONDITIONS, image_phantom, make_phantom, training_volume
 from cryoscale.simulate.slices import paper_slices
 
 __all__ = [
@@ -93,6 +93,9 @@ class Training:
     def command(self, **sources: Sequence[str]) -> str:
         """Return the command that trains so."""
         options = {name: [str(value)] for name, value in self.settings.options.items()}
+        rate = self.settings.learning_rate
+        if rate != settings_for(self.settings.model).learning_rate:
+            options["learning-rate"] = [f"{rate:g}"]
         words = ["cryoscale", "train", "--output", "DIR", "--model", self.settings.model]
         for name, given in {**sources, "from": [self.start] if self.start else [], **options}.items():
             words += [f"--{name}", *given] if given else []
@@ -138,7 +141,7 @@ def train_shipped(training: Training, *, volumes: int, preset: str = "training")
         "command": training.command(volumes=[str(volumes)], preset=[preset] if wide else []),
         "data": f"simulated{words}: seeds {seed} to {seed + volumes - 1}, validation {VALIDATION_SEED} on, at SNR "
         + ", ".join(f"{snr:g}" for snr in sorted(set(_VALIDATION_SNRS))),
-        "voxel_size_angstrom": [8.0, 20.0] if wide else [8.0, 16.0],
+        "voxel_size_angstrom": list(CONDITIONS[preset].voxel_size_angstrom) if wide else [8.0, 16.0],
     }
     groups = [f"snr{snr:g}" for snr in _VALIDATION_SNRS]
     return _train(training.knowing(f"{volumes} simulated" + words), card, samples, _validation(), groups=groups)
@@ -286,10 +289,10 @@ def _validation() -> list[Sample]:
     return samples
 
 
-def _initial(training: Training) -> tuple[Training, dict[str, Tensor] | None]:
-    """Return the training that knows the weights it starts from, and these; None where it starts from chance."""
+def _initial(training: Training) -> tuple[Training, dict[str, Tensor] | None, Card]:
+    """Return the training that knows the weights it starts from, these and what the card says of them, if any."""
     if not training.start:
-        return training, None
+        return training, None, {}
     first, card = load_model(training.start)
     wanted = _network(training.settings)
     if (first.name, first.options) != (wanted.name, wanted.options):
@@ -299,7 +302,8 @@ def _initial(training: Training) -> tuple[Training, dict[str, Tensor] | None]:
             found=f"{first.name} {first.options}",
             allowed=f"{wanted.name} {wanted.options}",
         )
-    return training.knowing(f"{training.settings.data} from {card['sha256']}"), first.state_dict()
+    known = {"started_from_sha256": card["sha256"]}
+    return training.knowing(f"{training.settings.data} from {card['sha256']}"), first.state_dict(), known
 
 
 def _train(
@@ -313,12 +317,12 @@ def _train(
     test: Sample | None = None,
 ) -> Path:
     """Train and keep the products up to date at each validation; the best network at the end."""
-    training, initial = _initial(training)
+    training, initial, known = _initial(training)
     settings, length = training.settings, training.length
     torch.set_num_threads(training.threads)
     training.output.mkdir(parents=True, exist_ok=True)
     path = training.output / f"{settings.model}.safetensors"
-    card = {"name": settings.model, "cryoscale": __version__, "torch": torch.__version__, **card}
+    card = {"name": settings.model, "cryoscale": __version__, "torch": torch.__version__, **card, **known}
 
     def keep(model: Network, log: list[Row]) -> None:
         save_model(path, model, card | {"scores": log[-1]})

@@ -98,20 +98,24 @@ def test_a_training_starts_from_given_weights(folder: Path, tmp_path: Path, caps
     small = ["--model", "unet2d", "--width", "2"]
     assert main(command(folder, tmp_path / "first", *small, "--steps", "5")) == 0
     start = str(tmp_path / "first/unet2d.safetensors")
-    for name, options in (("from", ["--from", start]), ("anew", [])):
+    for name, options in (("from", ["--from", start, "--learning-rate", "1e-4"]), ("anew", [])):
         assert main(command(folder, tmp_path / name, *small, *options, "--seed", "3", "--steps", "1")) == 0
     first, found, anew = (
         load_model(tmp_path / name / "unet2d.safetensors")[0].state_dict() for name in ("first", "from", "anew")
     )
-    # One step of Adam moves a weight by its rate, 1e-3 / 50 in the first step of the warm-up, and no more.
+    # One step of Adam moves a weight by its rate, 1e-4 / 50 in the first step of the warm-up, and no more.
     name = next(name for name in first if name.endswith("conv.weight"))
-    assert float((first[name] - found[name]).abs().max()) < 1e-4
+    assert 1e-6 < float((first[name] - found[name]).abs().max()) < 1e-5
     assert float((first[name] - anew[name]).abs().max()) > 1e-2
     card = json.loads((tmp_path / "from/unet2d.json").read_text())
-    assert f"--from {start}" in card["command"]
+    assert f"--from {start} --width 2 --learning-rate 0.0001" in card["command"]
+    assert card["started_from_sha256"] == json.loads((tmp_path / "first/unet2d.json").read_text())["sha256"]
     capsys.readouterr()
     assert main(command(folder, tmp_path / "other", "--model", "unet2d", "--from", start, "--steps", "1")) == 2
     assert "the weights are of another network" in capsys.readouterr().err
+    for rate in ("0", "nan"):
+        assert main(command(folder, tmp_path / "other", *small, "--learning-rate", rate, "--steps", "1")) == 2
+        assert "--learning-rate" in capsys.readouterr().err
 
 
 def test_the_papers_images_match_a_tomogram_and_go_on_where_they_were(

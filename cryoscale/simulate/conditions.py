@@ -69,6 +69,17 @@ WIDE = Conditions(
     phase_flipped=2 / 3,
     sirt=0.3,
 )
+#: About what the preset training is imaged with, which has its own draws (`training.training_volume`); wider voxels.
+TRAINING = Conditions(
+    voxel_size_angstrom=(8.0, 18.0),
+    snr=(0.05, 0.6),
+    noise_free=0.1,
+    tilt_range_degrees=(50.0, 66.0),
+    tilt_steps_degrees=(2.0, 3.0),
+    amplitude_contrast=(0.07, 0.14),
+    phase_flipped=2 / 3,
+    detector_at_nyquist=(0.6, 1.0),
+)
 #: Of the demo: a plain series of 41 tilts.
 DEMO = Conditions(
     snr=(0.3, 0.3),

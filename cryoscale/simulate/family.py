@@ -4,6 +4,7 @@
 - training: what the shipped weights were trained on (`presets.training_scene`)
 - shrec2021: the scene of the demo, imaged as the tomograms of SHREC 2021 were
 - cell: the scene of training, with cristae and the ice's own faces; wider numbers
+- microtubules: the scene of training, or microtubules with the grain of their walls in bundles among fewer membranes
 - heldout: shapes that neither training nor cell has, with numbers of their own: balls run into each other, their
   doubles, coiled tubes, scrolls; never to be trained on
 - real: membranes of a label volume, with proteins, gold and ribosomes around them
@@ -16,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cryoscale.simulate.blend import Blend
-from cryoscale.simulate.conditions import DEMO, WIDE, Conditions
+from cryoscale.simulate.conditions import DEMO, TRAINING, WIDE, Conditions
 from cryoscale.simulate.labels import Drawn
-from cryoscale.simulate.presets import GOLD_VOLTS, add_distractors, add_membranes, demo_scene
+from cryoscale.simulate.presets import GOLD_VOLTS, add_distractors, add_membranes, add_microtubules, demo_scene
 from cryoscale.simulate.presets import training_scene as _training_scene
 from cryoscale.simulate.ribbon import Ribbon, meander, scroll
 from cryoscale.simulate.scene import (
@@ -54,6 +55,22 @@ def cell_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: 
         add_membranes(rng, scene, crowd, NARROWEST_TUBE_NM)
     # At times a bundle: the walls of microtubules are what is most like a membrane.
     add_distractors(rng, scene, crowd, int(rng.poisson(rng.choice([1.0, 4.0, 12.0]))), MICROTUBULES)
+    return scene
+
+
+def microtubule_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: float) -> Scene:
+    """Microtubules, most of them flat and some in bundles, among fewer membranes than in training or none.
+
+    Two scenes of five are those of training: what they teach must not be lost.
+    """
+    if rng.random() < 0.4:
+        return _training_scene(rng, shape, voxel_nm)
+    scene = Scene(shape, voxel_nm)
+    crowd = float(np.prod(shape)) * voxel_nm**3 / (112.0 * 256.0 * 256.0)
+    if rng.random() < 0.75:
+        add_membranes(rng, scene, 0.5 * crowd)
+    add_microtubules(rng, scene, 2 + int(rng.poisson(min(4.0 * crowd, 20.0))))
+    add_distractors(rng, scene, crowd, int(rng.poisson(1.0)), 0.0)
     return scene
 
 
@@ -160,6 +177,7 @@ SCENES: dict[str, Callable[[np.random.Generator, tuple[int, int, int], float], S
     "training": _training_scene,
     "shrec2021": demo_scene,
     "cell": cell_scene,
+    "microtubules": microtubule_scene,
     "heldout": heldout_scene,
 }
 
@@ -167,6 +185,7 @@ CONDITIONS: dict[str, Conditions] = {
     "demo": DEMO,
     "shrec2021": Conditions(),
     "cell": WIDE,
+    "microtubules": TRAINING,
     "heldout": Conditions(snr=(0.1, 0.3), defocus_um=(2.5, 4.5), shift_sd_nm=(0.4, 0.6)),
     "real": Conditions(),
 }

@@ -220,8 +220,10 @@ def _draw_bilayer(
 def _draw_filament(filament: Filament, voxel_nm: float, density: npt.NDArray[np.float32]) -> None:
     wall = 1.3 / voxel_nm
     for voxels, points in _voxels_near(filament.tube, density.shape, 3.5 * wall, not filament.hollow):
-        distance = filament.tube.distance(points)[0]
+        distance, normals = filament.tube.distance(points)
         profile = np.exp(-0.5 * (distance / wall) ** 2) if filament.hollow else _soft(-distance)
+        if filament.lattice is not None:
+            profile *= filament.lattice.density(points, normals, voxel_nm)
         density[voxels] += (filament.volts * profile).astype(np.float32)
 
 

@@ -1,10 +1,12 @@
 """The two scenes that stored results and the shipped weights depend on: one to show, one that they were trained on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from cryoscale.simulate.lattice import radius_nm, random_lattice
 from cryoscale.simulate.scene import (
     Bilayer,
     Carbon,
@@ -208,6 +210,31 @@ def add_filaments(rng: np.random.Generator, scene: Scene, count: int, microtubul
             if scene.free(curve, radius + 7.0 / scene.voxel_nm):
                 scene.filaments.append(Filament(Tube(curve, radius, "filament"), rng.uniform(1.5, 2.5), hollow))
                 break
+
+
+def add_microtubules(rng: np.random.Generator, scene: Scene, count: int) -> None:
+    """Put microtubules where there is room, alone or in bundles of up to six side by side, most of them lying flat."""
+    for _ in range(count):
+        side_by_side = int(rng.integers(2, 7)) if rng.random() < 0.3 else 1
+        length, bend = rng.uniform(150.0, 600.0) / scene.voxel_nm, rng.uniform(0.0, 0.1)
+        volts, apart = rng.uniform(1.2, 2.8), rng.uniform(27.0, 45.0) / scene.voxel_nm
+        for _ in range(15):
+            middle = random_curve(rng, rng.uniform(0.0, scene.shape), length, bend, rng.choice([0.1, 0.3, 1.0]))
+            axis = (middle[-1] - middle[0]) / np.linalg.norm(middle[-1] - middle[0])
+            lattice = random_lattice(rng, axis)
+            radius = radius_nm(lattice.protofilaments) / scene.voxel_nm
+            if scene.free(middle, radius + 7.0 / scene.voxel_nm):
+                break
+        else:
+            continue
+        across = np.cross(axis, random_direction(rng))
+        across /= np.linalg.norm(across)
+        for number in range(side_by_side):
+            curve = middle + number * apart * across
+            if scene.free(curve, radius + 7.0 / scene.voxel_nm):
+                tube = Tube(curve, radius, "filament")
+                turned = replace(lattice, phase=lattice.phase + number)
+                scene.filaments.append(Filament(tube, volts, hollow=True, lattice=turned))
 
 
 def add_carbon(rng: np.random.Generator, scene: Scene) -> None:

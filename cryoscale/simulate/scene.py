@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from cryoscale.simulate.lattice import Lattice
 from cryoscale.simulate.shapes import Shape, Sheet, Tube, Vesicle
 
 Doubles = npt.NDArray[np.float64]
@@ -46,6 +47,8 @@ class Filament:
     tube: Tube
     volts: float
     hollow: bool
+    lattice: Lattice | None = None
+    """Of a hollow one's wall; without it the wall is smooth."""
 
 
 @dataclass(frozen=True)

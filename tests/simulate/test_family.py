@@ -81,7 +81,7 @@ def _turn(curve):
     return np.arccos(np.clip((along[1:] * along[:-1]).sum(axis=1), -1, 1)).sum()
 
 
-@pytest.mark.parametrize("preset", ["cell", "heldout"])
+@pytest.mark.parametrize("preset", ["cell", "microtubules", "heldout"])
 def test_one_seed_one_scene(preset):
     one, same, other = (make_phantom((48, 80, 80), seed=s, preset=preset, voxel_size_angstrom=18.0) for s in (9, 9, 5))
     for name in ("density", "classes", "instances", "beam_angle", "proteins"):
