@@ -84,10 +84,7 @@ class DaskExecutor:
         dashboard: bool = False,
         gpus: int = 0,
     ) -> None:
-        # A scheduler in this process reads this too, and must not ask a dead worker again for what it had: each time
-        # it tries for half a minute, while the first try ends as soon as the worker is known to be gone.
-        retries = 2 if address else 0
-        dask.config.set({"distributed.comm.retry.count": retries, "distributed.admin.low-level-log-length": _LOGGED})
+        dask.config.set({"distributed.comm.retry.count": 2, "distributed.admin.low-level-log-length": _LOGGED})
         self._cluster: Any = cluster
         self._own = cluster is None and not address
         self._others = set(active_children())

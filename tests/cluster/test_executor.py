@@ -8,7 +8,6 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import dask
 import pytest
 from distributed import LocalCluster
 
@@ -103,13 +102,6 @@ def test_a_scheduler_elsewhere_does_the_same(tmp_path: Path, executor: DaskExecu
     with DaskExecutor(address=executor._cluster.scheduler_address) as remote:
         (outcome,) = run_jobs([toyunits.job(tmp_path, "a")], remote)
     assert outcome.summary == {"total": 14}
-
-
-def test_a_scheduler_of_this_process_asks_a_dead_worker_once(executor: DaskExecutor) -> None:
-    """Asked again it is looked for until half a minute is over, each time, and the run stands still."""
-    for where, times in (({"cluster": executor._cluster}, 0), ({"address": executor.scheduler.address}, 2)):
-        with DaskExecutor(**where):
-            assert dask.config.get("distributed.comm.retry.count") == times
 
 
 def test_runs_on_one_scheduler_may_have_tomograms_of_the_same_name(tmp_path: Path, executor: DaskExecutor) -> None:
