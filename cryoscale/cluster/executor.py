@@ -2,14 +2,21 @@
 
 Everything of ours listens on loopback only, or speaks mutual TLS (credentials.py), and no scheduler elsewhere is spoken
 to without. Results stay on disk, so a lost worker costs the unit it held and nothing else.
+
+What a unit returns, a page of text at most, goes with the worker's own messages through the scheduler to the client,
+ahead of the word that it is done. As a result that Dask keeps it would stay on the worker until it is fetched: of one
+that died meanwhile the scheduler would ask for it for a minute, and of a fetch that ends in an error `as_completed`
+never says that it ended.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
+import pickle
 import socket
 import time
 from collections.abc import Sequence
@@ -20,7 +27,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import dask
-from distributed import Client, as_completed
+from distributed import Client, as_completed, get_worker
 from distributed.scheduler import KilledWorker, NoWorkerError
 
 from cryoscale.cluster import dashboard as pages
@@ -49,6 +56,8 @@ class _Sent:
     folder: str
     fingerprint: str
     order: int
+    number: int
+    """No other has it, not even the same unit, sent again."""
     future: Any = None
     again: bool = False
     """Whether it was there before when workers died; nothing else is then on the cluster."""
@@ -97,8 +106,11 @@ class DaskExecutor:
             self._client.wait_for_workers(1)
         else:
             self._start(workers, dashboard=dashboard, gpus=gpus)
-        # Results are fetched as units end, many under way: asking for each in turn would wait for each in turn.
-        self._completed = as_completed(with_results=True, raise_errors=False)
+        self._completed = as_completed()
+        self._numbers = itertools.count()
+        self._awaited: set[int] = set()
+        self._results: dict[int, UnitResult] = {}
+        self._client.subscribe_topic(self._topic, self._told_by_worker)
         self._units: dict[str, _Sent] = {}
         self._suspects: list[_Sent] = []
         self._held: list[_Sent] = []
@@ -163,7 +175,8 @@ class DaskExecutor:
 
     def submit(self, unit: Unit, folder: str, fingerprint: str, *, order: int = 0) -> None:
         """Take a unit; it goes to the cluster together with others when results are asked for."""
-        self._held.append(_Sent(unit, folder, fingerprint, order))
+        self._held.append(sent := _Sent(unit, folder, fingerprint, order, next(self._numbers)))
+        self._awaited.add(sent.number)
 
     def _send(self, together: Sequence[_Sent]) -> None:
         """Send units in as few messages as there are tomograms; tuple keys let the dashboard group them by stage."""
@@ -171,10 +184,10 @@ class DaskExecutor:
         for sent in together:
             alike.setdefault((sent.order, sent.unit.gpu and self._gpu_workers), []).append(sent)
         for (order, gpu), batch in alike.items():
-            calls = [(sent.unit, sent.folder, sent.fingerprint) for sent in batch]
+            calls = [(sent.unit, sent.folder, sent.fingerprint, self._topic, sent.number) for sent in batch]
             with shielded():
                 futures = self._client.map(
-                    run_unit,
+                    _run_and_tell,
                     *zip(*calls, strict=True),
                     # Other runs on this scheduler may have tomograms of the same names.
                     key=[(*sent.unit.key, self._client.id, *(["again"] * sent.again)) for sent in batch],
@@ -195,17 +208,19 @@ class DaskExecutor:
         """
         while True:
             self._go_on()
-            future, result = next(self._completed)
+            future = next(self._completed)
             if future.key not in self._units:
                 continue
             with shielded():
                 sent = self._units.pop(future.key)
-                if future.status == "finished" and isinstance(result, UnitResult):
+                if (result := self._results.pop(sent.number, None)) is not None:
+                    self._awaited.discard(sent.number)
                     return sent.unit.key, result
                 if not sent.again and future.status == "error" and isinstance(future.exception(), KilledWorker):
                     sent.again = True
                     self._suspects.append(sent)
                     continue
+                self._awaited.discard(sent.number)
                 return sent.unit.key, _dask_failure(sent.unit, future)
 
     def _go_on(self) -> None:
@@ -217,18 +232,28 @@ class DaskExecutor:
             held, self._held = self._held, []
             self._send(held)
 
+    @property
+    def _topic(self) -> str:
+        """Under which workers tell this client, and nobody else, what units returned."""
+        return f"cryoscale-results-{self._client.id}"
+
+    def _told_by_worker(self, event: tuple[float, bytes]) -> None:
+        number, result = pickle.loads(event[1])
+        # A unit that was given up may end all the same.
+        if number in self._awaited:
+            self._results[number] = result
+
     def drop(self, job: str) -> list[Unit]:
         """Cancel the units of a job that failed, and return them."""
-        dropped = []
-        for key, sent in list(self._units.items()):
-            if sent.unit.key[1] == job:
-                del self._units[key]
+        dropped = [sent for sent in (*self._units.values(), *self._suspects, *self._held) if sent.unit.key[1] == job]
+        for sent in dropped:
+            if sent.future is not None and self._units.pop(sent.future.key, None):
                 sent.future.cancel()
-                dropped.append(sent.unit)
+            self._awaited.discard(sent.number)
+            self._results.pop(sent.number, None)
         for waiting in (self._suspects, self._held):
-            dropped += [sent.unit for sent in waiting if sent.unit.key[1] == job]
             waiting[:] = [sent for sent in waiting if sent.unit.key[1] != job]
-        return dropped
+        return [sent.unit for sent in dropped]
 
     def tell(self, event: dict[str, Any]) -> None:
         """Hand an event of the run to the scheduler, for its dashboard and metrics; a scheduler may not listen."""
@@ -266,6 +291,11 @@ class DaskExecutor:
         for nanny in self._cluster.workers.values():
             nanny.auto_restart = False
         kill(set(active_children()) - self._others)
+
+
+def _run_and_tell(unit: Unit, folder: str, fingerprint: str, topic: str, number: int) -> None:
+    """Run a unit on a worker; its result goes with the worker's messages, ahead of the word that it is done."""
+    get_worker().log_event(topic, pickle.dumps((number, run_unit(unit, folder, fingerprint))))
 
 
 def _hush() -> dict[logging.Logger, int]:

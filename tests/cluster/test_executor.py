@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,31 @@ def test_a_scheduler_elsewhere_does_the_same(tmp_path: Path, executor: DaskExecu
     with DaskExecutor(address=executor._cluster.scheduler_address) as remote:
         (outcome,) = run_jobs([toyunits.job(tmp_path, "a")], remote)
     assert outcome.summary == {"total": 14}
+
+
+def test_no_result_waits_on_a_worker_to_be_fetched(tmp_path: Path, executor: DaskExecutor) -> None:
+    """One that dies with it is asked for a minute, and where no other comes the run would wait for ever."""
+    asked, handlers = [], executor.scheduler.handlers
+    plain = handlers["gather"]
+    handlers["gather"] = lambda **options: (asked.append(options), plain(**options))[1]
+    try:
+        (outcome,) = run_jobs([toyunits.job(tmp_path, "a", 8)], executor)
+    finally:
+        handlers["gather"] = plain
+    assert outcome.error is None
+    assert asked == []
+    assert not executor._awaited and not executor._results
+
+
+def test_what_is_dropped_is_forgotten(tmp_path: Path, executor: DaskExecutor) -> None:
+    """A unit that is given up ends all the same; the same unit sent again must not be given what that one said."""
+    units = [Unit(("slow", "a", i), toyunits.where, (str(tmp_path), i, 1), 0) for i in range(3)]
+    for unit in units:
+        executor.submit(unit, str(tmp_path), "f")
+    executor._go_on()
+    assert {unit.key for unit in executor.drop("a")} == {unit.key for unit in units}
+    executor._told_by_worker((0.0, pickle.dumps((0, "late"))))
+    assert not executor._awaited and not executor._results and not executor._units
 
 
 def test_runs_on_one_scheduler_may_have_tomograms_of_the_same_name(tmp_path: Path, executor: DaskExecutor) -> None:
