@@ -247,7 +247,8 @@ class DaskExecutor:
         """Cancel the units of a job that failed, and return them."""
         dropped = [sent for sent in (*self._units.values(), *self._suspects, *self._held) if sent.unit.key[1] == job]
         for sent in dropped:
-            if sent.future is not None and self._units.pop(sent.future.key, None):
+            if sent.future is not None and sent.future.key in self._units:
+                del self._units[sent.future.key]
                 sent.future.cancel()
             self._awaited.discard(sent.number)
             self._results.pop(sent.number, None)

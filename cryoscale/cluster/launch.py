@@ -15,11 +15,14 @@ Whatever leaves this machine is mutual TLS with an authority of this run (creden
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import sys
+import time
 import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ import dask
 from distributed.core import Status
 
 from cryoscale.cluster import dashboard as pages
+from cryoscale.cluster.addresses import WORKERS_SECONDS
 from cryoscale.cluster.credentials import credentials_for_run, security_of
 from cryoscale.cluster.executor import DaskExecutor
 from cryoscale.cluster.local import be_patient, free_dashboard_port
@@ -38,6 +42,7 @@ __all__ = ["QUEUES", "executor_on"]
 QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster"}
 _LOGIN_HOURS = 24 * 30.0
 _CLOSE_SECONDS = 30
+_AGAIN_SECONDS = 10
 _ONE_THREAD = tuple(f"export {name}_NUM_THREADS=1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"))
 
 
@@ -126,8 +131,10 @@ def _queue(
             "preload": [pages.__name__],
             **options.get("scheduler_options", {}),
         }
-        with _started(kind, given, place) as cluster:
+        submissions = _Submissions()
+        with _started(_persistent(kind, submissions), given, place) as cluster, submissions:
             _submit(cluster, workers, place)
+            submissions.scheduler = cluster.scheduler
             # `scale` alone would never replace a job that was cancelled or ran out of time.
             cluster.adapt(minimum=workers, maximum=workers)
             print(f"{workers} jobs submitted to {place}; waiting for the first to start", file=sys.stderr)
@@ -182,6 +189,47 @@ def _started(kind: Any, given: dict[str, Any], place: str) -> Iterator[Any]:
     finally:
         with shielded(), contextlib.suppress(TimeoutError, OSError):
             cluster.close(timeout=_CLOSE_SECONDS)
+
+
+@dataclass
+class _Submissions:
+    """Whether jobs are replaced; entered and left with the run."""
+
+    scheduler: Any = None
+    """Of the run; None before it has begun and when it is over."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.scheduler = None
+
+
+def _persistent(kind: Any, submissions: _Submissions) -> Any:
+    """Return a kind of cluster that goes on asking a queue for the job that is to replace another.
+
+    Dask asks once, and takes a job that was refused for one that is on its way, for ever.
+    """
+
+    class Job(kind.job_cls):  # type: ignore[misc]
+        async def _submit_job(self, script_filename: str) -> Any:
+            first = time.monotonic()
+            while True:
+                try:
+                    said = await super()._submit_job(script_filename)
+                except (OSError, RuntimeError):
+                    if (scheduler := submissions.scheduler) is None:
+                        raise
+                    if time.monotonic() - first >= WORKERS_SECONDS:
+                        # From now on a run that has no worker ends, with the command to resume.
+                        scheduler.no_workers_timeout = float(_AGAIN_SECONDS)
+                    await asyncio.sleep(_AGAIN_SECONDS)
+                else:
+                    if submissions.scheduler is not None:
+                        submissions.scheduler.no_workers_timeout = None
+                    return said
+
+    return type(kind.__name__, (kind,), {"job_cls": Job, "__module__": kind.__module__})
 
 
 def _submit(cluster: Any, workers: int, place: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from cryoscale.cli import main
 from cryoscale.cluster import executor_on
 from cryoscale.cluster.board import TOPIC
 from cryoscale.cluster.credentials import credentials_for_run, make_credentials, security_of
+from cryoscale.cluster.launch import _persistent, _Submissions
 from cryoscale.driver import run_jobs
 from cryoscale.errors import PauseError, UsageError
 from tests import toyunits
@@ -184,3 +186,47 @@ def test_a_queue_that_is_left_while_it_waits_keeps_no_job(tmp_path: Path, monkey
         "--dashboard-address 127.0.0.1:0", "--no-dashboard", "--death-timeout 120",
     ):  # fmt: skip
         assert needed in job
+
+
+class _RefusingJob:
+    """Of a queue that refuses a job so many times."""
+
+    refusals = 3
+
+    async def _submit_job(self, script_filename: str) -> str:
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise RuntimeError("sbatch: error: Unable to contact slurm controller")
+        return f"Submitted batch job 7 of {script_filename}"
+
+
+class _RefusingQueue:
+    job_cls = _RefusingJob
+
+
+@pytest.mark.parametrize("patience_seconds", [120.0, 0.0])
+def test_a_lost_job_is_asked_for_until_the_queue_takes_it(
+    monkeypatch: pytest.MonkeyPatch, patience_seconds: float
+) -> None:
+    """Dask asks once; a run whose workers are all lost then waited for ever."""
+    monkeypatch.setattr("cryoscale.cluster.launch.WORKERS_SECONDS", patience_seconds)
+    monkeypatch.setattr("cryoscale.cluster.launch._AGAIN_SECONDS", 0.01)
+    told: list[float | None] = []
+
+    class Scheduler:
+        def __setattr__(self, name: str, value: float | None) -> None:
+            assert name == "no_workers_timeout"
+            told.append(value)
+
+    submissions = _Submissions(Scheduler())
+    job = _persistent(_RefusingQueue, submissions).job_cls()
+    assert asyncio.run(job._submit_job("job")) == "Submitted batch job 7 of job"
+    # Without workers the run pauses only while the queue has been refusing for long, and not once it takes jobs.
+    assert told == ([None] if patience_seconds else [0.01, 0.01, 0.01, None])
+    # The first jobs, and those of a run that is over, are not asked for again.
+    with submissions:
+        pass
+    refused = _persistent(_RefusingQueue, submissions).job_cls()
+    with pytest.raises(RuntimeError, match="slurm controller"):
+        asyncio.run(refused._submit_job("job"))
+    assert refused.refusals == 2

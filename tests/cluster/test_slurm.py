@@ -236,7 +236,7 @@ wait
 
 def test_workers_killed_for_their_memory_are_followed_by_others(folder: Path, alone: dict[str, bytes]) -> None:
     def change(text: str) -> str:
-        text = text.replace("--mem=9G", "--mem=2G").replace("NO_WORKERS_TIMEOUT=120s", "NO_WORKERS_TIMEOUT=30s")
+        text = text.replace("--mem=9G", "--mem=2G").replace("NO_WORKERS_TIMEOUT=120s", "NO_WORKERS_TIMEOUT=12s")
         return text.replace("\nwait\n", HOG, 1)
 
     with private_slurm(watches_memory=True) as strict:
