@@ -69,9 +69,9 @@ WIDE = Conditions(
     phase_flipped=2 / 3,
     sirt=0.3,
 )
-#: About what the preset training is imaged with, which has its own draws (`training.training_volume`); wider voxels.
+#: About what the preset training is imaged with, which has its own draws (`training.training_volume`).
 TRAINING = Conditions(
-    voxel_size_angstrom=(8.0, 18.0),
+    voxel_size_angstrom=(8.0, 16.0),
     snr=(0.05, 0.6),
     noise_free=0.1,
     tilt_range_degrees=(50.0, 66.0),

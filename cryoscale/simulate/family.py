@@ -61,15 +61,15 @@ def cell_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: 
 def microtubule_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: float) -> Scene:
     """Microtubules, most of them flat and some in bundles, among fewer membranes than in training or none.
 
-    Two scenes of five are those of training: what they teach must not be lost.
+    One scene in three is that of training: what it teaches must not be lost.
     """
-    if rng.random() < 0.4:
+    if rng.random() < 0.35:
         return _training_scene(rng, shape, voxel_nm)
     scene = Scene(shape, voxel_nm)
     crowd = float(np.prod(shape)) * voxel_nm**3 / (112.0 * 256.0 * 256.0)
     if rng.random() < 0.75:
-        add_membranes(rng, scene, 0.5 * crowd)
-    add_microtubules(rng, scene, 2 + int(rng.poisson(min(4.0 * crowd, 20.0))))
+        add_membranes(rng, scene, 0.4 * crowd)
+    add_microtubules(rng, scene, 5 + int(rng.poisson(min(3.0 * crowd, 15.0))))
     add_distractors(rng, scene, crowd, int(rng.poisson(1.0)), 0.0)
     return scene
 

@@ -218,7 +218,7 @@ def add_microtubules(rng: np.random.Generator, scene: Scene, count: int) -> None
         side_by_side = int(rng.integers(2, 7)) if rng.random() < 0.3 else 1
         length, bend = rng.uniform(150.0, 600.0) / scene.voxel_nm, rng.uniform(0.0, 0.1)
         volts, apart = rng.uniform(1.2, 2.8), rng.uniform(27.0, 45.0) / scene.voxel_nm
-        for _ in range(15):
+        for _ in range(40):
             middle = random_curve(rng, rng.uniform(0.0, scene.shape), length, bend, rng.choice([0.1, 0.3, 1.0]))
             axis = (middle[-1] - middle[0]) / np.linalg.norm(middle[-1] - middle[0])
             lattice = random_lattice(rng, axis)
