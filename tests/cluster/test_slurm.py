@@ -228,7 +228,7 @@ def test_a_lost_node_takes_only_its_own_workers(folder: Path, slurm: dict[str, s
 
 # What a worker's library might do, on order, on the first of the nodes: take more memory than the job asked for.
 HOG = """
-[ "$SLURM_NODEID" != 0 ] || ( until [ -e hog ]; do sleep 0.2; done; mv hog fed
+[ "$SLURM_NODEID" != 0 ] || ( until [ -e hog ]; do [ ! -e fed ] || exit; sleep 0.2; done; mv hog fed
 exec python3 -c "import time; held = b'x' * (5 << 29); time.sleep(60)" ) &
 wait
 """
