@@ -90,7 +90,7 @@ def collection(size: str, _: int) -> Result:
 
 def calibration(size: str, seeds: int) -> Result:
     rows = _fit_calibration.clean(seeds or {"small": 6, "full": 40}[size])
-    rows += _fit_calibration.clean(seeds or {"small": 3, "full": 12}[size], along_z=True)
+    rows += _fit_calibration.clean(seeds or {"small": 3, "full": 40}[size], along_z=True)
     rows += _fit_calibration.segmented(size)
     print(_fit_calibration.calibration_table(rows))
     return {"coverage": rows}

@@ -11,10 +11,10 @@ and the residuals e = (I - H) y of the paraboloids tell both apart: with w the n
 
 are compared with what s^2 = 1 and c^2 = 1 alone would give, through (I - H) (..) (I - H)^T, over many neighbourhoods.
 Where the missing wedge makes points worse along the beam, s^2 = s_xy^2 + (s_z^2 - s_xy^2) n_z^2: a straight line
-through the neighbourhoods' own s^2 tells whether that shows. The planes are then fitted with z shrunk until noise is
-alike in all axes (`normals`), else at the rim of missing caps they tilt towards the beam, by 3, 6 and 9 degrees at 2, 3
-and 4 times the noise. Shrunk, they lean the other way, by 2, 6 and 10 degrees everywhere, for neighbourhoods are still
-balls; but control points come to lie where the surface is, and caps follow.
+through the neighbourhoods' own s^2 tells whether that shows. Planes tilt with such noise, at the rim of missing caps by
+3, 6 and 9 degrees at 2, 3 and 4 times the noise, and hide some of it; fitted with z shrunk they tilt the other way
+where it is not there. So what nearly shows is tried (`normals`), and where it is found, control points and normals are
+those of paraboloids that know the noise (`moments`).
 Clean points have c = 0 and give back their noise; ridges of a network's score have c of 0.3 to 0.7 voxel and little s.
 A marginal likelihood cannot do this: it takes errors that neighbours share for shape, and prefers half the noise.
 """
@@ -30,7 +30,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-__all__ = ["BEAM_DOUBT", "MOST_STRETCH", "LocalFit", "PointNoise", "point_noise"]
+__all__ = ["BEAM_DOUBT", "MOST_STRETCH", "LocalFit", "PointNoise", "point_noise", "pulled_noise"]
 
 Array = NDArray[np.float64]
 COMMON_REACH = 5.0
@@ -91,22 +91,31 @@ class PointNoise:
     """c^2 / (s^2 + c^2): share of the raw points' variance that neighbours have in common; 0 where c << 0.15 voxel."""
     own: float
     """s^2 across the beam, in squared voxels."""
+    common: float
+    """c^2 across the beam, in squared voxels."""
     ratio: float
     """Variance of raw points along z over that across it, where z is shrunk already."""
     ratio_shows: float
     """By how many standard errors it is above 1."""
+    whole: NDArray[np.bool_]
+    """(m,) whether a control point can be relied on: False where noise along z moves points off their end."""
 
 
-def point_noise(fit: LocalFit) -> PointNoise:
-    """Measure the noise of control points from their neighbourhoods."""
-    rows = np.unique(np.linspace(0, len(fit.terms) - 1, min(len(fit.terms), SAMPLED)).round().astype(int))
+def point_noise(fit: LocalFit, *, sampled: int = SAMPLED) -> PointNoise:
+    """Measure the noise of control points from about ``sampled`` of their neighbourhoods."""
+    rows = np.unique(np.linspace(0, len(fit.terms) - 1, min(len(fit.terms), sampled)).round().astype(int))
     folds = [f for f in np.array_split(np.arange(len(rows)), FOLDS) if 0 < len(f) < len(rows)]
     expected, found = _moments(fit, rows)
     own, common = _components(expected, found, folds)
-    variance = _variances(fit.inverse, fit.terms, fit.weights, fit.along, own, common)
+    sd = pulled_noise(_pulls(fit.inverse, fit.terms, fit.weights), fit.along, own, common)
     share = common / max(own + common, 1e-12) * common**2 / (common**2 + MISFIT**4)
     more = _more_along_z(fit.beam[rows], expected, found, common)
-    return PointNoise(fit.stretch * np.sqrt(np.maximum(variance, LEAST_NOISE**2)), share, own, *more)
+    return PointNoise(fit.stretch * sd, share, own, common, *more, np.ones(len(sd), bool))
+
+
+def pulled_noise(pull: Array, along: Array, own: float, common: float) -> Array:
+    """Return standard deviations (m,) of intercepts h = pull . y, pull (m, k), from places (m, k, 2) in the plane."""
+    return np.asarray(np.sqrt(np.maximum(_variances(pull, along, own, common), LEAST_NOISE**2)))
 
 
 def _more_along_z(beam: Array, expected: Array, found: Array, common: float) -> tuple[float, float]:
@@ -133,14 +142,22 @@ def _line(x: Array, y: Array, weights: Array, rows: NDArray[np.int64]) -> tuple[
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _variances(inverse: Any, terms: Any, weights: Any, along: Any, own: float, common: float) -> Any:
-    """Return var h (m,) of the intercepts h = pull . y."""
-    variance, pull = np.empty(len(terms)), np.empty(terms.shape[1])
+def _pulls(inverse: Any, terms: Any, weights: Any) -> Any:
+    """Return how much each point (m, k) moves its intercept."""
+    pull = np.zeros(weights.shape)
     for i in range(len(terms)):
-        for k in range(len(pull)):
-            pull[k] = 0.0
+        for k in range(pull.shape[1]):
             for j in range(terms.shape[2]):
-                pull[k] += inverse[i, 0, j] * terms[i, k, j] * weights[i, k]
+                pull[i, k] += inverse[i, 0, j] * terms[i, k, j] * weights[i, k]
+    return pull
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _variances(pulls: Any, along: Any, own: float, common: float) -> Any:
+    """Return var h (m,) of the intercepts h = pull . y."""
+    variance = np.empty(len(pulls))
+    for i in range(len(pulls)):
+        pull = pulls[i]
         live = np.flatnonzero(np.abs(pull) > LEAST_PULL)
         alone = (pull[live] ** 2).sum()
         variance[i] = (own + common) * alone

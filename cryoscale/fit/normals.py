@@ -11,6 +11,8 @@ edge is 1 - |n_j . n_i'| plus terms that prefer short edges which run along the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
-from cryoscale.fit.noise import BEAM_DOUBT, MOST_STRETCH, LocalFit, PointNoise, point_noise
+from cryoscale.fit.moments import fit_paraboloids
+from cryoscale.fit.noise import BEAM_DOUBT, MOST_STRETCH, LocalFit, PointNoise, point_noise, pulled_noise
 
 __all__ = ["centre_line", "local_planes", "orient"]
 
@@ -30,6 +33,14 @@ PLANE_POINTS = 64
 CLOUD_SHARE = 10
 ROUNDS, SAME_STRETCH = 4, 0.05
 """Most fits of a neighbourhood, each with z shrunk by what the one before it showed; and when that is enough."""
+LIKELY, TRIAL_STRETCH, TRIAL_DOUBT = 0.5, 2.0, 3.0
+"""Standard errors from which worse noise along z is tried, how much worse, and how many then may speak against it."""
+SAMPLED_AGAIN = 500
+"""Neighbourhoods whose residuals are looked at then."""
+MOST_HEIGHT = 0.5
+"""Farthest that a control point is moved, over the reach of its neighbourhood."""
+LEAST_OWN = 1e-4
+"""Least variance of a raw point, in squared voxels."""
 QUADRATIC_PRIOR = 1e-3
 """Ridge on the paraboloid's terms, of lengths over the radius: decides only where the points do not."""
 
@@ -42,7 +53,6 @@ def local_planes(
     radius: float,
     seed: int = 0,
     stretch: float = 1.0,
-    more: float = 0.0,
 ) -> LocalFit:
     """Fit planes, then paraboloids, around control points.
 
@@ -54,9 +64,9 @@ def local_planes(
         (n, 3), (n,) the cloud they stand for; about 10 of them per control point are used, drawn by ``seed``.
     radius
         Reach of a neighbourhood, in the unit of the points; wider where it would hold fewer than 8 points.
-    stretch, more
-        How many times worse points are along z than across it (standard deviations), and by how much (squared voxels):
-        planes are fitted with z shrunk until noise is alike in all axes.
+    stretch
+        How many times worse points are along z than across it (standard deviations): planes are fitted with z shrunk
+        until noise is alike in all axes.
 
     Returns
     -------
@@ -65,17 +75,10 @@ def local_planes(
         points (where the paraboloid crosses the normal; a mean would lie inside a curved surface, by
         radius^2 / 8 R), and what their errors follow from.
     """
-    most = max(CLOUD_SHARE * len(centres), 4 * PLANE_POINTS)
-    if len(points) > most:
-        rows = np.random.default_rng(seed).permutation(len(points))[:most]
-        points, weights = points[rows], weights[rows]
-    k = min(PLANE_POINTS, len(points))
-    distance, near = cKDTree(points).query(centres, k=k)
-    distance, near = distance.reshape(len(centres), k), near.reshape(len(centres), k)
-    reach = np.maximum(radius, 1.1 * distance[:, min(k, 8) - 1])[:, None]
-    taper = np.clip(1 - (distance / reach) ** 2, 0, None) ** 2 * weights[near] + 1e-12
+    local, share, distance = _around(centres, points, weights, seed)
+    reach = np.maximum(radius, 1.1 * distance[:, min(distance.shape[1], 8) - 1])[:, None]
+    taper = np.clip(1 - (distance / reach) ** 2, 0, None) ** 2 * share + 1e-12
     taper /= taper.sum(1, keepdims=True)
-    local = points[near] - centres[:, None]
     even = local * [1 / stretch, 1.0, 1.0]
     spread = even - (taper[..., None] * even).sum(1)[:, None]
     frames = np.linalg.eigh(np.einsum("mk,mki,mkj->mij", taper, spread, spread))[1]
@@ -87,13 +90,9 @@ def local_planes(
     normal_matrix = np.einsum("mk,mki,mkj->mij", taper, terms, terms) + np.diag([0, *[QUADRATIC_PRIOR] * 5])
     inverse = np.linalg.inv(normal_matrix)
     found = (inverse @ np.einsum("mkj,mk->mj", terms, taper * height)[..., None])[..., 0]
-    # Noise along the beam moves points along inclined surfaces too, and the middle of what bends with it inward.
-    z = stretch * frames[:, 0] / length
-    bend = found[:, 3] * z[:, 2] ** 2 + found[:, 4] * z[:, 2] * z[:, 1] + found[:, 5] * z[:, 1] ** 2
-    top = found[:, 0] * reach[:, 0] - more * bend / reach[:, 0]
     back = 1 / np.sqrt(1 + (stretch**-2 - 1) * frames[:, 0, 0] ** 2)
     normals = frames[:, :, 0] / [stretch, 1.0, 1.0] * back[:, None]
-    heights = np.clip(top * back, -0.5 * radius, 0.5 * radius)
+    heights = np.clip(found[:, 0] * reach[:, 0] * back, -MOST_HEIGHT * radius, MOST_HEIGHT * radius)
     along = np.stack([u, v], -1) * reach[..., None]
     beam = frames[:, 0, 0] ** 2
     return LocalFit(normals, heights, terms, inverse, taper, height * reach, along, back, beam)
@@ -103,17 +102,58 @@ def centre_line(
     centres: Array, points: Array, weights: Array, *, radius: float, seed: int = 0
 ) -> tuple[Array, Array, PointNoise]:
     """Return control points moved along their normals to the middle of the cloud around them, normals and noise."""
-    stretch, more = 1.0, 0.0
+
+    def measured(stretch: float) -> tuple[LocalFit, PointNoise]:
+        fit = local_planes(centres, points, weights, radius=radius, seed=seed, stretch=stretch)
+        return fit, point_noise(fit, sampled=SAMPLED_AGAIN)
+
+    fit = local_planes(centres, points, weights, radius=radius, seed=seed)
+    noise = point_noise(fit)
+    stretch = _stretch(measured, noise)
+    if stretch == 1:
+        return centres + fit.heights[:, None] * fit.normals, fit.normals, noise
+    fit, noise = measured(stretch)
+    local, share, distance = _around(centres, points, weights, seed)
+    reach = np.maximum(radius, 1.1 * distance[:, min(distance.shape[1], 8) - 1])
+    if distance.shape[1] < len(points):
+        reach = np.minimum(reach, distance[:, -1])
+    covariance = max(noise.own, LEAST_OWN) * np.diag([stretch**2, 1, 1])
+    most = MOST_HEIGHT * radius
+    found = fit_paraboloids(centres, local, share, reach, fit.normals, noise=covariance, most=most)
+    sd = pulled_noise(found.pull, found.along, noise.own, noise.common)
+    return found.places, found.normals, replace(noise, sd=sd, whole=found.whole)
+
+
+def _stretch(measured: Callable[[float], tuple[LocalFit, PointNoise]], noise: PointNoise) -> float:
+    """Return how many times worse points are along z, 1 where that does not show.
+
+    Planes tilt with noise along z and hide it; planes fitted as if it were there tilt the other way where it is not.
+    """
+    stretch = 1.0
+    if noise.ratio_shows < BEAM_DOUBT:
+        if noise.ratio_shows < LIKELY:
+            return 1.0
+        stretch, noise = TRIAL_STRETCH, measured(TRIAL_STRETCH)[1]
+        if noise.ratio_shows < -TRIAL_DOUBT:
+            return 1.0
     for _ in range(ROUNDS):
-        fit = local_planes(centres, points, weights, radius=radius, seed=seed, stretch=stretch, more=more)
-        noise = point_noise(fit)
-        if stretch == 1 and noise.ratio_shows < BEAM_DOUBT:
-            break
         wanted = min(max(stretch * noise.ratio**0.5, 1.0), MOST_STRETCH)
         if abs(wanted / stretch - 1) < SAME_STRETCH:
             break
-        stretch, more = wanted, noise.own * (wanted**2 - 1)
-    return centres + fit.heights[:, None] * fit.normals, fit.normals, noise
+        stretch, noise = wanted, measured(wanted)[1]
+    return stretch
+
+
+def _around(centres: Array, points: Array, weights: Array, seed: int) -> tuple[Array, Array, Array]:
+    """Return points around control points (m, k, 3), from these, their weights and distances (m, k)."""
+    most = max(CLOUD_SHARE * len(centres), 4 * PLANE_POINTS)
+    if len(points) > most:
+        rows = np.random.default_rng(seed).permutation(len(points))[:most]
+        points, weights = points[rows], weights[rows]
+    k = min(PLANE_POINTS, len(points))
+    distance, near = cKDTree(points).query(centres, k=k)
+    distance, near = distance.reshape(len(centres), k), near.reshape(len(centres), k)
+    return points[near] - centres[:, None], weights[near], distance
 
 
 def orient(points: Array, normals: Array) -> Array:

@@ -71,7 +71,8 @@ def prepare(
     control, normals, noise = centre_line(means, raw.points, raw.weights, radius=PLANE_REACH * cell, seed=seed)
     if np.median(noise.sd) < EXACT:
         control, normals, noise = centre_line(means, raw.points, raw.weights, radius=EXACT_REACH * cell, seed=seed)
-    keep = _distinct(control)
+    keep = noise.whole.copy()
+    keep[keep] = _distinct(control[keep])
     control, merged, sd = control[keep], merged[keep], noise.sd[keep]
     if len(control) < LEAST_CONTROL:
         msg = (
