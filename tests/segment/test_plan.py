@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cryoscale.io.omezarr import create_image, image_geometry, read_region, read
 from cryoscale.records import Geometry, Receipt, Tomogram, Unit
 from cryoscale.segment import build_model
 from cryoscale.segment.forward import for_inference
-from cryoscale.segment.plan import CLASSES, SCORES, plan
+from cryoscale.segment.plan import CLASSES, SCORES, gpu_count, plan
 from cryoscale.segment.predict import predict_slab
 from cryoscale.segment.twohead import TwoHead
 from cryoscale.segment.weights import save_model
@@ -214,3 +215,14 @@ def test_without_a_threshold_the_networks_own_is_taken(tmp_path: Path) -> None:
         found[threshold] = read_region(tmp_path / CLASSES)
     np.testing.assert_array_equal(found[0.0], found[0.95])
     assert 0 < (found[0.95] == 2).sum() < (found[0.5] == 2).sum()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch is always asked")
+@pytest.mark.parametrize(("driver", "count"), [("/dev/null", 3), ("/dev/no-such-driver", 0)])
+def test_torch_is_asked_for_gpus_where_there_is_a_driver(
+    monkeypatch: pytest.MonkeyPatch, driver: str, count: int
+) -> None:
+    monkeypatch.setattr("cryoscale.segment.plan._DRIVERS", ("/dev/neither", driver))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert gpu_count() == count
