@@ -33,7 +33,7 @@ TOMOGRAMS = 6
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[dict[str, str]]:
-    with private_slurm() as environment:
+    with private_slurm(watches_memory=True) as environment:
         yield environment | {"PYTHONPATH": str(ROOT)}
 
 
@@ -234,20 +234,20 @@ wait
 """
 
 
-def test_workers_killed_for_their_memory_are_followed_by_others(folder: Path, alone: dict[str, bytes]) -> None:
+def test_workers_killed_for_their_memory_are_followed_by_others(
+    folder: Path, slurm: dict[str, str], alone: dict[str, bytes]
+) -> None:
     def change(text: str) -> str:
         text = text.replace("--mem=9G", "--mem=2G").replace("NO_WORKERS_TIMEOUT=120s", "NO_WORKERS_TIMEOUT=12s")
         return text.replace("\nwait\n", HOG, 1)
 
-    with private_slurm(watches_memory=True) as strict:
-        slurm = strict | {"PYTHONPATH": str(ROOT)}
-        job = submit(folder, slurm, "--nodes", "2", change=change)
-        wait_for(lambda: units_done(folder) > 1, SECONDS, "a unit")
-        # As where memory runs short, nobody gets on: the run is not through before the end comes.
-        for process in processes("spawn_main", folder):
-            process.suspend()
-        (folder / "hog").touch()
-        finish(folder, slurm, job, alone, leaves_scratch=True)
+    job = submit(folder, slurm, "--nodes", "2", change=change)
+    wait_for(lambda: units_done(folder) > 1, SECONDS, "a unit")
+    # As where memory runs short, nobody gets on: the run is not through before the end comes.
+    for process in processes("spawn_main", folder):
+        process.suspend()
+    (folder / "hog").touch()
+    finish(folder, slurm, job, alone, leaves_scratch=True)
     assert (folder / "fed").is_file()
     output = "".join(path.read_text() for path in folder.glob("*.out"))
     assert "exceeded memory limit" in output
