@@ -83,7 +83,15 @@ once() {{   # credentials, scheduler, workers, run: until the run ends
 }}
 """
 
+_WATCHED_NODES = """\
+{nodes} &
+    NODES=$!
+    # Where all workers are gone for good, killed for their memory say, the run need not wait for others.
+    ( while kill -0 $NODES; do sleep 1; done; kill $SCHEDULER ) 2>/dev/null &
+    WATCH=$!"""
+
 _END_NODES = """\
+    kill $WATCH 2>/dev/null
     ( sleep 20; kill $NODES ) 2>/dev/null &   # workers end with their scheduler; they have so long
     wait $SCHEDULER $NODES
     kill $! 2>/dev/null"""
@@ -145,7 +153,7 @@ def job_script(request: Request, command: str) -> str:
 
 
 def _once(request: Request, address: str) -> str:
-    workers, end_workers = f"{DIALECTS[request.scheduler].nodes(request)} &\n    NODES=$!", _END_NODES
+    workers, end_workers = _WATCHED_NODES.format(nodes=DIALECTS[request.scheduler].nodes(request)), _END_NODES
     if request.pattern == "array":
         workers, end_workers = _array(request), _END_ARRAY
     return _ONCE.format(

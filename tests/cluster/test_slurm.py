@@ -238,8 +238,7 @@ def test_workers_killed_for_their_memory_are_followed_by_others(
     folder: Path, slurm: dict[str, str], alone: dict[str, bytes]
 ) -> None:
     def change(text: str) -> str:
-        text = text.replace("--mem=9G", "--mem=2G").replace("NO_WORKERS_TIMEOUT=120s", "NO_WORKERS_TIMEOUT=12s")
-        return text.replace("\nwait\n", HOG, 1)
+        return text.replace("--mem=9G", "--mem=2G").replace("\nwait\n", HOG, 1)
 
     job = submit(folder, slurm, "--nodes", "2", change=change)
     wait_for(lambda: units_done(folder) > 1, SECONDS, "a unit")
