@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from cryoscale.collection import Collection, Result, run_collection
-from cryoscale.engine import Executor, LoopExecutor, Observer
+from cryoscale.engine import Executor, Observer
 from cryoscale.errors import UsageError
 from cryoscale.io.files import write_text
 from cryoscale.io.meshes import PlyMesh, write_ply
@@ -32,9 +28,7 @@ from cryoscale.simulate.labels import Drawn
 from cryoscale.spec import RunSpec
 from cryoscale.summary import print_summary
 
-__all__ = ["compile_kernels", "run_demo", "write_simulation"]
-
-_SMALL = (64, 160, 160)
+__all__ = ["run_demo", "write_simulation"]
 
 
 def write_simulation(
@@ -157,13 +151,6 @@ def run_demo(
     shape: tuple[int, int, int],
 ) -> int:
     """Simulate one tomogram, run every stage, score the result against the truth; return the exit code."""
-    with _compiling():
-        return _run_demo(output, executor, observer, seed=seed, snr=snr, shape=shape)
-
-
-def _run_demo(
-    output: Path, executor: Executor, observer: Observer | None, *, seed: int, snr: float, shape: tuple[int, int, int]
-) -> int:
     started = time.monotonic()
     inputs = output / "input"
     tomogram = inputs / f"simulated_{seed}.mrc"
@@ -182,41 +169,6 @@ def _run_demo(
     _show(collection, result, scores)
     print(f"simulated, run and scored in {time.monotonic() - started:.0f} s")  # noqa: T201
     return 0
-
-
-@contextlib.contextmanager
-def _compiling() -> Iterator[None]:
-    """Have the kernels compiled by a process of its own, where they never were; it ends with the demo.
-
-    The first run on a machine compiles for half a minute on every worker. While the tomogram is simulated a core has
-    nothing to do, and Numba keeps for all what one process compiled.
-    """
-    if any((Path(__file__).parent / "separate" / "__pycache__").glob("*.nbi")):
-        yield
-        return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        call = f"from cryoscale.demo import compile_kernels; compile_kernels({scratch!r})"
-        one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-        process = subprocess.Popen(
-            # Not what lies in the folder that the command was given in, but the code that runs.
-            (sys.executable, "-P", "-c", call),
-            env=os.environ | one_thread,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            yield
-        finally:
-            process.kill()
-            process.wait()
-
-
-def compile_kernels(folder: str | Path) -> None:
-    """Run a small simulation through every stage in this process, so that Numba compiles and keeps what they use."""
-    tomogram = write_simulation(Path(folder) / "input", seed=0, snr=1.0, shape=_SMALL)
-    run_collection(
-        Collection(entries([str(tomogram)]), Path(folder) / "output", RunSpec(), until="measure"), LoopExecutor()
-    )
 
 
 def _is_there(inputs: Path, seed: int, snr: float, shape: tuple[int, int, int]) -> bool:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cryoscale import demo
 from cryoscale.cli import main
 from cryoscale.io.meshes import read_ply
 from cryoscale.io.mrc import write_mrc
@@ -87,35 +84,3 @@ def test_what_cannot_be_simulated_is_said(
 ) -> None:
     assert main(["simulate", "--output", str(tmp_path), "--shape", "32,32,32", *options]) == 2
     assert words in capsys.readouterr().err
-
-
-def test_kernels_are_compiled_beside_the_simulation_where_they_never_were(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun = []
-
-    class Process(subprocess.Popen):  # type: ignore[type-arg]
-        def __init__(self, words: tuple[str, ...], **options: object) -> None:
-            assert words[1:3] == ("-P", "-c") and "compile_kernels" in words[3]
-            super().__init__((sys.executable, "-c", "import time; time.sleep(60)"), **options)
-            begun.append(self)
-
-    monkeypatch.setattr(demo.subprocess, "Popen", Process)
-    kept = tmp_path / "separate" / "__pycache__" / "separate._walk-1.py311.nbi"
-    kept.parent.mkdir(parents=True)
-    monkeypatch.setattr(demo, "__file__", str(tmp_path / "demo.py"))
-    with pytest.raises(KeyError), demo._compiling():
-        (process,) = begun
-        assert process.poll() is None
-        raise KeyError
-    assert process.poll() is not None, "it ends with the demo, however that ends"
-    kept.touch()
-    with demo._compiling():
-        assert len(begun) == 1
-
-
-def test_what_compiles_runs_every_kernel_of_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "_SMALL", (48, 96, 96))
-    demo.compile_kernels(tmp_path)
-    made = {path.name for path in (tmp_path / "output" / "simulated_0").iterdir()}
-    assert {"classes.ome.zarr", "instances.ome.zarr", "membranes.ome.zarr", "membranes.csv"} <= made
