@@ -3,10 +3,10 @@
 Everything of ours listens on loopback only, or speaks mutual TLS (credentials.py), and no scheduler elsewhere is spoken
 to without. Results stay on disk, so a lost worker costs the unit it held and nothing else.
 
-What a unit returns, a page of text at most, goes with the worker's own messages through the scheduler to the client,
-ahead of the word that it is done. As a result that Dask keeps it would stay on the worker until it is fetched: of one
-that died meanwhile the scheduler would ask for it for a minute, and of a fetch that ends in an error `as_completed`
-never says that it ended.
+What a unit returns (names and numbers, 26 kB at most in the demo) goes with the worker's own messages through the
+scheduler to the client, ahead of the word that it is done. As a result that Dask keeps it would stay on the worker
+until it is fetched: of one that died meanwhile the scheduler would ask for it for a minute, and of a fetch that ends in
+an error `as_completed` never says that it ended.
 """
 
 from __future__ import annotations
