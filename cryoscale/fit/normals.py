@@ -11,6 +11,7 @@ edge is 1 - |n_j . n_i'| plus terms that prefer short edges which run along the 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -103,6 +104,7 @@ def centre_line(
 ) -> tuple[Array, Array, PointNoise]:
     """Return control points moved along their normals to the middle of the cloud around them, normals and noise."""
 
+    @functools.cache
     def measured(stretch: float) -> tuple[LocalFit, PointNoise]:
         fit = local_planes(centres, points, weights, radius=radius, seed=seed, stretch=stretch)
         return fit, point_noise(fit, sampled=SAMPLED_AGAIN)
