@@ -15,7 +15,7 @@ import psutil
 from cryoscale.errors import LockedError, UsageError
 from cryoscale.interrupt import shielded
 
-__all__ = ["holder_here", "is_gone", "is_held", "run_lock"]
+__all__ = ["holder_here", "is_gone", "is_held", "require_free", "run_lock"]
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def run_lock(folder: str | Path) -> Iterator[None]:
     holder = None
     try:
         with shielded():
-            holder = _take(path)
+            holder = _take(path.parent)
         yield
     finally:
         with shielded():
@@ -51,33 +51,49 @@ def is_held(folder: str | Path) -> bool:
     return path.exists() and not is_gone(_holder(path))
 
 
+def require_free(folder: str | Path) -> None:
+    """Refuse a folder that a run holds.
+
+    Raises
+    ------
+    LockedError
+        Another live run, or one on another host, holds it.
+    """
+    path = Path(folder) / "run.lock"
+    if is_held(folder):
+        raise LockedError(
+            "another run holds this output folder",
+            where=str(path),
+            found=_holder(path) or "an unreadable lock",
+            todo="wait for it, choose another --output, or delete the lock file if that run is gone",
+        )
+
+
 def holder_here() -> dict[str, Any]:
     """Return who this process is, for the world to see: host, process, and the batch job where there is one."""
     job = {"job": os.environ.get("CRYOSCALE_JOB", ""), "attempt": os.environ.get("CRYOSCALE_ATTEMPT", "")}
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time(), **job}
 
 
-def _take(path: Path) -> dict[str, Any]:
+def _take(folder: Path) -> dict[str, Any]:
     """Write the lock file, or raise; return what it says."""
-    holder = holder_here()
+    path, holder = folder / "run.lock", holder_here()
     for _ in range(2):
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             break
         except FileExistsError:
-            other = _holder(path)
-            if not is_gone(other):
-                raise LockedError(
-                    "another run holds this output folder",
-                    where=str(path),
-                    found=other or "an unreadable lock",
-                    todo="wait for it, choose another --output, or delete the lock file if that run is gone",
-                ) from None
+            require_free(folder)
             path.unlink(missing_ok=True)
     else:
         raise LockedError("another run took this output folder just now", where=str(path))
-    with os.fdopen(descriptor, "w") as stream:
-        json.dump(holder, stream)
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            json.dump(holder, stream)
+    except OSError:
+        # On a full disk an empty file is left, which would name nobody and hold the folder for ever.
+        path.unlink(missing_ok=True)
+        raise
     return holder
 
 

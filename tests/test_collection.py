@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -16,7 +17,7 @@ from cryoscale.cli import main
 from cryoscale.cluster import DaskExecutor
 from cryoscale.collection import Collection, Result, run_collection
 from cryoscale.engine import LoopExecutor
-from cryoscale.errors import LockedError, UsageError
+from cryoscale.errors import LockedError, PauseError, UsageError
 from cryoscale.io.mrc import write_mrc
 from cryoscale.io.omezarr import image_geometry, read_region
 from cryoscale.lock import run_lock
@@ -252,6 +253,18 @@ def test_the_folder_is_held_by_one_run(mask: Path, tmp_path: Path) -> None:
     # A holder that is gone is no holder.
     lock = {"host": __import__("socket").gethostname(), "pid": 2**22 + 1, "started": 0.0}
     (tmp_path / "run.lock").write_text(json.dumps(lock))
+    with run_lock(tmp_path):
+        pass
+
+
+def test_a_full_disk_leaves_no_lock_behind(mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(PauseError, match="No space left"):
+        patch.setattr("cryoscale.lock.json.dump", full)
+        run(mask, tmp_path)
+    # An empty one would hold the folder for ever, whatever is freed.
     with run_lock(tmp_path):
         pass
 
