@@ -30,6 +30,7 @@ from cryoscale.engine import Executor, Observer, record_path
 from cryoscale.errors import UsageError
 from cryoscale.io.files import crc32c, write_text
 from cryoscale.journal import JOURNAL, read_journal
+from cryoscale.lock import require_free, run_lock
 from cryoscale.manifest import Entry
 from cryoscale.manifestfile import options_of
 from cryoscale.packing import drop_packs, stored_files, stored_records, stored_units, unpack
@@ -89,7 +90,10 @@ def find_damage(collection: Collection) -> list[Damage]:
     ------
     PauseError
         What is packed cannot be read for now.
+    LockedError
+        A run is at work there: what it has half written is not damaged.
     """
+    require_free(collection.output)
     ended = _ended(collection.output)
     with pausing(collection.output), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         found = pool.map(
@@ -201,15 +205,23 @@ def repair(
     model = weights_of(collection)
     damaged = {damage.tomogram for damage in found} - {""}
     changed = [entry.id for entry in collection.entries if entry.id in damaged and _changed(collection, entry, model)]
-    with pausing(collection.output):
-        for name in damaged - set(changed):
-            # Units see what is damaged of it only where it is a file of its own.
-            unpack(collection.place(name))
-            drop_packs(collection.place(name))
+    with pausing(collection.output), run_lock(collection.output):
+        _forget_damage(collection, found, damaged - set(changed))
+    kept = [entry for entry in collection.entries if entry.id not in changed]
+    result = run_collection(dataclasses.replace(collection, entries=kept), executor, observer)
+    return result, changed
+
+
+def _forget_damage(collection: Collection, found: list[Damage], names: set[str]) -> None:
+    """Take away what is damaged of some tomograms and of the run itself, so that it is not complete any more."""
+    for name in names:
+        # Units see what is damaged of it only where it is a file of its own.
+        unpack(collection.place(name))
+        drop_packs(collection.place(name))
     for damage in found:
-        if damage.tomogram not in ("", *changed):
+        if damage.tomogram in names:
             _discard(collection.place(damage.tomogram), damage)
-    for name in damaged - set(changed):
+    for name in names:
         forget(collection.place(name))
     run = _sealed_run(collection.output) or read_run(collection.output)
     if run is not None and any(not damage.tomogram for damage in found):
@@ -217,9 +229,6 @@ def repair(
         write_text(collection.output / "run.json", json.dumps(run, indent=1))
         (collection.output / "seal.json").unlink(missing_ok=True)
         _mend_journal(collection.output)
-    kept = [entry for entry in collection.entries if entry.id not in changed]
-    result = run_collection(dataclasses.replace(collection, entries=kept), executor, observer)
-    return result, changed
 
 
 def _changed(collection: Collection, entry: Entry, model: str) -> bool:

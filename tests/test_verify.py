@@ -15,6 +15,7 @@ from cryoscale.cli import main
 from cryoscale.collection import Collection, Result, run_collection
 from cryoscale.completion import FailedBeforeError
 from cryoscale.engine import LoopExecutor
+from cryoscale.errors import LockedError
 from cryoscale.io.mrc import write_mrc
 from cryoscale.manifest import entries
 from cryoscale.spec import IngestSpec, RunSpec
@@ -221,6 +222,19 @@ def test_the_verb(output: Path, capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert main(["verify", str(output), "--workers", "1"]) == 0
     assert "1 files were not as they were written; 1 units run again" in capsys.readouterr().out
     assert main(["verify", str(tmp_path / "none")]) == 2
+
+
+def test_of_a_run_at_work_nothing_is_looked_at_or_removed(output: Path) -> None:
+    (output / "spheres" / "membranes.csv").unlink()
+    job = collection_of(output)
+    found, before = find_damage(job), {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    (output / "run.lock").write_text(json.dumps({"host": "another", "pid": 1, "started": 0.0}))
+    with pytest.raises(LockedError):
+        find_damage(job)
+    with pytest.raises(LockedError):
+        repair(job, found, LoopExecutor())
+    (output / "run.lock").unlink()
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
 def test_failures_are_put_back_without_trying_again(output: Path) -> None:
