@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cryoscale.errors import UsageError
 from cryoscale.io.tables import csv_lines
-from cryoscale.manifestfile import MANIFEST_SUFFIXES, Options, options_over, read_manifest
+from cryoscale.manifestfile import MANIFEST_SUFFIXES, Inputs, Options, options_over, read_manifest
 from cryoscale.spec import RunSpec
 
 __all__ = ["SUFFIXES", "Entry", "entries", "manifest_lines"]
@@ -32,6 +32,7 @@ SUFFIXES = (
 
 _ID_LENGTH = 100
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 _TAKEN = {
     "run.json", "run.lock", "failures.csv", "membranes.csv", "report.html", "reports", "export", "journal.jsonl",
     "seal.json",
@@ -130,8 +131,13 @@ def manifest_lines(found: Sequence[Entry]) -> Iterator[str]:
     rows = []
     for entry in found:
         apix = dict(entry.options).get("ingest.apix")
-        rows.append((_relative(entry.source), entry.id, apix, *([_relative(entry.mask)] if masks else [])))
+        rows.append((_relative(entry.source), entry.id, apix, *([_plain(entry.mask)] if masks else [])))
     return csv_lines(columns, rows)
+
+
+def _plain(mask: str) -> str:
+    """Return a mask's path as a pattern of itself."""
+    return _relative(mask).replace("{", "{{").replace("}", "}}")
 
 
 def _relative(name: str) -> str:
@@ -144,18 +150,23 @@ def _relative(name: str) -> str:
 
 
 def _is_manifest(source: str) -> bool:
-    return source.lower().endswith(MANIFEST_SUFFIXES) and Path(source).is_file()
+    return source.lower().endswith(MANIFEST_SUFFIXES) and os.path.isfile(source)  # noqa: PTH113 - any text may come
 
 
 def _listed(sources: Sequence[str], masks: str, roots: Sequence[str | Path]) -> Iterator[Entry]:
     """Tomograms that manifests list."""
     for source in filter(_is_manifest, sources):
+        inputs = Inputs(Path(source), roots)
         for row in read_manifest(source, roots):
             name = row.id or _id(_stem(row.path))
             if not _SAFE_ID.fullmatch(name) or len(name) > _ID_LENGTH:
                 allowed = f"letters, digits, . _ -, the first a letter or digit, up to {_ID_LENGTH}"
                 raise UsageError("not an id", where=row.where, found=repr(name), allowed=allowed)
-            yield Entry(name, str(row.path), _mask(row.masks or masks, row.path, name), row.options)
+            mask = _mask(row.masks or masks, row.path, name)
+            if row.masks:
+                # What a pattern says is known now, and where a link leads.
+                inputs.existing(mask, f"{row.where}: masks")
+            yield Entry(name, str(row.path), mask, row.options)
 
 
 def _found(sources: Sequence[str], masks: str, *, folder_ids: bool) -> Iterator[Entry]:
@@ -168,31 +179,52 @@ def _found(sources: Sequence[str], masks: str, *, folder_ids: bool) -> Iterator[
         yield Entry(name, str(path), _mask(masks, path, name))
 
 
-def _expand(sources: Sequence[str]) -> Iterator[Path]:
+def _expand(sources: Sequence[str], lists: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Yield the files that sources name, `lists` being those that they are themselves read from."""
     for source in sources:
-        path = Path(source)
-        if path.suffix.lower() == ".txt" and path.is_file():
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            listed = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-            yield from _expand([str(path.parent / line) for line in listed])
-        elif path.is_dir() and not _is_store(path):
-            yield from _search(path)
-        elif path.exists():
-            yield _checked(path)
-        elif glob.has_magic(source):
-            yield from (_checked(Path(match)) for match in sorted(glob.glob(source, recursive=True)))
-        else:
-            raise UsageError("no such file, folder or glob", where=source)
+        try:
+            yield from _named(source, lists)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                "cannot be looked into",
+                where=str(getattr(error, "filename", "") or source),
+                found=getattr(error, "strerror", "") or "text that is not UTF-8",
+                todo="mend its permissions, remove a link to nothing, or leave it out",
+            ) from error
+
+
+def _named(source: str, lists: tuple[str, ...]) -> Iterator[Path]:
+    path = Path(source)
+    if path.suffix.lower() == ".txt" and path.is_file():
+        this = os.path.realpath(path)
+        if this in lists:
+            raise UsageError("a list that lists itself", where=source)
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        listed = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        yield from _expand([str(path.parent / line) for line in listed], (*lists, this))
+    elif path.is_dir() and not _is_store(path):
+        yield from _search(path)
+    elif path.exists():
+        yield _checked(path)
+    elif glob.has_magic(source):
+        yield from (_checked(Path(match)) for match in sorted(glob.glob(source, recursive=True)))
+    else:
+        raise UsageError("no such file, folder or glob", where=source)
 
 
 def _search(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder, followlinks=False):
+    for root, folders, files in os.walk(folder, followlinks=False, onerror=_raise):
         stores = sorted(name for name in folders if _is_store(Path(root) / name))
         folders[:] = sorted(set(folders) - set(stores))
         for name in sorted([*files, *stores]):
             path = Path(root) / name
             if name.lower().endswith(SUFFIXES) and (name in stores or path.is_file()):
                 yield path
+
+
+def _raise(error: OSError) -> None:
+    """Tell of a folder that cannot be read: what is in it would be missing without a word."""
+    raise error
 
 
 def _is_store(path: Path) -> bool:
@@ -229,12 +261,18 @@ def _id(stem: str) -> str:
 def _mask(pattern: str, path: Path, name: str) -> str:
     if not pattern:
         return ""
-    try:
-        text = pattern.format(stem=_stem(path), id=name, folder=str(path.parent), path=str(path))
-    except (KeyError, IndexError, ValueError) as error:
-        raise UsageError(
-            "mask pattern cannot be filled", where=pattern, found=error, allowed="{stem} {id} {folder} {path}"
-        ) from error
+    values = {"stem": _stem(path), "id": name, "folder": str(path.parent), "path": str(path)}
+
+    def fill(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0][0]
+        if found[1] not in values:
+            raise UsageError(
+                "mask pattern cannot be filled", where=pattern, found=found[0], allowed="{stem} {id} {folder} {path}"
+            )
+        return values[found[1]]
+
+    text = _BRACES.sub(fill, pattern)
     matches = sorted(glob.glob(text)) if glob.has_magic(text) and not Path(text).exists() else [text]
     if len(matches) != 1 or not Path(matches[0]).exists():
         raise UsageError(

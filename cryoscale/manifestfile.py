@@ -31,7 +31,7 @@ from cryoscale.errors import CryoscaleError, UsageError
 from cryoscale.io.tables import numbered_rows
 from cryoscale.spec import RunSpec, typed, unknown_name
 
-__all__ = ["MANIFEST_SUFFIXES", "Options", "Row", "options_of", "options_over", "read_manifest"]
+__all__ = ["MANIFEST_SUFFIXES", "Inputs", "Options", "Row", "options_of", "options_over", "read_manifest"]
 
 MANIFEST_SUFFIXES = (".csv", ".toml")
 _LARGEST_BYTES = 32 << 20
@@ -56,7 +56,7 @@ class Row:
     """Absolute, of an existing file or folder below a root."""
     id: str = ""
     masks: str = ""
-    """A path or pattern, absolute."""
+    """A path or pattern, absolute or beginning with what is; what it leads to is yet to be checked."""
     options: Options = ()
 
 
@@ -110,12 +110,12 @@ def read_manifest(path: str | Path, roots: Sequence[str | Path] = ()) -> Iterato
         raise UsageError("too many rows", where=str(path), found=len(rows), allowed=f"{_MOST_ROWS}, or two runs")
     if not rows:
         raise UsageError("no tomogram in the manifest", where=str(path), todo="write a row for each")
-    inputs = _Inputs(path, roots)
+    inputs = Inputs(path, roots)
     for where, values in rows:
         yield _row(where, values, inputs)
 
 
-def _row(where: str, values: Mapping[str, Any], inputs: _Inputs) -> Row:
+def _row(where: str, values: Mapping[str, Any], inputs: Inputs) -> Row:
     if not values.get("path"):
         raise UsageError("a row without a path", where=where, todo="say which file: path")
     options = {name: value for name, value in values.items() if "." in name}
@@ -124,8 +124,10 @@ def _row(where: str, values: Mapping[str, Any], inputs: _Inputs) -> Row:
             raise UsageError("said twice", where=where, found="apix and ingest.apix", todo="keep one of them")
         options["ingest.apix"] = values["apix"]
     chosen = _checked_options(where, options)
-    masks = inputs.below(values["masks"], where) if values.get("masks") else ""
-    return Row(where, inputs.existing(values["path"], where), values.get("id", ""), masks, chosen)
+    masks = values.get("masks", "")
+    if masks and not masks.startswith(("{folder}", "{path}")):
+        masks = inputs.below(masks, f"{where}: masks")
+    return Row(where, inputs.existing(values["path"], f"{where}: path"), values.get("id", ""), masks, chosen)
 
 
 def options_of(where: str, values: Mapping[str, Any]) -> Options:
@@ -236,7 +238,7 @@ def _flat(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 # ------------------------------------------------------------------------------------------------------------- paths
 
 
-class _Inputs:
+class Inputs:
     """Where a manifest's inputs may lie."""
 
     def __init__(self, manifest: Path, roots: Sequence[str | Path]) -> None:
@@ -255,12 +257,12 @@ class _Inputs:
         except (OSError, ValueError) as error:
             raise UsageError(
                 "no such file",
-                where=f"{where}: path",
+                where=where,
                 found=repr(text),
                 allowed="a path relative to the manifest's folder or absolute, without ~, $NAME or an address",
             ) from error
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise UsageError("not a regular file", where=f"{where}: path", found=repr(text))
+            raise UsageError("not a regular file", where=where, found=repr(text))
         return Path(absolute)
 
     def below(self, text: str, where: str) -> str:
@@ -269,7 +271,7 @@ class _Inputs:
         try:
             folder = self._real(os.path.dirname(absolute))  # noqa: PTH120
         except (OSError, ValueError) as error:
-            raise UsageError("not a path", where=f"{where}: path", found=repr(text)) from error
+            raise UsageError("not a path", where=where, found=repr(text)) from error
         self._refuse_outside(folder, text, where)
         return absolute
 
@@ -277,7 +279,7 @@ class _Inputs:
         if not any(real == root or real.startswith(root.rstrip("/") + "/") for root in self._roots):
             raise UsageError(
                 "outside the folders that inputs may lie in",
-                where=f"{where}: path",
+                where=where,
                 found=repr(text),
                 allowed=" ".join(self._roots),
                 todo="add its folder with --data-root",

@@ -76,6 +76,37 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         ids(tmp_path)
 
 
+def test_what_cannot_be_looked_into_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "gone.mrc").symlink_to(folder / "nothing.mrc")
+    with pytest.raises(UsageError, match=r"gone\.mrc: cannot be looked into"):
+        ids(f"{folder}/*.mrc")
+    (folder / "mine.txt").write_text("mine.txt\n")
+    with pytest.raises(UsageError, match="lists itself"):
+        ids(folder / "mine.txt")
+    (folder / "mine.txt").write_bytes("é.mrc\n".encode("latin-1"))
+    with pytest.raises(UsageError, match="not UTF-8"):
+        ids(folder / "mine.txt")
+    with pytest.raises(UsageError, match="cannot be looked into"):
+        ids("x" * 300 + ".mrc")
+    scan = os.scandir
+
+    def closed(path: str) -> object:
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    # Its tomograms would be missing without a word.
+    monkeypatch.setattr("os.scandir", closed)
+    with pytest.raises(UsageError, match="sub: cannot be looked into; found Permission denied"):
+        ids(folder)
+
+
+@pytest.mark.parametrize("pattern", ["{stem:>30}", "{stem!r}", "{stem.__class__}", "{path[0]}", "{}"])
+def test_a_pattern_names_nothing_but_what_it_may(folder: Path, pattern: str) -> None:
+    with pytest.raises(UsageError, match="cannot be filled"):
+        entries([str(folder / "b.mrc")], pattern)
+
+
 def test_masks_are_matched(folder: Path) -> None:
     (folder / "masks").mkdir()
     (folder / "masks" / "b_seg.mrc").write_bytes(b"x")

@@ -9,7 +9,7 @@ import pytest
 
 from cryoscale.cli import main
 from cryoscale.errors import UsageError
-from cryoscale.manifest import Entry, entries
+from cryoscale.manifest import Entry, entries, manifest_lines
 from cryoscale.spec import RunSpec
 
 
@@ -123,6 +123,30 @@ def test_inputs_lie_below_the_roots(tmp_path: Path, folder: Path, path: str) -> 
         read(inside, text)
     (entry,) = read(inside, text, roots=[folder])
     assert Path(entry.source).samefile(folder / "outside.mrc")
+
+
+@pytest.mark.parametrize("mask", ["../outside.mrc", "raw/link.mrc", "{folder}/link.mrc", "{folder}/../../outside.mrc"])
+def test_masks_lie_there_too(tmp_path: Path, folder: Path, mask: str) -> None:
+    inside = folder / "inside"
+    (inside / "raw").mkdir(parents=True)
+    (inside / "raw" / "a.mrc").write_bytes(b"x")
+    (folder / "outside.mrc").write_bytes(b"x")
+    (inside / "raw" / "link.mrc").symlink_to(folder / "outside.mrc")
+    text = f"path,masks\nraw/a.mrc,{mask}\n"
+    with pytest.raises(UsageError, match="masks: outside the folders"):
+        read(inside, text)
+    (entry,) = read(inside, text, roots=[folder])
+    assert Path(entry.mask).samefile(folder / "outside.mrc")
+
+
+def test_a_row_s_mask_may_be_said_by_its_own_folder(folder: Path) -> None:
+    (folder / "raw" / "TS_01_{1}.mrc").write_bytes(b"x")
+    (one,) = read(folder, "path,masks\nraw/TS_01.mrc,{folder}/{stem}_{{1}}.mrc\n")
+    assert one.mask == str(folder / "raw" / "TS_01_{1}.mrc")
+    (same,) = read(folder, "".join(manifest_lines([one])))
+    assert same.mask == one.mask
+    (itself,) = read(folder, "path,masks\nraw/TS_01.mrc,{path}\n")
+    assert itself.mask == itself.source
 
 
 @pytest.mark.parametrize("path", ["~/a.mrc", "$HOME/a.mrc", "s3://bucket/a.mrc", "a\0b.mrc", "*.mrc", "none.mrc"])
