@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dask
 from dask.utils import parse_timedelta
@@ -66,9 +69,11 @@ def _appears(path: Path) -> bool:
 
 def _refuse_open_network(address: str) -> None:
     """Refuse to speak in the clear, and to anybody, to what is not on this machine."""
-    scheme, _, host = address.rpartition("://")
-    host = host.rpartition(":")[0].strip("[]")
-    if scheme in ("", "tcp", "ws") and host and host not in ("localhost", "::1") and not host.startswith("127."):
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    if parts.port is None:
+        msg = "no port"
+        raise ValueError(msg)
+    if parts.scheme not in ("tls", "wss") and not _is_loopback(parts.hostname or ""):
         raise UsageError(
             "a scheduler on the network without TLS",
             where="--cluster",
@@ -76,6 +81,13 @@ def _refuse_open_network(address: str) -> None:
             allowed="tls://host:port with --tls DIR, or an address on this machine",
             todo="`cryoscale credentials DIR`; start scheduler and workers with DASK_CONFIG=DIR/dask.yaml",
         )
+
+
+def _is_loopback(host: str) -> bool:
+    # A name may begin like a number: 127.example.org is anywhere.
+    with contextlib.suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def require_workers(client: Any, address: str) -> None:

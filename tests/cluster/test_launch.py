@@ -27,8 +27,12 @@ _PATIENCE = "distributed.deploy.lost-worker-timeout"
 
 
 @pytest.mark.parametrize(
-    "address", ["tcp://10.0.0.1:8786", "10.0.0.1:8786", "tcp://node7:8786", "tcp://[fe80::1]:8786"]
-)
+    "address",
+    [
+        "tcp://10.0.0.1:8786", "10.0.0.1:8786", "tcp://node7:8786", "tcp://[fe80::1]:8786", "tcp://127.example.org:8786",
+        "ucx://10.0.0.1:8786", "TCP://node7:8786",
+    ],
+)  # fmt: skip
 def test_the_network_takes_tls(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="without TLS"), executor_on(address, 1, folder=tmp_path):
         pass
