@@ -14,6 +14,7 @@ from cryoscale.errors import UsageError
 
 __all__ = ["add_submitting_verbs"]
 
+_MOST_HOURS = 24 * 366
 ReadRun = Callable[[Sequence[str]], argparse.Namespace]
 
 
@@ -28,7 +29,7 @@ def add_submitting_verbs(verbs: Any, read_run: ReadRun) -> None:
         help="all in one, or a driver and an array of workers, for busy queues, preemptible nodes (slurm)")  # fmt: skip
     script.add_argument("--nodes", type=_count, default=1, metavar="N", help="nodes; with array, jobs of workers")
     script.add_argument("--cpus-per-node", type=_count, default=8, metavar="N", help="a worker each")
-    script.add_argument("--gpus-per-node", type=int, default=0, metavar="N", help="a worker each, of those")
+    script.add_argument("--gpus-per-node", type=_number, default=0, metavar="N", help="a worker each, of those")
     script.add_argument("--memory", type=int, default=0, metavar="GIB", help="per node (default: 4 a worker, and 4)")
     script.add_argument("--time", type=_wall_time, default=8 * 3600, metavar="H:MM:SS", help="wall time")
     script.add_argument("--worker-time", type=_wall_time, default=3600, metavar="H:MM:SS", help="of the array's jobs")
@@ -47,7 +48,7 @@ def add_submitting_verbs(verbs: Any, read_run: ReadRun) -> None:
     script.set_defaults(run=lambda options: _job_script(options, read_run))
     credentials = verbs.add_parser("credentials", help="make the certificates of a run's own scheduler and workers")
     credentials.add_argument("folder", type=Path, metavar="DIR", help="made anew, for your eyes only")
-    credentials.add_argument("--hours", type=float, default=24.0, help="for how long they hold")
+    credentials.add_argument("--hours", type=_hours, default=24.0, help="for how long they hold")
     credentials.add_argument("--mounted-at", default="", metavar="DIR", help="where a container will see the folder")
     credentials.set_defaults(run=_credentials)
 
@@ -99,10 +100,25 @@ def _credentials(options: argparse.Namespace) -> int:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        msg = f"a whole number, 1 or more, not {text}"
+    return _number(text, least=1)
+
+
+def _number(text: str, least: int = 0) -> int:
+    if not text.isdigit() or int(text) < least:
+        msg = f"a whole number, {least} or more, not {text}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def _hours(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= _MOST_HOURS:
+        msg = f"a number of hours, more than 0, up to {_MOST_HOURS}, not {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def _wall_time(text: str) -> int:

@@ -14,6 +14,7 @@ differ in their dialect alone and are checked as text.
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from cryoscale.cluster.dialects import DIALECTS, Request, clock
@@ -22,6 +23,8 @@ from cryoscale.errors import UsageError
 __all__ = ["job_script"]
 
 _LEAST_WORKER_MIB = 1024
+_LEAST_SECONDS = 60
+_WORD = re.compile(r"[\w.+:@,-]+")
 
 _PREPARE = """\
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
@@ -135,7 +138,8 @@ def job_script(request: Request, command: str) -> str:
     alone = request.nodes == 1 and request.pattern == "job"
     address = "--host 127.0.0.1 " if alone else f"--interface {request.interface} " if request.interface else ""
     lines = ["#!/bin/bash", *(f"{dialect.mark} {line}" for line in (*dialect.options(request), *request.directives))]
-    lines += [f"# written by: cryoscale {command}", "", *dialect.opening, *request.setup]
+    # Words may hold lines, of --setup say: each would be a command of its own.
+    lines += [f"# written by: cryoscale {command.replace(chr(10), ' ')}", "", *dialect.opening, *request.setup]
     waiting = request.seconds if request.pattern == "array" else 120
     lines.append(_PREPARE.format(no_workers=waiting, job=dialect.job))
     lines.append(_once(request, address))
@@ -215,6 +219,12 @@ def _array(request: Request) -> str:
 
 
 def _check(request: Request) -> None:
+    for option, text in (("--name", request.name), ("--queue", request.queue), ("--account", request.account)):
+        if text and not _WORD.fullmatch(text):
+            raise UsageError("not a name", where=option, found=repr(text), allowed="letters, digits, . _ - + : @ ,")
+    for directive in request.directives:
+        if "\n" in directive:
+            raise UsageError("more than one line", where="--directive", found=repr(directive), todo="say it again")
     if request.gpus_per_node > request.cpus_per_node:
         raise UsageError(
             "every GPU needs a processor", where="--gpus-per-node", found=request.gpus_per_node,
@@ -228,6 +238,9 @@ def _check(request: Request) -> None:
     if request.pattern == "array" and request.scheduler != "slurm":
         raise UsageError("an array of workers", where="--pattern array", found=request.scheduler, allowed="slurm")
     shortest = min(request.seconds, request.worker_seconds if request.pattern == "array" else request.seconds)
+    if shortest < _LEAST_SECONDS:
+        # To SLURM none at all is one without end.
+        raise UsageError("no wall time", where="--time", found=f"{shortest} s", allowed=f"{_LEAST_SECONDS} s or more")
     if request.margin_seconds * 2 > shortest:
         raise UsageError(
             "the job would stop itself as soon as it runs", where="--stop-before", found=f"{request.margin_seconds} s",

@@ -18,6 +18,7 @@ import pytest
 from distributed.comm import connect, listen
 from distributed.security import Security
 
+from cryoscale.cli import main
 from cryoscale.cluster.authority import chain
 from cryoscale.cluster.credentials import ROLES, credentials_for_run, make_credentials, security_of
 from cryoscale.errors import UsageError
@@ -158,6 +159,14 @@ def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delitem(sys.modules, "cryoscale.cluster.authority")
     with pytest.raises(UsageError, match=r"cryoscale\[cluster\]"):
         make_credentials(tmp_path / "new", 1.0)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "1e9", "0", "-1", "day"])
+def test_hours_that_are_none_make_nothing(tmp_path: Path, hours: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["credentials", str(tmp_path / "new"), "--hours", hours])
+    assert end.value.code == 2
     assert not (tmp_path / "new").exists()
 
 

@@ -109,14 +109,31 @@ def test_a_driver_submits_an_array(capsys: pytest.CaptureFixture[str]) -> None:
         (["pbs", "--pattern", "array", *RUN], "allowed: slurm"),
         (["slurm", "--time", "0:10:00", "--stop-before", "301", *RUN], "at most 300 s"),
         (["slurm", *RUN, "--cluster", "slurm"], "leave out --cluster"),
+        (["slurm", "--time", "0:00:00", *RUN], "no wall time"),
+        (["slurm", "--name", "my job", *RUN], "not a name"),
+        (["slurm", "--queue", "a\nb", *RUN], "not a name"),
+        (["slurm", "--directive", "--a\nrm b", *RUN], "more than one line"),
     ],
 )
 def test_what_cannot_be_is_refused(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert complaint in script(capsys, *words, code=2)
 
 
+def test_lines_of_the_setup_run_once(capsys: pytest.CaptureFixture[str]) -> None:
+    text = script(capsys, "slurm", "--setup", "module load cuda\nexport SITE='one'", *RUN)
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True, capture_output=True)
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert [line for line in lines if "module" in line or "SITE" in line] == ["module load cuda", "export SITE='one'"]
+
+
 @pytest.mark.parametrize(
-    "words", [["--", "run.csv"], ["--", "run.csv", "--output", "x", "--apex", "3"], ["--time", "8h", *RUN]]
+    "words",
+    [
+        ["--", "run.csv"],
+        ["--", "run.csv", "--output", "x", "--apex", "3"],
+        ["--time", "8h", *RUN],
+        ["--gpus-per-node", "-1", *RUN],
+    ],
 )
 def test_arguments_of_the_run_are_checked_now(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
