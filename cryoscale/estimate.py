@@ -26,7 +26,8 @@ import cryoscale.segment.plan as segment
 import cryoscale.separate.plan as separate
 import cryoscale.surface.plan as surface
 from cryoscale.chunks import Region
-from cryoscale.collection import Collection
+from cryoscale.collection import Collection, weights_of
+from cryoscale.completion import earlier_failure, kept_outcome, mark_of
 from cryoscale.errors import CryoscaleError, TomogramError
 from cryoscale.filecount import BESIDE, files_of
 from cryoscale.fit import projected_bytes as fit_bytes
@@ -37,6 +38,7 @@ from cryoscale.pipeline import group_spec
 from cryoscale.progress import printable
 from cryoscale.rates import TYPICAL, Contents, Rates, measured_rates, shares
 from cryoscale.records import STAGES, Geometry
+from cryoscale.runrecord import code_of_stages, read_run, refuse_mixture
 from cryoscale.sampling import membrane_share
 from cryoscale.segment.plan import gpu_count
 from cryoscale.spec import RunSpec
@@ -178,12 +180,21 @@ def print_estimate(collection: Collection, workers: int, *, calibrate: bool = Tr
         Processes that share the work.
     calibrate
         Measure on this machine what the stages cost, and look into the tomograms, rather than to take what is typical.
+
+    Raises
+    ------
+    UsageError
+        The run itself would be refused: its folder holds one with other options.
     """
     lines: list[str] = []
     opened: list[tuple[Entry, Geometry, list[int]]] = []
+    before = read_run(collection.output) is not None
+    model = weights_of(collection) if before else ""
+    if before:
+        refuse_mixture(collection, model)
     for entry in collection.entries:
-        if _is_done(entry, collection):
-            lines.append(f"{entry.id}: complete, would be kept")
+        if before and (told := _left_alone(entry, collection, model)):
+            lines.append(f"{entry.id}: {told}")
             continue
         try:
             opened.append((entry, *_opened(entry, collection)))
@@ -266,9 +277,16 @@ def _stages_to_do(entry: Entry, collection: Collection) -> tuple[str, ...]:
     return tuple(stage for stage in collection.stages(entry) if STAGES.index(stage) >= first)
 
 
-def _is_done(entry: Entry, collection: Collection) -> bool:
-    done = (collection.folder(entry) / "summary.json").is_file()
-    return done and not collection.overwrite and not collection.first
+def _left_alone(entry: Entry, collection: Collection, model: str) -> str:
+    """Say why the run would leave a tomogram alone; empty where it would not."""
+    if collection.overwrite or collection.first:
+        return ""
+    folder = collection.folder(entry)
+    mark = mark_of(entry, collection.spec, collection.until, code_of_stages(), model)
+    if kept_outcome(folder, entry.id, mark) is not None:
+        return "complete, would be kept"
+    failed = None if collection.retry_failed else earlier_failure(folder, entry.id, mark)
+    return f"FAILED before, would be left so without --retry-failed: {failed.error}" if failed else ""
 
 
 def _opened(entry: Entry, collection: Collection) -> tuple[Geometry, list[int]]:

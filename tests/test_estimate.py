@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 import cryoscale.rates as rates_module
 from cryoscale.collection import Collection, run_collection
 from cryoscale.engine import LoopExecutor
-from cryoscale.estimate import StageEstimate, estimate_tomogram, totals_of
+from cryoscale.errors import UsageError
+from cryoscale.estimate import StageEstimate, estimate_tomogram, print_estimate, totals_of
 from cryoscale.manifest import entries
 from cryoscale.measure.plan import expected_units
 from cryoscale.rates import Contents, Rates, StageRate, measured_rates
@@ -171,3 +173,23 @@ def test_pictures_cost_the_same_for_any_size() -> None:
     for stage, grows in (("report", False), ("measure", True), ("fit", True), ("segment", True)):
         small_one, large_one = (estimate_tomogram(g, (4,), RunSpec(), (stage,))[0] for g in (GEOMETRY, large))
         assert (large_one.core_seconds > small_one.core_seconds) == grows
+
+
+def test_a_dry_run_leaves_alone_what_the_run_leaves_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_spheres(tmp_path / "spheres.mrc")
+    (tmp_path / "empty.mrc").write_bytes(b"")
+    found = entries([str(source), str(tmp_path / "empty.mrc")], "{path}")
+    collection = Collection(found, tmp_path / "out", RunSpec(ingest=SMALL), until="merge")
+    assert run_collection(collection, LoopExecutor()).exit_code == 3
+
+    def told(**changes: Any) -> str:
+        print_estimate(dataclasses.replace(collection, **changes), 1, calibrate=False)
+        return capsys.readouterr().out
+
+    assert "spheres: complete, would be kept\nempty: FAILED before" in told()
+    assert "empty: would FAIL" in told(retry_failed=True)
+    with pytest.raises(UsageError, match="distance_nm"):
+        told(spec=RunSpec(ingest=SMALL, merge=MergeSpec(distance_nm=9.0)))
+    # Another file by the same name: the run makes it again.
+    os.utime(source, (0, 0))
+    assert "complete" not in told()
