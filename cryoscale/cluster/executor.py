@@ -12,6 +12,7 @@ an error `as_completed` never says that it ended.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -30,6 +31,7 @@ import dask
 from distributed import Client, as_completed, get_worker
 from distributed.scheduler import KilledWorker, NoWorkerError
 
+from cryoscale import __version__
 from cryoscale.cluster import dashboard as pages
 from cryoscale.cluster.addresses import client_at, require_workers
 from cryoscale.cluster.board import TOPIC
@@ -37,7 +39,8 @@ from cryoscale.cluster.local import SILENT, kill, local_cluster
 from cryoscale.engine import UnitResult, run_unit
 from cryoscale.errors import PauseError, TomogramError
 from cryoscale.interrupt import shielded, without_keyboard
-from cryoscale.records import Unit
+from cryoscale.records import Unit, fingerprint
+from cryoscale.runrecord import code_of_stages
 
 __all__ = ["DaskExecutor"]
 
@@ -112,6 +115,7 @@ class DaskExecutor:
         self._results: dict[int, UnitResult] = {}
         self._client.subscribe_topic(self._topic, self._told_by_worker)
         self._units: dict[str, _Sent] = {}
+        self._code = _code()
         self._suspects: list[_Sent] = []
         self._held: list[_Sent] = []
         self._counted = -_COUNT_SECONDS
@@ -184,7 +188,7 @@ class DaskExecutor:
         for sent in together:
             alike.setdefault((sent.order, sent.unit.gpu and self._gpu_workers), []).append(sent)
         for (order, gpu), batch in alike.items():
-            calls = [(sent.unit, sent.folder, sent.fingerprint, self._topic, sent.number) for sent in batch]
+            calls = [(sent.unit, sent.folder, sent.fingerprint, self._topic, sent.number, self._code) for sent in batch]
             with shielded():
                 futures = self._client.map(
                     _run_and_tell,
@@ -294,9 +298,23 @@ class DaskExecutor:
         kill(set(active_children()) - self._others)
 
 
-def _run_and_tell(unit: Unit, folder: str, fingerprint: str, topic: str, number: int) -> None:
+@functools.cache
+def _code() -> str:
+    """Return a hash of the code that products are made by here."""
+    return fingerprint(__version__, code_of_stages())
+
+
+def _run_and_tell(unit: Unit, folder: str, mark: str, topic: str, number: int, code: str) -> None:
     """Run a unit on a worker; its result goes with the worker's messages, ahead of the word that it is done."""
-    get_worker().log_event(topic, pickle.dumps((number, run_unit(unit, folder, fingerprint))))
+    if code != _code():
+        # The run's record says by which code its products were made.
+        raise PauseError(
+            "a worker has another version of cryoscale than the command",
+            where=get_worker().address,
+            found=__version__,
+            todo="start the workers from the installation that the command is from, then run the same command again",
+        )
+    get_worker().log_event(topic, pickle.dumps((number, run_unit(unit, folder, mark))))
 
 
 def _hush() -> dict[logging.Logger, int]:

@@ -105,6 +105,14 @@ def test_a_scheduler_elsewhere_does_the_same(tmp_path: Path, executor: DaskExecu
     assert outcome.summary == {"total": 14}
 
 
+def test_workers_of_another_version_make_nothing(tmp_path: Path, executor: DaskExecutor) -> None:
+    with DaskExecutor(address=executor._cluster.scheduler_address) as remote:
+        remote._code = "another"
+        with pytest.raises(PauseError, match="another version of cryoscale"):
+            list(run_jobs([toyunits.job(tmp_path, "a")], remote))
+    assert not list(tmp_path.rglob("*.json"))
+
+
 def test_no_result_waits_on_a_worker_to_be_fetched(tmp_path: Path, executor: DaskExecutor) -> None:
     """One that dies with it is asked for a minute, and where no other comes the run would wait for ever."""
     asked, handlers = [], executor.scheduler.handlers
