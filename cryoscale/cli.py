@@ -127,7 +127,7 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument("--match", default="", metavar="FILE", help="tomogram whose intensities zhou2023 takes")
     train.add_argument("--volumes", type=int, help="simulated tomograms to train on (48), or images (2000)")
-    train.add_argument("--model", default="", metavar="NAME", help="unet2d, unet25d, twohead")
+    train.add_argument("--model", default="", metavar="NAME", help="unet2d, unet25d, unet3d, twohead")
     train.add_argument("--from", default="", dest="start", metavar="FILE", help="start from these weights")
     train.add_argument("--width", type=int, metavar="N", help="channels of its finest level")
     train.add_argument("--learning-rate", type=float, metavar="RATE", help="Adam's, at its highest (network's own)")

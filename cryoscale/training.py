@@ -5,7 +5,8 @@ defocus, tilt range and noise (training seeds S, S + 1, ...), and holds out eigh
 10,000). Seeds from 90,000 on are never used here: they belong to the tests of the whole pipeline.
 ``--preset cell`` simulates the whole family instead. ``--preset zhou2023 --match TOMOGRAM`` draws the paper's images
 (`simulate.slices`): 2,000 of them, 200 of these held out for a test at the end, and 10 more for validation.
-``cryoscale train --output DIR --data TOMOGRAMS --labels LABELS`` trains on own slices (`labelled`).
+``cryoscale train --output DIR --data TOMOGRAMS --labels LABELS`` trains on own slices (`labelled`), `unet3d` on boxes
+around them.
 
 All write ``MODEL.safetensors``, its card ``MODEL.json``, the log ``MODEL.log.csv`` and its curves
 ``MODEL.losses.png``, and go on from ``checkpoint.safetensors`` where the folder has one.
@@ -60,6 +61,8 @@ TEST_SEED = 90_000
 """First seed that no training may see."""
 _VALIDATION_SNRS = (0.1, 0.1, 0.1, 0.3, 0.3, 0.3, 0.6, 0.6)
 _SMALLEST_CROP = 32
+_THINNEST_CROP = 8
+"""Slices of a box below which it is a slice rather."""
 _ZOOM = 1.15
 """Largest enlargement of a warped crop (`segment.crops`)."""
 
@@ -125,7 +128,7 @@ def train_shipped(training: Training, *, volumes: int, preset: str = "training")
     Raises
     ------
     UsageError
-        A seed is reserved for tests, or the network does not learn from slices.
+        A seed is reserved for tests, or there is no such network.
     """
     _network(training.settings)
     seed = training.settings.seed
@@ -169,7 +172,7 @@ def train_as_paper(training: Training, *, match: str, labels: str, images: int) 
         The network wants neighbouring slices, or the intensities cannot be fitted.
     """
     network = _network(training.settings)
-    if network.slices_in != 1:
+    if network.slices_in != 1 or network.dims != 2:
         raise UsageError("these images have no neighbours", where="--model", found=network.name, allowed="unet2d")
     if images < 10:
         raise UsageError("too few images", where="--volumes", found=images, allowed="10 or more")
@@ -229,13 +232,14 @@ def train_own(
             found=network.name,
             allowed="twohead",
         )
-    near = network.slices_in // 2
+    # A box around a labelled slice may begin or end with it.
+    near = training.settings.crop_slices or network.slices_in // 2
     own = read_labelled(data, labels, neighbours=near, membrane=membrane, protein=protein, all_slices=all_slices)
     kept, scored = held_out(own, training.settings.seed)
     more = read_unlabelled(unlabelled, neighbours=near, slices=unlabelled_slices) if unlabelled else None
     parts = [*kept.samples, *(more.samples if more else ())]
-    crop = _crop(parts, network, training.settings.crop_voxels)
-    training = training.knowing(own.digest + (more.digest if more else ""), crop_voxels=crop)
+    crop = _crop(parts, network, training.settings)
+    training = training.knowing(own.digest + (more.digest if more else ""), **crop)
     out = own.slice_count - kept.slice_count
     card: Card = {
         "command": training.command(data=data, labels=labels, unlabelled=unlabelled),
@@ -250,14 +254,16 @@ def train_own(
     return _train(training, card, kept.samples, scored, unlabelled=rest)
 
 
-def _crop(samples: Sequence[Sample], network: Network, wanted: int) -> int:
-    """Edge of the crops: as wanted, or what the smallest slice has room for."""
-    smallest = min(int(size) for sample in samples for size in sample.tomogram.shape[1:])
-    multiple = network.multiple[-1]
-    edge = min(wanted, smallest) // multiple * multiple
-    if edge < _SMALLEST_CROP:
-        raise UsageError("a tomogram is too small to train on", where="--data", found=f"{smallest} voxels wide")
-    return edge
+def _crop(samples: Sequence[Sample], network: Network, wanted: TrainSettings) -> dict[str, int]:
+    """Edge, and thickness, of the crops: as wanted, or what the smallest sample has room for."""
+    shapes = np.array([sample.tomogram.shape for sample in samples])
+    thinnest, smallest = int(shapes[:, 0].min()), int(shapes[:, 1:].min())
+    slices = min(wanted.crop_slices, thinnest) // network.multiple[0] * network.multiple[0]
+    edge = min(wanted.crop_voxels, smallest) // network.multiple[-1] * network.multiple[-1]
+    if edge < _SMALLEST_CROP or (wanted.crop_slices and slices < _THINNEST_CROP):
+        found = f"{smallest} voxels wide, {thinnest} slices"
+        raise UsageError("a tomogram is too small to train on", where="--data", found=found)
+    return {"crop_voxels": edge, "crop_slices": slices}
 
 
 def _network(settings: TrainSettings) -> Network:
@@ -266,12 +272,9 @@ def _network(settings: TrainSettings) -> Network:
     Raises
     ------
     UsageError
-        If there is no such network or it does not learn from slices.
+        If there is no such network.
     """
-    network = build_model(settings.model, **settings.options)
-    if network.dims != 2:
-        raise UsageError("this network does not train on slices", where="--model", found=network.name)
-    return network
+    return build_model(settings.model, **settings.options)
 
 
 def _simulated(tomogram: NDArray[np.float32], classes: NDArray[np.uint8]) -> Sample:

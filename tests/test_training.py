@@ -61,11 +61,35 @@ def test_own_data_become_a_model_its_card_its_log_and_its_curves(
     json.loads(weights.with_suffix(".json").read_text())
 
 
+def test_a_network_of_boxes_learns_from_labelled_slices(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tall = tmp_path / "tall"
+    for name in ("tomos", "labels"):
+        (tall / name).mkdir(parents=True)
+    sample = rings(0)
+    classes = np.zeros((18, 48, 48), np.uint8)
+    classes[6:12] = sample.classes == 2
+    write_mrc(tall / "tomos/TS.mrc", np.concatenate([rings(8).tomogram, sample.tomogram, rings(9).tomogram]), 10.0)
+    write_mrc(tall / "labels/TS.mrc", classes, 10.0)
+    options = ["--model", "unet3d", "--width", "2", "--steps", "3"]
+    assert main(command(tall, tmp_path, *options)) == 0
+    model, card = load_model(Path(capsys.readouterr().out.strip()))
+    assert model.dims == 3 and card["data"].startswith("5 labelled slices of TS.mrc; 1 held out")
+    assert main(command(folder, tmp_path / "thin", *options)) == 2
+    words = capsys.readouterr().err
+    assert "too small to train on" in words and "48 voxels wide, 6 slices" in words
+    assert (
+        main(["train", "--preset", "zhou2023", "--match", f"{tall}/tomos/TS.mrc", "--output", str(tmp_path), *options])
+        == 2
+    )
+    assert "have no neighbours" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--unlabelled", "{}/more"], "only a network with two heads"),
-        (["--model", "unet3d"], "does not train on slices"),
         (["--model", "resnet"], "no network has this name"),
         (["--width", "0"], "cannot be made of these options"),
         (["--mask-labels", "5"], "no voxel of the labels is membrane"),
@@ -91,7 +115,6 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
     assert card["command"] == "cryoscale train --output DIR --model unet25d --volumes 2 --width 2 --steps 1 --seed 0"
     assert "dice_membrane_snr0.3" in card["scores"]
     assert main([*options, "--seed", "89999"]) == 2
-    assert main([*options, "--model", "unet3d"]) == 2
 
 
 def test_a_training_starts_from_given_weights(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Training batches: random crops of labelled slices, changed in ways that keep the labels true.
+"""Training batches: random crops of labelled slices, or boxes around them, changed in ways that keep the labels true.
 
     crop -> flip z, y, x -> quarter turn -> warp (rotation, scale, elastic) -> gamma, contrast, brightness, noise
 
@@ -6,6 +6,8 @@ A batch is drawn from its own seed alone ([seed of the training, step, ...]): it
 on the batches before it, so that a resumed training sees the same ones. With `turns_only` a crop is only flipped and
 turned. Elastic deformation is the paper's (4); it is
 mild, a smooth displacement of about 2 voxels. Quarter turns make the network blind to the direction of the tilt axis.
+All slices of a box are turned and warped alike: z is the beam, and stays it. Slices of a box whose classes nobody said
+are seen and not learnt from: `UNKNOWN`.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from torch import Tensor
 
 from cryoscale.segment.normalise import centre_and_scale, normalised, sampled_slices
 
-__all__ = ["Sample", "batch_of", "sample_of"]
+__all__ = ["UNKNOWN", "Sample", "batch_of", "sample_of"]
 
+UNKNOWN = -100
+"""Class of voxels that the loss leaves out."""
 _CONTROL_SPACING = 32
 _ELASTIC_SD_VOXELS = 2.0
 
@@ -68,11 +72,13 @@ def batch_of(
     batch: int,
     crop_voxels: int,
     slices_in: int,
+    crop_slices: int = 0,
     turns_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Training batch of a seed: images (batch, slices_in, crop, crop) float32, classes (batch, crop, crop) int64.
 
-    Every volume is drawn as often as it has slices to take crops from.
+    Every volume is drawn as often as it has slices to take crops from. With `crop_slices` boxes so many slices thick:
+    images (batch, 1, crop_slices, crop, crop), classes (batch, crop_slices, crop, crop).
 
     Raises
     ------
@@ -82,32 +88,42 @@ def batch_of(
     rng = np.random.default_rng(seed)
     ends = np.cumsum([len(sample.slices) for sample in samples])
     places = [int(np.searchsorted(ends, rng.integers(ends[-1]), side="right")) for _ in range(batch)]
-    pairs = [_crop(samples[place], rng, crop_voxels, slices_in) for place in places]
+    pairs = [_crop(samples[place], rng, crop_voxels, slices_in, crop_slices) for place in places]
     images = torch.from_numpy(np.stack([image for image, _ in pairs]))
-    classes = torch.from_numpy(np.stack([truth for _, truth in pairs]).astype(np.int64))
-    if turns_only:
-        return images, classes
-    images, classes = _warped(images, classes, rng)
-    return _shaded(images, rng), classes
+    classes = torch.from_numpy(np.stack([truth for _, truth in pairs]))
+    if not turns_only:
+        images, classes = _warped(images, classes, rng)
+        images = _shaded(images, rng)
+    return (images[:, None], classes) if crop_slices else (images, classes[:, 0])
 
 
 def _crop(
-    sample: Sample, rng: np.random.Generator, crop_voxels: int, slices_in: int
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """One crop with its neighbouring slices, flipped and turned."""
-    if min(sample.tomogram.shape[1:]) < crop_voxels:
-        msg = f"a training volume of {sample.tomogram.shape} is smaller than the crop of {crop_voxels}"
+    sample: Sample, rng: np.random.Generator, crop_voxels: int, slices_in: int, crop_slices: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """One crop with its neighbouring slices and the classes (1, y, x) of the middle one, or a box with all of its own.
+
+    Flipped and turned.
+    """
+    shape = sample.tomogram.shape
+    if min(shape[1:]) < crop_voxels or shape[0] < crop_slices:
+        box = f"{crop_slices} slices of {crop_voxels}" if crop_slices else f"{crop_voxels}"
+        msg = f"a training volume of {shape} is smaller than the crop of {box}"
         raise ValueError(msg)
     z = sample.slices[int(rng.integers(len(sample.slices)))]
-    y, x = (int(rng.integers(size - crop_voxels + 1)) for size in sample.tomogram.shape[1:])
+    y, x = (int(rng.integers(size - crop_voxels + 1)) for size in shape[1:])
     window = np.s_[y : y + crop_voxels, x : x + crop_voxels]
-    channels = np.clip(z + np.arange(slices_in) - slices_in // 2, 0, len(sample.tomogram) - 1)
+    if crop_slices:
+        first = int(np.clip(z - rng.integers(crop_slices), 0, shape[0] - crop_slices))
+        seen = learnt = np.arange(first, first + crop_slices)
+    else:
+        seen, learnt = np.clip(z + np.arange(slices_in) - slices_in // 2, 0, shape[0] - 1), np.array([z])
     if rng.random() < 0.5:
-        channels = channels[::-1]
-    image = normalised(sample.tomogram[channels][:, *window], sample.centre, sample.scale)
-    truth = sample.classes[z][window]
+        seen, learnt = seen[::-1], learnt[::-1]
+    image = normalised(sample.tomogram[seen][:, *window], sample.centre, sample.scale)
+    truth = sample.classes[learnt][:, *window].astype(np.int64)
+    truth[~np.isin(learnt, sample.slices)] = UNKNOWN
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
-    image, truth = np.rot90(image, turns, axes=(1, 2)), np.rot90(truth, turns)
+    image, truth = np.rot90(image, turns, axes=(1, 2)), np.rot90(truth, turns, axes=(1, 2))
     if flip:
         image, truth = image[..., ::-1], truth[..., ::-1]
     return np.ascontiguousarray(image), np.ascontiguousarray(truth)
@@ -132,7 +148,7 @@ def _warped(images: Tensor, classes: Tensor, rng: np.random.Generator) -> tuple[
         return images, classes
     picked = grid[chosen]
     images[chosen] = _sampled(images[chosen], picked, "bilinear")
-    classes[chosen] = _sampled(classes[chosen, None].to(torch.float32), picked, "nearest")[:, 0].to(torch.int64)
+    classes[chosen] = _sampled(classes[chosen].to(torch.float32), picked, "nearest").to(torch.int64)
     return images, classes
 
 

@@ -19,6 +19,8 @@ class TrainSettings:
     """Options of the network."""
     crop_voxels: int = 160
     """Edge of a training crop, a multiple of what the network asks for."""
+    crop_slices: int = 0
+    """Slices of a box to train on, for networks of boxes; 0 where slices are scored one by one."""
     batch: int = 8
     """Crops per step."""
     learning_rate: float = 1e-3
@@ -32,7 +34,7 @@ class TrainSettings:
     dice_weight: float = 0.5
     """Weight of the soft Dice of protein and of membrane beside cross-entropy."""
     mixed: bool = True
-    """Run the network in bfloat16 while training."""
+    """Run the network in bfloat16 while training, where the device multiplies it (`losses.multiplies_bfloat16`)."""
     validate_every: int = 200
     """Steps between validations (and checkpoints)."""
     validation_slices: int = 8
@@ -46,8 +48,13 @@ class TrainSettings:
 
 
 def settings_for(model: str, **changed: Any) -> TrainSettings:
-    """Return the settings of a network's own publication: paper 4, or for two heads Adam 1e-4 and crops of 256."""
+    """Return the settings of a network's own publication: paper 4, or for two heads Adam 1e-4 and crops of 256.
+
+    A box for `unet3d` holds about as many voxels as the crops of a step on slices.
+    """
     own: dict[str, Any] = {}
+    if model == "unet3d":
+        own = {"crop_voxels": 96, "crop_slices": 32, "batch": 1}
     if model == "twohead":
         own = {"crop_voxels": 256, "batch": 1, "learning_rate": 1e-4, "warmup_steps": 0, "anneal": False}
         own |= {"turns_only": True, "patience": 20}

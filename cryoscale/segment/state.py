@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cryoscale.errors import UsageError
-from cryoscale.segment.losses import Objective
+from cryoscale.segment.losses import Objective, multiplies_bfloat16
 from cryoscale.segment.models import build_model
 from cryoscale.segment.network import Network
 from cryoscale.segment.settings import TrainSettings
@@ -42,8 +42,10 @@ class State:
         torch.manual_seed(settings.seed)
         self.settings, self.device = settings, device
         self.network: Network = build_model(settings.model, **settings.options)
-        self.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective: nn.Module = Objective(self.network, dice_weight=settings.dice_weight, mixed=settings.mixed)
+        self.layout = torch.channels_last_3d if self.network.dims == 3 else torch.channels_last
+        self.network.to(device=device, memory_format=self.layout)  # type: ignore[call-overload]
+        mixed = settings.mixed and multiplies_bfloat16(device)
+        self.objective: nn.Module = Objective(self.network, dice_weight=settings.dice_weight, mixed=mixed)
         self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         if self.processes > 1:
             # Steps without labels leave the label decoder without gradients.
@@ -77,7 +79,7 @@ class State:
         """One step of Adam on a batch; returns the loss. What has no gradient is left as it is."""
         self.adam.param_groups[0]["lr"] = learning_rate
         self.network.train()
-        images = images.to(self.device, memory_format=torch.channels_last)
+        images = images.to(self.device, memory_format=self.layout)
         loss = self.objective(images, None if classes is None else classes.to(self.device))
         self.adam.zero_grad(set_to_none=True)
         loss.backward()

@@ -8,8 +8,8 @@ has not fallen for so many validations, and the best network is what it returns.
 
 Everything random comes from the seed and the number of the step, so that a training given as a number of `steps`
 repeats itself, also across an interruption (`state`). A training given in `minutes` follows the clock and is not
-repeatable to the bit. With `mixed` the network runs in bfloat16 (2 x faster on CPUs with AVX512-BF16); weights, norms
-and loss stay float32.
+repeatable to the bit. With `mixed` the network runs in bfloat16 where the device multiplies it (2 x faster on CPUs with
+AVX512-BF16); weights, norms and loss stay float32.
 """
 
 from __future__ import annotations
@@ -171,6 +171,7 @@ def _advance(
         batch=wanted.batch,
         crop_voxels=wanted.crop_voxels,
         slices_in=state.network.slices_in,
+        crop_slices=wanted.crop_slices,
         turns_only=wanted.turns_only,
     )
     loss = state.step_on(images, classes if labelled else None, wanted.learning_rate * rise * fall)
@@ -187,12 +188,19 @@ def _progress(state: State, steps: int | None, minutes: float | None) -> float:
 
 
 def _scored(model: Network, sample: Sample, slices: int | None) -> tuple[NDArray[np.int64], float]:
-    """Confusion of a network with evenly spaced slices of a sample's, and their summed loss."""
+    """Confusion of a network with slices of a sample's, and their summed loss.
+
+    Evenly spaced ones, or the middle ones where boxes are scored: a box around each would be mostly its neighbours.
+    """
     window, shape = window_of(model), sample.tomogram.shape
     count = min(slices or len(sample.slices), len(sample.slices))
+    places = [int((part + 0.5) * len(sample.slices) / count) for part in range(count)]
+    if model.dims == 3:
+        places = [(len(sample.slices) - count) // 2 + part for part in range(count)]
+    wanted = np.array([sample.slices[place] for place in places])
     matrix, loss = np.zeros((model.classes, model.classes), dtype=np.int64), 0.0
-    for z in (sample.slices[int((part + 0.5) * len(sample.slices) / count)] for part in range(count)):
-        region = Region((z, 0, 0), (z + 1, *whole(shape).stop[1:]))
+    for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1) if model.dims == 3 else wanted[:, None]:
+        region = Region((int(run[0]), 0, 0), (int(run[-1]) + 1, *whole(shape).stop[1:]))
         block = sample.tomogram[region_to_read(region, shape, window).slices]
         scores = predict_slab(model, block, region, shape, centre=sample.centre, scale=sample.scale, window=window)
         truth = sample.classes[region.slices]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryoscale.segment.crops import Sample, batch_of, sample_of
+from cryoscale.segment.crops import UNKNOWN, Sample, batch_of, sample_of
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +90,42 @@ def test_volumes_are_drawn_by_their_slices() -> None:
     ]
     images, _ = batch(made, batch=400, crop_voxels=16, slices_in=1, turns_only=True)
     assert 0.05 < float((images[:, 0, 0, 0] < 0.5).float().mean()) < 0.16
+
+
+def boxes(samples: list[Sample], **changed: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return batch(samples, **{"batch": 40, "crop_voxels": 48, "slices_in": 1, "crop_slices": 4, **changed})
+
+
+def test_labels_of_boxes_stay_on_their_voxels() -> None:
+    """A pattern that changes from slice to slice, so that a slice's labels fit no other slice."""
+    rng = np.random.default_rng(4)
+    grid = np.meshgrid(np.arange(24) / 3, np.arange(96) / 7, np.arange(96) / 6, indexing="ij")
+    pattern = sum(np.sin(sum(c * g for c, g in zip(rng.normal(0, 1, 3), grid, strict=True))) for _ in range(4))
+    classes = np.digitize(pattern, [-0.7, 0.7]).astype(np.uint8)
+    made = [Sample((classes * 4.0 + 0.0).astype(np.float32), classes, 4.0, 2.0, tuple(range(24)))]
+    images, found = boxes(made, crop_slices=8, crop_voxels=64)
+    assert images.shape == (40, 1, 8, 64, 64) and found.shape == (40, 8, 64, 64) and found.dtype == torch.int64
+    grey, truth = images.numpy()[:, 0], found.numpy()
+    for image, own in zip(grey, truth, strict=True):
+        for z in range(8):
+            assert np.corrcoef(image[z].ravel(), own[z].ravel())[0, 1] > 0.85
+    others = [np.corrcoef(image[0].ravel(), own[7].ravel())[0, 1] for image, own in zip(grey, truth, strict=True)]
+    assert np.median(others) < 0.6
+    turned, kept = boxes(made, crop_slices=8, crop_voxels=64, turns_only=True)
+    np.testing.assert_array_equal(np.rint((turned[:, 0].numpy() * 2 + 4) / 4), kept.numpy())
+
+
+def test_boxes_lie_around_known_slices_and_the_others_are_unknown() -> None:
+    marked = np.broadcast_to(np.arange(9.0)[:, None, None], (9, 48, 48)).astype(np.float32)
+    sample = Sample(marked, np.ones((9, 48, 48), np.uint8), 0.0, 2.0, (5,))
+    images, classes = boxes([sample], turns_only=True)
+    slices = np.rint(images[:, 0, :, 0, 0].numpy() * 2).astype(int)
+    assert (np.abs(np.diff(slices)) == 1).all() and {tuple(sorted(row)) for row in slices.tolist()} == {
+        (2, 3, 4, 5), (3, 4, 5, 6), (4, 5, 6, 7), (5, 6, 7, 8),
+    }  # fmt: skip
+    known = slices == 5
+    assert (classes.numpy()[known] == 1).all() and (classes.numpy()[~known] == UNKNOWN).all()
+    warped = boxes([sample])[1]
+    assert set(warped.unique().tolist()) == {1, UNKNOWN}
+    with pytest.raises(ValueError, match="smaller than the crop of 12 slices of 48"):
+        boxes([sample], crop_slices=12)

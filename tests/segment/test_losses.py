@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
-from cryoscale.segment.losses import Objective, class_loss, score_loss, ssim
+from cryoscale.segment import state
+from cryoscale.segment.crops import UNKNOWN
+from cryoscale.segment.losses import Objective, class_loss, multiplies_bfloat16, score_loss, ssim
+from cryoscale.segment.settings import TrainSettings
 from cryoscale.segment.twohead import TwoHead
 from tests.segment.networks import small
 
@@ -139,3 +142,28 @@ def test_the_loss_of_scores_is_what_is_trained_towards(model: TwoHead) -> None:
 def test_a_network_of_one_head_cannot_learn_from_images_alone() -> None:
     with pytest.raises(ValueError, match="unet2d cannot learn from images alone"):
         Objective(small("unet2d"), dice_weight=0.5, mixed=False)(torch.zeros(1, 1, 16, 16), None)
+
+
+def test_what_is_unknown_does_not_count_and_boxes_are_their_slices_side_by_side() -> None:
+    rng = np.random.default_rng(6)
+    logits = torch.from_numpy(rng.normal(size=(2, 3, 4, 6, 8)))
+    classes = torch.from_numpy(rng.integers(0, 3, (2, 4, 6, 8)))
+    flat = class_loss(logits.reshape(2, 3, 24, 8), classes.reshape(2, 24, 8), 0.7)
+    assert float(class_loss(logits, classes, 0.7)) == pytest.approx(float(flat), rel=1e-6)
+    hidden = classes.clone()
+    hidden[:, 1:3] = UNKNOWN
+    kept = class_loss(logits[:, :, [0, 3]], classes[:, [0, 3]], 0.7)
+    assert float(class_loss(logits, hidden, 0.7)) == pytest.approx(float(kept), rel=1e-6)
+    assert abs(float(flat) - float(kept)) > 1e-3
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_bfloat16_is_used_only_where_it_is_multiplied(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "multiplies_bfloat16", lambda device: able and device == "cpu")
+    made = state.State(TrainSettings(model="unet2d", options={"width": 2, "depth": 1}), "cpu")
+    images, classes = torch.randn(1, 1, 16, 16), torch.zeros(1, 16, 16, dtype=torch.int64)
+    seen: list[torch.dtype] = []
+    made.network.register_forward_hook(lambda *given: seen.append(given[2].dtype))
+    made.step_on(images, classes, 1e-3)
+    assert seen == [torch.bfloat16 if able else torch.float32]
+    assert isinstance(multiplies_bfloat16("cpu"), bool)

@@ -12,11 +12,15 @@ import torch
 from cryoscale.errors import UsageError
 from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.settings import TrainSettings, settings_for
-from cryoscale.segment.train import log_csv, train
+from cryoscale.segment.train import log_csv, train, validate
 
 UNET = TrainSettings(
     model="unet25d", options={"slices_in": 3, "width": 4, "depth": 2}, crop_voxels=32, batch=4, learning_rate=1e-2,
     warmup_steps=5, validate_every=5, validation_slices=3, mixed=False, seed=3,
+)  # fmt: skip
+BOXES = settings_for(
+    "unet3d", options={"width": 4, "depth": 1}, crop_voxels=32, crop_slices=6, batch=2, learning_rate=1e-2,
+    warmup_steps=5, validate_every=5, validation_slices=3, seed=3,
 )  # fmt: skip
 TWOHEAD = settings_for(
     "twohead", options={"width": 2}, crop_voxels=32, batch=4, learning_rate=1e-3, validate_every=5, mixed=False, seed=3
@@ -40,8 +44,9 @@ def samples() -> list[Sample]:
     return [rings(seed) for seed in range(4)]
 
 
-def test_it_learns(samples: list[Sample]) -> None:
-    _, log = train(samples[:3], validation=samples[3:], settings=UNET, steps=60, groups=["easy"])
+@pytest.mark.parametrize("settings", [UNET, BOXES], ids=["slices", "boxes"])
+def test_it_learns(samples: list[Sample], settings: TrainSettings) -> None:
+    _, log = train(samples[:3], validation=samples[3:], settings=settings, steps=60, groups=["easy"])
     assert log[-1]["loss"] < 0.7 * log[0]["loss"]
     assert log[-1]["validation_loss"] < 0.7 * log[0]["validation_loss"]
     assert log[-1]["dice_membrane"] > 0.7
@@ -51,7 +56,7 @@ def test_it_learns(samples: list[Sample]) -> None:
     assert len(lines) == len(log) + 1 == 13
 
 
-@pytest.mark.parametrize(("settings", "unlabelled"), [(UNET, False), (TWOHEAD, True)])
+@pytest.mark.parametrize(("settings", "unlabelled"), [(UNET, False), (BOXES, False), (TWOHEAD, True)])
 def test_resumed_equals_uninterrupted(
     samples: list[Sample], tmp_path: Path, settings: TrainSettings, unlabelled: bool
 ) -> None:
@@ -150,3 +155,14 @@ def test_two_heads_train_as_published() -> None:
     assert (settings.learning_rate, settings.crop_voxels, settings.turns_only) == (1e-4, 256, True)
     assert not settings.anneal
     assert settings.patience > 0
+
+
+def test_boxes_are_scored_as_the_slices_they_hold(samples: list[Sample]) -> None:
+    """Neighbouring slices in one window, and every one of them once, whatever is between those that are known."""
+    model, _ = train(samples[:3], validation=[], settings=BOXES, steps=5)
+    parts = [samples[3].only(run) for run in ((0, 1), (4, 5))]
+    together, apart = validate(model, [samples[3].only((0, 1, 4, 5))]), validate(model, parts)
+    assert together["pixel_accuracy"] == pytest.approx(apart["pixel_accuracy"], abs=1e-12)
+    assert together["validation_loss"] == pytest.approx(apart["validation_loss"], rel=1e-6)
+    middle = validate(model, [samples[3]], slices=2)
+    assert middle["validation_loss"] == pytest.approx(validate(model, [samples[3].only((2, 3))])["validation_loss"])
