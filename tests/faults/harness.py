@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest import mock
 
@@ -26,6 +27,7 @@ from cryoscale.io.omezarr import create_image
 from cryoscale.manifest import entries
 from cryoscale.records import Geometry, Unit, fingerprint
 from cryoscale.spec import IngestSpec, RunSpec
+from cryoscale.verify import find_damage, repair
 from tests.faults.units import SHAPE, Watch, doubled, table, watched
 
 NAMES = ("a", "b", "c")
@@ -81,17 +83,30 @@ class Scene:
         path.touch()
         return path
 
-    def run(self, executor: Executor | None = None, *, retry_failed: bool = False) -> Result:
-        """Give the command."""
+    def collection(self, *, retry_failed: bool = False) -> Collection:
         found = entries([str(self.mask(name)) for name in NAMES], "{path}")
         spec = RunSpec(ingest=IngestSpec(chunk_voxels=(8, 24, 24), pyramid_levels=1))
+        return Collection(found, self.output, spec, until="fit", retry_failed=retry_failed)
 
+    def _as_here(self) -> AbstractContextManager[object]:
         def job(*args, **options):
             return quick_job(*args, **options, watch=self.watch)
 
-        with mock.patch("cryoscale.collection.tomogram_job", job):
-            asked = Collection(found, self.output, spec, until="fit", retry_failed=retry_failed)
-            return run_collection(asked, executor or LoopExecutor())
+        return mock.patch("cryoscale.collection.tomogram_job", job)
+
+    def run(self, executor: Executor | None = None, *, retry_failed: bool = False) -> Result:
+        """Give the command."""
+        with self._as_here():
+            return run_collection(self.collection(retry_failed=retry_failed), executor or LoopExecutor())
+
+    def verify(self) -> set[str]:
+        """Look for damage, as ``cryoscale verify`` does, and mend it; return the files, relative to the output."""
+        damage = find_damage(self.collection())
+        if damage:
+            with self._as_here():
+                result, changed = repair(self.collection(), damage, LoopExecutor())
+            assert result.exit_code == 0 and not changed
+        return {f"{one.tomogram}/{one.file}" for one in damage}
 
     def notes(self) -> Counter[str]:
         """Count how often each unit began."""
