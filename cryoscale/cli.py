@@ -121,9 +121,10 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
     own.add_argument("--unlabelled-slices", type=int, default=64, metavar="N", help="of each tomogram without labels")
     train.add_argument(
         "--preset",
+        nargs="+",
         choices=("training", "microtubules", "cell", "zhou2023"),
-        default="training",
-        help="what to simulate",
+        default=["training"],
+        help="what to simulate; of several, each in its turn",
     )
     train.add_argument("--match", default="", metavar="FILE", help="tomogram whose intensities zhou2023 takes")
     train.add_argument("--volumes", type=int, help="simulated tomograms to train on (48), or images (2000)")
@@ -195,9 +196,11 @@ def _train(options: argparse.Namespace) -> int:
     from cryoscale.segment.settings import settings_for
     from cryoscale.training import Length, Training, train_as_paper, train_own, train_shipped
 
-    paper = options.preset == "zhou2023"
-    if paper != bool(options.match) or (options.data and options.preset != "training"):
+    paper = options.preset == ["zhou2023"]
+    if paper != bool(options.match) or (options.data and options.preset != ["training"]):
         raise UsageError("--preset zhou2023 and --match come together, without --data", todo="give both, or neither")
+    if "zhou2023" in options.preset and not paper:
+        raise UsageError("these images are slices, the others are volumes", where="--preset", found=options.preset)
     apart = bool(options.data) != bool(options.labels) and not paper
     if apart or (options.unlabelled and not options.data) or (paper and len(options.labels) > 1):
         raise UsageError("--data and --labels come together, --unlabelled with them", todo="give both, or neither")
@@ -230,7 +233,7 @@ def _train(options: argparse.Namespace) -> int:
         path = train_as_paper(training, match=options.match, labels=next(iter(options.labels), ""), images=images)
     else:
         path = train_shipped(
-            training, volumes=48 if options.volumes is None else options.volumes, preset=options.preset
+            training, volumes=48 if options.volumes is None else options.volumes, presets=options.preset
         )
     print(path)
     return 0

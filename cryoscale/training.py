@@ -109,7 +109,7 @@ class Training:
         return dataclasses.replace(self, settings=dataclasses.replace(self.settings, data=data, **changed))
 
 
-def train_shipped(training: Training, *, volumes: int, preset: str = "training") -> Path:
+def train_shipped(training: Training, *, volumes: int, presets: Sequence[str] = ("training",)) -> Path:
     """Simulate and train.
 
     Parameters
@@ -118,8 +118,8 @@ def train_shipped(training: Training, *, volumes: int, preset: str = "training")
         The seed of its settings is the first training seed.
     volumes
         Simulated tomograms to train on.
-    preset
-        What is simulated (`simulate.training`); the shipped weights saw "training".
+    presets
+        What is simulated, each in its turn (`simulate.training`); the shipped weights saw "training".
 
     Returns
     -------
@@ -134,17 +134,18 @@ def train_shipped(training: Training, *, volumes: int, preset: str = "training")
     seed = training.settings.seed
     if seed + volumes > TEST_SEED:
         raise UsageError("a seed is reserved for tests", where="--seed", found=seed, allowed=f"below {TEST_SEED}")
-    wide = preset != "training"
-    words = f" ({preset})" if wide else ""
+    plain = list(presets) == ["training"]
+    words = "" if plain else f" ({', '.join(presets)})"
     samples = [
-        _simulated(*(training_volume(number, preset=preset) if wide else training_volume(number)))
+        _simulated(*training_volume(number, preset=presets[(number - seed) % len(presets)]))
         for number in range(seed, seed + volumes)
     ]
+    sizes = [(8.0, 16.0) if name == "training" else CONDITIONS[name].voxel_size_angstrom for name in presets]
     card = {
-        "command": training.command(volumes=[str(volumes)], preset=[preset] if wide else []),
+        "command": training.command(volumes=[str(volumes)], preset=[] if plain else presets),
         "data": f"simulated{words}: seeds {seed} to {seed + volumes - 1}, validation {VALIDATION_SEED} on, at SNR "
         + ", ".join(f"{snr:g}" for snr in sorted(set(_VALIDATION_SNRS))),
-        "voxel_size_angstrom": list(CONDITIONS[preset].voxel_size_angstrom) if wide else [8.0, 16.0],
+        "voxel_size_angstrom": [min(low for low, _ in sizes), max(high for _, high in sizes)],
     }
     groups = [f"snr{snr:g}" for snr in _VALIDATION_SNRS]
     return _train(training.knowing(f"{volumes} simulated" + words), card, samples, _validation(), groups=groups)

@@ -107,7 +107,13 @@ def test_what_cannot_be_trained_is_said(
 def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cryoscale import training
 
-    monkeypatch.setattr(training, "training_volume", lambda seed: _volume(seed))
+    drawn: list[tuple[int, str]] = []
+
+    def volume(seed: int, *, preset: str) -> tuple[np.ndarray, np.ndarray]:
+        drawn.append((seed, preset))
+        return _volume(seed)
+
+    monkeypatch.setattr(training, "training_volume", volume)
     monkeypatch.setattr(training, "_validation", lambda: [rings(seed) for seed in range(8)])
     options = ["train", "--output", str(tmp_path), "--volumes", "2", "--steps", "1", "--threads", "1", "--width", "2"]
     assert main(options) == 0
@@ -115,6 +121,14 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
     assert card["command"] == "cryoscale train --output DIR --model unet25d --volumes 2 --width 2 --steps 1 --seed 0"
     assert "dice_membrane_snr0.3" in card["scores"]
     assert main([*options, "--seed", "89999"]) == 2
+    assert drawn == [(0, "training"), (1, "training")]
+    more = ["--preset", "training", "microtubules", "cell", "--volumes", "4", "--seed", "7"]
+    assert main([*options[:1], "--output", str(tmp_path / "mixed"), *options[5:], *more]) == 0
+    assert drawn[2:] == [(7, "training"), (8, "microtubules"), (9, "cell"), (10, "training")]
+    _, card = load_model(tmp_path / "mixed/unet25d.safetensors")
+    assert "--preset training microtubules cell" in card["command"] and card["voxel_size_angstrom"] == [8.0, 20.0]
+    assert card["data"].startswith("simulated (training, microtubules, cell): seeds 7 to 10")
+    assert main([*options, "--preset", "training", "zhou2023"]) == 2
 
 
 def test_a_training_starts_from_given_weights(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
