@@ -176,10 +176,11 @@ class _Driver:
         except PauseError:
             raise
         except OSError as error:
-            failure = as_failure(error, f"{state.job.id}, {state.phase.stage if state.phase else 'plan'}")
+            stage, folder = (state.phase.stage, state.phase.folder) if state.phase else ("plan", "")
+            failure = as_failure(error, f"{state.job.id}, {stage}", folder)
             if isinstance(failure, PauseError):
                 raise failure from error
-            state.fail(failure, state.phase.stage if state.phase else "plan")
+            state.fail(failure, stage)
         except Exception as error:
             state.fail(error, state.phase.stage if state.phase else "plan")
         return True

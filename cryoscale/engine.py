@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import shutil
 import sys
 import time
 from collections.abc import Generator
@@ -43,6 +44,7 @@ _BACK_OFF_SECONDS = 0.5
 # What a unit reads, a record promises: on a network's file system it may be late, or gone for a moment.
 _TRANSIENT = {errno.ENOENT, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR}
 _ENVIRONMENT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
+_DENIED = {errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def run_unit(unit: Unit, folder: str, fingerprint: str) -> UnitResult:
         if fingerprint:
             write_text(path, record.to_json())
     except OSError as error:
-        raise as_failure(error, f"{unit.key[1]}, {unit.key[0]} unit {unit.key[2]}") from error
+        raise as_failure(error, f"{unit.key[1]}, {unit.key[0]} unit {unit.key[2]}", folder) from error
     except MemoryError as error:
         raise TomogramError(
             "not enough memory",
@@ -217,14 +219,28 @@ def _with_retries(unit: Unit) -> Receipt:
     raise AssertionError
 
 
-def as_failure(error: OSError, where: str) -> CryoscaleError:
-    """Return a fault of files or network as the failure of those who have to act on it."""
-    where = f"{where}: {error.filename or ''}"
+def as_failure(error: OSError, where: str, folder: str = "") -> CryoscaleError:
+    """Return a fault of files or network as the failure of those who have to act on it.
+
+    What may not be written in the tomogram's own ``folder`` is no fault of the tomogram.
+    """
+    name = str(error.filename or "")
     text = error.strerror or str(error)
-    if error.errno in _ENVIRONMENT:
-        return PauseError(text, where=where, todo="free space or mend the file system, then run the same command again")
+    where = f"{where}: {name}"
+    ours = bool(folder) and Path(name).is_relative_to(folder)
+    if error.errno in _ENVIRONMENT or (error.errno in _DENIED and ours):
+        todo = "free space or mend the file system, then run the same command again"
+        return PauseError(text, where=where, found=_free_space(name or folder), todo=todo)
     kind = TransientError if error.errno in _TRANSIENT else TomogramError
     return kind(text, where=where, found=f"errno {error.errno}")
+
+
+def _free_space(name: str) -> str | None:
+    """Tell what is left where a file could not be written, if that can be known."""
+    try:
+        return f"{shutil.disk_usage(Path(name).parent).free / 2**20:.0f} MiB free" if name else None
+    except OSError:
+        return None
 
 
 def _settled(folder: str, name: str) -> tuple[str, int, int]:

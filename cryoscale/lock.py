@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from cryoscale.errors import LockedError, UsageError
 from cryoscale.interrupt import shielded
 
 __all__ = ["holder_here", "is_gone", "is_held", "require_free", "run_lock"]
+
+_SETTLED_SECONDS = 0.5
 
 
 @contextlib.contextmanager
@@ -77,7 +80,7 @@ def holder_here() -> dict[str, Any]:
 
 def _take(folder: Path) -> dict[str, Any]:
     """Write the lock file, or raise; return what it says."""
-    path, holder = folder / "run.lock", holder_here()
+    path, holder, taken_over = folder / "run.lock", holder_here(), False
     for _ in range(2):
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -85,6 +88,7 @@ def _take(folder: Path) -> dict[str, Any]:
         except FileExistsError:
             require_free(folder)
             path.unlink(missing_ok=True)
+            taken_over = True
     else:
         raise LockedError("another run took this output folder just now", where=str(path))
     try:
@@ -94,6 +98,11 @@ def _take(folder: Path) -> dict[str, Any]:
         # On a full disk an empty file is left, which would name nobody and hold the folder for ever.
         path.unlink(missing_ok=True)
         raise
+    if taken_over:
+        # Who looked at the old lock at the same moment may remove this one for it: the last to write it holds it.
+        time.sleep(_SETTLED_SECONDS)
+        if _holder(path) != holder:
+            raise LockedError("another run took this output folder just now", where=str(path), found=_holder(path))
     return holder
 
 

@@ -7,6 +7,8 @@ import dataclasses
 import errno
 import hashlib
 import json
+import os
+import socket
 from pathlib import Path
 
 import mrcfile
@@ -251,10 +253,23 @@ def test_the_folder_is_held_by_one_run(mask: Path, tmp_path: Path) -> None:
     with run_lock(tmp_path), pytest.raises(LockedError, match="another run"):
         run(mask, tmp_path)
     # A holder that is gone is no holder.
-    lock = {"host": __import__("socket").gethostname(), "pid": 2**22 + 1, "started": 0.0}
+    lock = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": 0.0}
     (tmp_path / "run.lock").write_text(json.dumps(lock))
     with run_lock(tmp_path):
         pass
+
+
+def test_of_two_that_take_over_an_old_lock_one_holds_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other looked at the old lock at the same moment, and took the first one's new lock for it."""
+    path, host = tmp_path / "run.lock", socket.gethostname()
+    path.write_text(json.dumps({"host": host, "pid": 2**22 + 1, "started": 0.0}))
+    other = json.dumps({"host": host, "pid": os.getpid(), "started": 1.0})
+    monkeypatch.setattr("cryoscale.lock.time.sleep", lambda seconds: path.write_text(other))
+    with pytest.raises(LockedError, match="just now"), run_lock(tmp_path):
+        pass
+    assert path.read_text() == other
 
 
 def test_a_full_disk_leaves_no_lock_behind(mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

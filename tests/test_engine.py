@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import re
 import secrets
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from cryoscale.driver import run_jobs
-from cryoscale.engine import Job, LoopExecutor, Phase, record_path, run_unit
+from cryoscale.engine import Job, LoopExecutor, Phase, as_failure, record_path, run_unit
 from cryoscale.errors import PauseError, TomogramError, TransientError
 from cryoscale.records import Unit
 from tests import toyunits
@@ -171,6 +173,21 @@ def test_a_fault_of_files_in_a_plan_is_classified(tmp_path: Path, code: int, kin
     assert isinstance(run(Job("bad", plan(code)))["bad"].error, kind)
     with pytest.raises(PauseError, match="no luck"):
         run(Job("full", plan(errno.ENOSPC)))
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM])
+def test_what_may_not_be_written_pauses_the_run_and_what_may_not_be_read_does_not(tmp_path: Path, code: int) -> None:
+    within, elsewhere = (as_failure(OSError(code, "denied", str(tmp_path / name / "x")), "a", str(tmp_path / "a"))
+                         for name in ("a", "b"))  # fmt: skip
+    assert isinstance(within, PauseError) and isinstance(elsewhere, TomogramError)
+
+
+def test_a_full_disk_says_what_is_left(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free / 2**20
+    found = re.search(r"(\d+) MiB free", str(as_failure(OSError(errno.ENOSPC, "full", str(tmp_path / "x")), "a")))
+    assert found is not None and abs(int(found[1]) - free) < max(512, 0.05 * free)
+    nowhere = as_failure(OSError(errno.EDQUOT, "full", str(tmp_path / "gone" / "x")), "a", str(tmp_path))
+    assert isinstance(nowhere, PauseError) and "MiB" not in str(nowhere)
 
 
 def test_too_little_memory_fails_the_tomogram(tmp_path: Path) -> None:

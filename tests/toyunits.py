@@ -76,6 +76,18 @@ def die_always(folder: str, index: int) -> Receipt:
     return square(folder, index)
 
 
+def hang_once(folder: str, index: int) -> Receipt:
+    """Never come back, the first time."""
+    if note_execution(folder, f"hang{index}") == 1:
+        time.sleep(3600)
+    return square(folder, index)
+
+
+def hang_always(folder: str, index: int) -> Receipt:
+    time.sleep(3600)
+    return square(folder, index)
+
+
 def job(folder: Path, name: str, count: int = 4, call=square, fingerprint: str = "f") -> Job:
     """Square `count` numbers, then add them up."""
     folder.mkdir(parents=True, exist_ok=True)

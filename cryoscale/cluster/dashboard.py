@@ -27,6 +27,7 @@ from tornado.web import HTTPError
 
 from cryoscale.cluster import guard
 from cryoscale.cluster.board import NAME, TOPIC, Board
+from cryoscale.cluster.limits import watch_workers
 from cryoscale.cluster.metrics import metrics_of
 
 __all__ = ["PAGE", "dask_setup", "dask_teardown", "routes"]
@@ -105,8 +106,9 @@ def _add_routes() -> None:
 
 
 async def dask_setup(scheduler: Any) -> None:
-    """Put the guard before a scheduler's pages, and begin to count."""
+    """Put the guard before a scheduler's pages, watch its workers, and begin to count."""
     guard.dask_setup(scheduler)
+    watch_workers(scheduler)
     board = Board(scheduler)
     scheduler.add_plugin(board, name=NAME)
     _COLLECTOR.boards.append(board)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from multiprocessing import active_children
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import dask
 from distributed import Client, as_completed, get_worker
@@ -35,6 +35,7 @@ from cryoscale import __version__
 from cryoscale.cluster import dashboard as pages
 from cryoscale.cluster.addresses import client_at, require_workers
 from cryoscale.cluster.board import TOPIC
+from cryoscale.cluster.limits import Limits, ended_after
 from cryoscale.cluster.local import SILENT, kill, local_cluster
 from cryoscale.engine import UnitResult, run_unit
 from cryoscale.errors import PauseError, TomogramError
@@ -115,7 +116,7 @@ class DaskExecutor:
         self._results: dict[int, UnitResult] = {}
         self._client.subscribe_topic(self._topic, self._told_by_worker)
         self._units: dict[str, _Sent] = {}
-        self._code = _code()
+        self._code, self._limits = _code(), Limits()
         self._suspects: list[_Sent] = []
         self._held: list[_Sent] = []
         self._counted = -_COUNT_SECONDS
@@ -188,11 +189,13 @@ class DaskExecutor:
         for sent in together:
             alike.setdefault((sent.order, sent.unit.gpu and self._gpu_workers), []).append(sent)
         for (order, gpu), batch in alike.items():
-            calls = [(sent.unit, sent.folder, sent.fingerprint, self._topic, sent.number, self._code) for sent in batch]
+            ways = [_Way(self._topic, sent.number, self._code, self._limits.of(sent.unit.key[0])) for sent in batch]
+            calls = [(sent.unit, sent.folder, sent.fingerprint) for sent in batch]
             with shielded():
                 futures = self._client.map(
                     _run_and_tell,
                     *zip(*calls, strict=True),
+                    ways,
                     # Other runs on this scheduler may have tomograms of the same names.
                     key=[(*sent.unit.key, self._client.id, *(["again"] * sent.again)) for sent in batch],
                     pure=False,
@@ -219,6 +222,8 @@ class DaskExecutor:
                 sent = self._units.pop(future.key)
                 if (result := self._results.pop(sent.number, None)) is not None:
                     self._awaited.discard(sent.number)
+                    if not result.skipped:
+                        self._limits.took(sent.unit.key[0], result.record.seconds)
                     return sent.unit.key, result
                 if not sent.again and future.status == "error" and isinstance(future.exception(), KilledWorker):
                     sent.again = True
@@ -304,9 +309,18 @@ def _code() -> str:
     return fingerprint(__version__, code_of_stages())
 
 
-def _run_and_tell(unit: Unit, folder: str, mark: str, topic: str, number: int, code: str) -> None:
+class _Way(NamedTuple):
+    """How a unit goes to a worker and its result comes back."""
+
+    topic: str
+    number: int
+    code: str
+    limit_seconds: float
+
+
+def _run_and_tell(unit: Unit, folder: str, mark: str, way: _Way) -> None:
     """Run a unit on a worker; its result goes with the worker's messages, ahead of the word that it is done."""
-    if code != _code():
+    if way.code != _code():
         # The run's record says by which code its products were made.
         raise PauseError(
             "a worker has another version of cryoscale than the command",
@@ -314,7 +328,9 @@ def _run_and_tell(unit: Unit, folder: str, mark: str, topic: str, number: int, c
             found=__version__,
             todo="start the workers from the installation that the command is from, then run the same command again",
         )
-    get_worker().log_event(topic, pickle.dumps((number, run_unit(unit, folder, mark))))
+    with ended_after(way.limit_seconds):
+        result = run_unit(unit, folder, mark)
+    get_worker().log_event(way.topic, pickle.dumps((way.number, result)))
 
 
 def _hush() -> dict[logging.Logger, int]:
@@ -342,9 +358,10 @@ def _dask_failure(unit: Unit, future: Any) -> BaseException:
         return PauseError("no Dask worker is left", where=str(unit.key), todo="run the same command again")
     if isinstance(error, KilledWorker):
         return TomogramError(
-            "the unit killed every worker it ran on",
+            "the unit killed every worker it ran on, or hung on it",
             where=str(unit.key),
             found=error,
-            todo=f"it needs about {unit.bytes / 2**20:.0f} MiB: give workers more memory, or use smaller chunks",
+            todo=f"it needs about {unit.bytes / 2**20:.0f} MiB: give workers more memory, or use smaller chunks; "
+            "see whether its files can be read",
         )
     return error

@@ -20,8 +20,6 @@ __all__ = ["SILENT", "be_patient", "free_dashboard_port", "kill", "local_cluster
 
 SILENT = logging.CRITICAL + 1
 """Level of loggers that say nothing."""
-_SILENT_SECONDS = 300
-"""A worker that is not heard of for so long is started anew; one long call may keep it from answering."""
 _RETURN_SECONDS = 300
 _JOIN_SECONDS = 10
 
@@ -44,7 +42,6 @@ def local_cluster(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
     # A run with no workers left must end, with the command to resume, and not hang.
     options = {
         "no-workers-timeout": f"{WORKERS_SECONDS}s",
-        "worker-ttl": f"{_SILENT_SECONDS}s",
         # Suspicion costs little here: a unit that was there when two workers died is tried again, alone.
         "allowed-failures": 1,
     }

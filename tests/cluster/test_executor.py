@@ -74,6 +74,25 @@ def test_a_poison_unit_fails_its_tomogram_and_the_cluster_lives(tmp_path: Path, 
     assert outcome.summary == {"total": 14}
 
 
+def test_a_unit_that_hangs_is_tried_elsewhere(
+    tmp_path: Path, executor: DaskExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor._limits, "of", lambda stage: 1.5)
+    (outcome,) = run_jobs([toyunits.job(tmp_path / "a", "a", 2, call=toyunits.hang_once)], executor)
+    assert outcome.summary == {"total": 1}
+    (outcome,) = run_jobs([toyunits.job(tmp_path / "b", "b", 1, call=toyunits.hang_always)], executor)
+    assert isinstance(outcome.error, TomogramError)
+    assert "or hung on it" in str(outcome.error)
+    (outcome,) = run_jobs([toyunits.job(tmp_path / "c", "c")], executor)
+    assert outcome.summary == {"total": 14}
+
+
+def test_how_long_units_take_sets_how_long_the_next_may_take(tmp_path: Path, executor: DaskExecutor) -> None:
+    before, slow = executor._limits.of("square"), executor._limits.of("never seen")
+    list(run_jobs([toyunits.job(tmp_path, "a")], executor))
+    assert executor._limits.of("square") == 1800 <= before <= slow == 6 * 3600
+
+
 def test_the_dashboard_answers_and_groups_units_by_stage(tmp_path: Path, executor: DaskExecutor) -> None:
     import urllib.request
 
