@@ -1,4 +1,8 @@
-"""One run per output folder: a lock file that names its holder (reliability.md P11)."""
+"""One run per output folder: a lock file that names its holder (reliability.md P11).
+
+The holder touches it once a minute. A lock on another host that nobody touches may still be held, by a machine that was
+cut off: it is told as silent, and left for a person to remove.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +21,12 @@ import psutil
 from cryoscale.errors import LockedError, UsageError
 from cryoscale.interrupt import shielded
 
-__all__ = ["holder_here", "is_gone", "is_held", "require_free", "run_lock"]
+__all__ = ["holder_here", "is_gone", "is_held", "require_free", "run_lock", "silent_seconds"]
 
 _SETTLED_SECONDS = 0.5
+_TOUCH_SECONDS = 60.0
+_SILENT_SECONDS = 600.0
+"""Clocks of machines differ, and a busy file system is late."""
 
 
 @contextlib.contextmanager
@@ -37,13 +45,15 @@ def run_lock(folder: str | Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError("cannot make the output folder", where=str(folder), found=error.strerror) from error
-    holder = None
+    holder, ended = None, threading.Event()
     try:
         with shielded():
             holder = _take(path.parent)
+            threading.Thread(target=_keep_touching, args=(path, ended), daemon=True).start()
         yield
     finally:
         with shielded():
+            ended.set()
             if holder is not None and _holder(path) == holder:
                 path.unlink(missing_ok=True)
 
@@ -52,6 +62,21 @@ def is_held(folder: str | Path) -> bool:
     """Whether a run holds `folder`; one on another host is taken to be alive."""
     path = Path(folder) / "run.lock"
     return path.exists() and not is_gone(_holder(path))
+
+
+def silent_seconds(folder: str | Path) -> float:
+    """Return for how long nobody has touched a lock, by this machine's clock; 0 where that is not worth a word."""
+    try:
+        age = time.time() - (Path(folder) / "run.lock").stat().st_mtime
+    except OSError:
+        return 0.0
+    return age if age > _SILENT_SECONDS else 0.0
+
+
+def _keep_touching(path: Path, ended: threading.Event) -> None:
+    while not ended.wait(_TOUCH_SECONDS):
+        with contextlib.suppress(OSError):
+            os.utime(path)
 
 
 def require_free(folder: str | Path) -> None:

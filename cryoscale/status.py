@@ -14,7 +14,7 @@ from pathlib import Path
 from cryoscale.completion import read_failure, read_seal
 from cryoscale.errors import UsageError
 from cryoscale.journal import read_journal
-from cryoscale.lock import is_held
+from cryoscale.lock import is_held, silent_seconds
 from cryoscale.packing import stored_units
 from cryoscale.progress import printable
 from cryoscale.records import STAGES
@@ -38,7 +38,8 @@ def status_of(folder: Path, now: float | None = None) -> Status:
     Returns
     -------
     dict
-        ``state`` (running, finished, stopped), ``counts`` of tomograms by state, ``stages`` with the tomograms that
+        ``state`` (running, silent where its lock is there and nobody touches it, finished, stopped), ``silent_seconds``
+        of that lock, ``counts`` of tomograms by state, ``stages`` with the tomograms that
         are through them, units of those under way and mean core seconds, ``rate_per_hour`` and ``seconds_left`` (None
         until a tomogram is complete), ``tomograms`` with each one's state.
 
@@ -50,7 +51,9 @@ def status_of(folder: Path, now: float | None = None) -> Status:
     run = read_run(folder)
     if run is None:
         raise UsageError("no run here", where=str(folder), todo="name the --output of a run")
-    held, tally = is_held(folder), Tally()
+    silent, tally = silent_seconds(folder), Tally()
+    left = is_held(folder)
+    held = left and not silent
     for event in read_journal(folder):
         tally.take(event)
     names = [entry["id"] for entry in run["tomograms"]]
@@ -61,7 +64,8 @@ def status_of(folder: Path, now: float | None = None) -> Status:
         "cryoscale": run["cryoscale"],
         "started_utc": run.get("started_utc", ""),
         "until": run["until"],
-        "state": "running" if held else "finished" if tally.ended else "stopped",
+        "state": "running" if held else "silent" if left else "finished" if tally.ended else "stopped",
+        "silent_seconds": silent if left else 0.0,
         **found,
         "seconds_left": found["seconds_left"] if held else None,
         "tomograms": tomograms,
@@ -102,6 +106,11 @@ def status_text(status: Status, *, everything: bool = False) -> str:
         )
     elif status["state"] == "running":
         lines.append("rate and estimate follow with the first complete tomogram")
+    if status["state"] == "silent":
+        lines.append(
+            f"nothing was heard of it for {_span(status['silent_seconds'])}: if it is gone, remove run.lock, and the "
+            "same command goes on"
+        )
     if status["state"] == "stopped":
         lines.append("it did not come to its end: the same command goes on")
     lines.append(f"{'stage':<9} {'tomograms':>9} {'units under way':>16} {'core s each':>12}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from pathlib import Path
 
 import psutil
@@ -13,12 +14,13 @@ import pytest
 from cryoscale.cli import main
 from cryoscale.collection import Collection, run_collection
 from cryoscale.engine import LoopExecutor, Phase
-from cryoscale.errors import PauseError, UsageError
+from cryoscale.errors import LockedError, PauseError, UsageError
 from cryoscale.journal import JOURNAL, read_journal
+from cryoscale.lock import run_lock
 from cryoscale.manifest import entries
 from cryoscale.records import Receipt, sealed
 from cryoscale.spec import RunSpec
-from cryoscale.status import status_of, status_text
+from cryoscale.status import print_status, status_of, status_text
 from cryoscale.tally import Status
 from tests.toyunits import four_tomograms
 
@@ -72,6 +74,33 @@ def test_stopped_then_finished(job: Collection, monkeypatch: pytest.MonkeyPatch)
     run_collection(job, LoopExecutor())
     status = status_of(job.output)
     assert (status["state"], status["counts"]["complete"], status["counts"]["failed"]) == ("finished", 3, 1)
+
+
+@pytest.mark.parametrize(
+    "holder", ["", json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0})], ids=["torn", "other"]
+)
+def test_a_lock_that_nobody_touches_is_told(job: Collection, holder: str) -> None:
+    lock = job.output / "run.lock"
+    lock.write_text(holder)
+    assert status_of(job.output)["state"] == "running"
+    os.utime(lock, (0, time.time() - 3 * 3600))
+    status = status_of(job.output)
+    assert status["state"] == "silent" and status["counts"]["under way"] == 0
+    assert "nothing was heard of it for 3.0 h" in status_text(status) and "remove run.lock" in status_text(status)
+    with pytest.raises(LockedError):
+        run_collection(job, LoopExecutor())
+    print_status(job.output, watch_seconds=60.0)  # ends
+
+
+def test_a_lock_is_touched_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cryoscale.lock._TOUCH_SECONDS", 0.02)
+    with run_lock(tmp_path):
+        os.utime(tmp_path / "run.lock", (0, 0))
+        end = time.monotonic() + 30
+        while (tmp_path / "run.lock").stat().st_mtime == 0 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert (tmp_path / "run.lock").stat().st_mtime > 0
+    assert not (tmp_path / "run.lock").exists()
 
 
 def write_journal(folder: Path, *events: dict[str, object]) -> None:
