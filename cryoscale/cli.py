@@ -19,7 +19,7 @@ from cryoscale.arguments import integers, shape, workers
 from cryoscale.errors import CryoscaleError, UsageError
 from cryoscale.interrupt import check
 from cryoscale.progress import Bars, printable
-from cryoscale.running import add_run_verbs, executor_for, read_run
+from cryoscale.running import add_run_verbs, executor_for, fitting_workers, read_run
 from cryoscale.slicing import add_slice_verbs
 from cryoscale.spec import RunSpec, to_toml
 from cryoscale.submitting import add_submitting_verbs
@@ -166,9 +166,15 @@ def _particles_parser(particles: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    from cryoscale.crowding import need_of
     from cryoscale.demo import run_demo
+    from cryoscale.records import Geometry
+    from cryoscale.simulate import CONDITIONS
 
-    with executor_for(options.workers, dashboard=options.dashboard) as executor:
+    edge = CONDITIONS["demo"].voxel_size_angstrom[0]
+    need = need_of("the demo", Geometry(options.shape, (edge, edge, edge)), 4, RunSpec())
+    count = fitting_workers([need], options.workers)
+    with executor_for(count, dashboard=options.dashboard) as executor:
         return run_demo(options.output, executor, Bars(), seed=options.seed, snr=options.snr, shape=options.shape)
 
 

@@ -6,7 +6,8 @@ A job is a generator that yields phases and receives their receipts (records.py)
 
 A job starts only where the jobs before it leave workers without work, so that the first results are there as early as
 they can be; and the executor holds a few units per worker, so that neither it nor a scheduler grows with the
-collection. A unit that fails ends its own job; a fault of the machine (`PauseError`) ends the run.
+collection. A unit that fails ends its own job, and so does one that no worker has the memory for, before it runs; a
+fault of the machine (`PauseError`) ends the run.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import heapq
 import time
 from collections.abc import Iterable, Iterator
 
-from cryoscale.engine import Executor, Job, Observer, Outcome, Phase, StageTime, UnitResult, as_failure
-from cryoscale.errors import PauseError
+from cryoscale.engine import Executor, Job, Observer, Outcome, Phase, StageTime, UnitResult, as_failure, read_record
+from cryoscale.errors import PauseError, TomogramError
 from cryoscale.interrupt import check
+from cryoscale.memory import PROCESS_BYTES, size
 from cryoscale.records import Receipt, Unit
 
 __all__ = ["run_jobs"]
@@ -27,6 +29,8 @@ _STARVING = 2
 _FLYING = 4
 """Units per worker that the executor holds at most."""
 _LEAST_FLYING = 32
+_SMALLER = dict.fromkeys(("ingest", "enhance", "segment"), "; or chunks of fewer slices (ingest.chunk_voxels)")
+"""What else helps, by stage: a unit of these takes slabs one chunk deep."""
 _TOGETHER = 8
 """An executor is handed units when it has room for this fraction of what it holds: half a unit per worker."""
 
@@ -167,6 +171,7 @@ class _Driver:
         """Move a job to its next phase that has units; return whether it ended."""
         try:
             while (phase := state.advance()) is not None:
+                _refuse_too_large(phase, self.executor)
                 if phase.fingerprint:
                     self.observer.phase_started(state.job.id, phase.stage, len(phase.units))
                 for index, unit in enumerate(phase.units):
@@ -189,6 +194,29 @@ class _Driver:
         del self.running[state.job.id]
         self.observer.job_done(state.outcome)
         return state.outcome
+
+
+def _refuse_too_large(phase: Phase, executor: Executor) -> None:
+    """Refuse units that take more memory than a worker has: they would kill one after the other.
+
+    Raises
+    ------
+    TomogramError
+        Naming the largest of them.
+    """
+    held = executor.memory_bytes
+    large = [unit for unit in phase.units if held is not None and PROCESS_BYTES + unit.bytes > held]
+    for unit in sorted(large, key=lambda unit: -unit.bytes):
+        # What is done already, where there was more memory, is not done again.
+        if not phase.fingerprint or read_record(phase.folder, unit.key, phase.fingerprint) is None:
+            needed, stage = PROCESS_BYTES + unit.bytes, phase.stage.removesuffix("-mask")
+            raise TomogramError(
+                "a unit takes more memory than a worker has",
+                where=f"{unit.key[1]}, {unit.key[0]} unit {unit.key[2]}",
+                found=f"about {size(needed)}",
+                allowed=f"up to {size(held or 0)}",
+                todo=f"--retry-failed with {executor.more_memory(needed)}{_SMALLER.get(stage, '')}",
+            )
 
 
 def run_jobs(

@@ -21,6 +21,7 @@ from threadpoolctl import ThreadpoolController
 
 from cryoscale.errors import CryoscaleError, PauseError, TomogramError, TransientError
 from cryoscale.io.files import crc32c, fsync_file, fsync_folder, write_text
+from cryoscale.memory import machine_bytes
 from cryoscale.records import DoneRecord, Receipt, Unit, numbered
 
 __all__ = [
@@ -127,8 +128,15 @@ class Executor(Protocol):
     gpu: bool | None
     """Whether there are GPU workers; None where units run on this machine, which then knows."""
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """What a worker may take, at least; None where nobody knows, or nothing bounds it."""
+
     def slots(self, *, gpu: bool) -> int:
         """Return how many units can be worked on at once now: on GPU workers, or on any."""
+
+    def more_memory(self, needed_bytes: int) -> str:
+        """Say how workers get so much memory each."""
 
     def submit(self, unit: Unit, folder: str, fingerprint: str, *, order: int = 0) -> None:
         """Take a unit; of those that wait, the one of the lowest `order` goes first."""
@@ -270,11 +278,16 @@ class LoopExecutor:
 
     def __init__(self) -> None:
         self.gpu: bool | None = None
+        self.memory_bytes: int | None = machine_bytes()
         self._queue: list[tuple[Unit, str, str]] = []
 
     def slots(self, *, gpu: bool) -> int:
         """Return 1: one unit at a time, whatever it needs."""
         return 0 if gpu else 1
+
+    def more_memory(self, needed_bytes: int) -> str:  # noqa: ARG002
+        """Say what a single process leaves to be done."""
+        return "a machine with more memory, or a larger limit for this job"
 
     def submit(self, unit: Unit, folder: str, fingerprint: str, *, order: int = 0) -> None:  # noqa: ARG002
         """Take a unit."""

@@ -10,9 +10,12 @@ one size, in touching pairs, anywhere in the tomogram and beyond its faces::
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,6 +37,7 @@ from cryoscale.fit import projected_bytes as fit_bytes
 from cryoscale.io.source import peek_source
 from cryoscale.io.voxelsize import resolve_voxel_size
 from cryoscale.manifest import Entry
+from cryoscale.memory import PROCESS_BYTES
 from cryoscale.pipeline import group_spec
 from cryoscale.progress import printable
 from cryoscale.rates import TYPICAL, Contents, Rates, measured_rates, shares
@@ -43,12 +47,23 @@ from cryoscale.sampling import membrane_share
 from cryoscale.segment.plan import gpu_count
 from cryoscale.spec import RunSpec
 
-__all__ = ["StageEstimate", "Total", "estimate_tomogram", "print_estimate", "totals_of", "worker_bytes"]
+if TYPE_CHECKING:
+    from cryoscale.segment.card import Card
+    from cryoscale.segment.network import Network
+
+__all__ = [
+    "StageEstimate",
+    "Total",
+    "estimate_tomogram",
+    "header_of",
+    "print_estimate",
+    "stages_to_do",
+    "totals_of",
+    "worker_bytes",
+]
 
 _MEMBRANE_SHARE = 0.03
 """Of a tomogram that nobody has looked into."""
-_PROCESS_BYTES = 400 << 20
-"""Of a worker with all libraries loaded, before its first unit."""
 
 
 @dataclass(frozen=True)
@@ -163,11 +178,18 @@ def _typical_groups(shape: tuple[int, int, int], contents: Contents) -> list[sep
 
 
 def _segment_units(geometry: Geometry, itemsize: int, spec: RunSpec) -> tuple[int, int]:
-    from cryoscale.segment.weights import load_model
-
-    model, card = load_model(segment.model_path(spec.segment))
+    path = Path(segment.model_path(spec.segment))
+    model, card = _network(path, path.stat().st_mtime_ns if path.is_file() else 0)
     found = segment.unit_regions(geometry, itemsize, spec.segment, spec.ingest.chunk_voxels, model, card)
     return len(found), max(size for _, size in found)
+
+
+@functools.lru_cache(maxsize=1)
+def _network(path: Path, changed_ns: int) -> tuple[Network, Card]:  # noqa: ARG001
+    """Return a network and its card, read once for all tomograms."""
+    from cryoscale.segment.weights import load_model
+
+    return load_model(path)
 
 
 def print_estimate(collection: Collection, workers: int, *, calibrate: bool = True) -> None:
@@ -197,7 +219,7 @@ def print_estimate(collection: Collection, workers: int, *, calibrate: bool = Tr
             lines.append(f"{entry.id}: {told}")
             continue
         try:
-            opened.append((entry, *_opened(entry, collection)))
+            opened.append((entry, *header_of(entry, collection)))
         except CryoscaleError as error:
             lines.append(f"{entry.id}: would FAIL: {error}")
             continue
@@ -233,7 +255,7 @@ def totals_of(
     """Add up the stages of tomograms whose geometry and bytes per voxel are known, and how much of them is membrane."""
     totals: dict[str, Total] = {}
     for entry, geometry, itemsizes in opened:
-        spec, stages = entry.spec_over(collection.spec), _stages_to_do(entry, collection)
+        spec, stages = entry.spec_over(collection.spec), stages_to_do(entry, collection)
         told = estimate_tomogram(geometry, itemsizes, spec, stages, masked=bool(entry.mask), rates=rates, share=share)
         for part in told:
             row = totals.setdefault(part.stage, Total())
@@ -242,13 +264,13 @@ def totals_of(
             row.disk_bytes += part.disk_bytes
             row.files += part.files
             row.core_seconds += part.core_seconds
-        totals[_stages_to_do(entry, collection)[0]].files += BESIDE
+        totals[stages_to_do(entry, collection)[0]].files += BESIDE
     return totals
 
 
 def worker_bytes(totals: dict[str, Total]) -> int:
     """Return the most memory that one worker takes: its libraries and the largest unit."""
-    return _PROCESS_BYTES + max(row.unit_bytes for row in totals.values())
+    return PROCESS_BYTES + max(row.unit_bytes for row in totals.values())
 
 
 def _table(totals: dict[str, Total], workers: int) -> list[str]:
@@ -272,7 +294,8 @@ def _table(totals: dict[str, Total], workers: int) -> list[str]:
     return lines
 
 
-def _stages_to_do(entry: Entry, collection: Collection) -> tuple[str, ...]:
+def stages_to_do(entry: Entry, collection: Collection) -> tuple[str, ...]:
+    """Return the stages that a run does for a tomogram where nothing is complete."""
     first = STAGES.index(collection.first) if collection.first else 0
     return tuple(stage for stage in collection.stages(entry) if STAGES.index(stage) >= first)
 
@@ -289,8 +312,14 @@ def _left_alone(entry: Entry, collection: Collection, model: str) -> str:
     return f"FAILED before, would be left so without --retry-failed: {failed.error}" if failed else ""
 
 
-def _opened(entry: Entry, collection: Collection) -> tuple[Geometry, list[int]]:
-    """Look into a tomogram and its mask: what can be told now should not be told in an hour."""
+def header_of(entry: Entry, collection: Collection) -> tuple[Geometry, list[int]]:
+    """Return the geometry of a tomogram and the bytes of a voxel in it and its mask.
+
+    Raises
+    ------
+    CryoscaleError
+        It would fail: what can be told now should not be told in an hour.
+    """
     options = entry.spec_over(collection.spec).ingest
     sources = [
         peek_source(name, mode0_bytes=options.mode0_bytes, ignore_extended_header=options.ignore_extended_header)

@@ -9,16 +9,21 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryoscale.arguments import add_reading_options, add_separate_labels, spec_of, workers
 from cryoscale.engine import Executor, LoopExecutor
 from cryoscale.errors import UsageError
+from cryoscale.memory import machine_bytes
 from cryoscale.progress import Bars, printable
 from cryoscale.records import STAGES
 from cryoscale.spec import RunSpec
 
-__all__ = ["add_run_verbs", "executor_for", "read_run"]
+if TYPE_CHECKING:
+    from cryoscale.collection import Collection
+    from cryoscale.crowding import Need
+
+__all__ = ["add_run_verbs", "executor_for", "fitting_workers", "read_run"]
 
 
 def add_run_verbs(verbs: Any) -> None:
@@ -84,7 +89,7 @@ def _worker_arguments(verb: argparse.ArgumentParser) -> None:
         type=workers,
         default=0,
         metavar="N",
-        help="processes (default: the cores); 1 runs in a plain loop",
+        help="processes (default: the cores that memory is enough for); 1 runs in a plain loop",
     )
     verb.add_argument(
         "--cluster", default="", metavar="WHERE",
@@ -146,15 +151,33 @@ def executor_for(
         yield executor
 
 
-def _executor_of(options: argparse.Namespace, folder: Path) -> contextlib.AbstractContextManager[Executor]:
+def _executor_of(options: argparse.Namespace, collection: Collection) -> contextlib.AbstractContextManager[Executor]:
     return executor_for(
-        options.workers,
+        _workers_of(options, collection),
         place=options.cluster,
-        folder=folder,
+        folder=collection.output,
         credentials=options.tls,
         cluster_options=options.cluster_option,
         dashboard=options.dashboard,
     )
+
+
+def _workers_of(options: argparse.Namespace, collection: Collection) -> int:
+    """Return how many workers there are to be: of this machine's, no more than it has memory for."""
+    from cryoscale.crowding import needs_of
+
+    here = options.cluster in ("", "local")
+    return fitting_workers(needs_of(collection), options.workers) if here else options.workers or os.cpu_count() or 1
+
+
+def fitting_workers(needs: Sequence[Need], asked: int) -> int:
+    """Return how many workers of this machine's there are to be, and say where it is fewer than it has cores."""
+    from cryoscale.crowding import workers_for
+
+    count, told = workers_for(needs, asked, held_bytes=machine_bytes(), cores=os.cpu_count() or 1)
+    if told:
+        print(told, file=sys.stderr)
+    return count
 
 
 def _spec_of(options: argparse.Namespace) -> RunSpec:
@@ -197,9 +220,9 @@ def _run(options: argparse.Namespace) -> int:
         collection = apart(collection, weights_of(collection))
         print(f"this run goes into {collection.output}", file=sys.stderr)
     if options.dry_run:
-        print_estimate(collection, options.workers or os.cpu_count() or 1, calibrate=not options.typical_rates)
+        print_estimate(collection, _workers_of(options, collection), calibrate=not options.typical_rates)
         return 0
-    with _executor_of(options, collection.output) as executor:
+    with _executor_of(options, collection) as executor:
         result = run_collection(collection, executor, Bars())
     print_summary(result)
     return result.exit_code
@@ -236,7 +259,7 @@ def _verify(options: argparse.Namespace) -> int:
     if options.check_only:
         print(f"{len(found)} files are not as they were written")
         return 3
-    with _executor_of(options, options.folder) as executor:
+    with _executor_of(options, collection) as executor:
         result, changed = repair(collection, found, executor, Bars())
     for name in changed:
         print(f"{name}: cannot be mended, its input has changed since; run it again")

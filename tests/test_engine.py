@@ -14,6 +14,7 @@ import pytest
 from cryoscale.driver import run_jobs
 from cryoscale.engine import Job, LoopExecutor, Phase, as_failure, record_path, run_unit
 from cryoscale.errors import PauseError, TomogramError, TransientError
+from cryoscale.memory import PROCESS_BYTES
 from cryoscale.records import Unit
 from tests import toyunits
 
@@ -251,3 +252,44 @@ def test_a_paused_run_leaves_nothing_in_its_executor(tmp_path: Path) -> None:
         list(run_jobs([Job("a", full_disk())], executor))
     (outcome,) = run_jobs([toyunits.job(tmp_path / "next", "next")], executor)
     assert outcome.summary == {"total": 14}
+
+
+class Bounded(LoopExecutor):
+    """Has so much memory."""
+
+    def __init__(self, memory_bytes: int | None) -> None:
+        super().__init__()
+        self.memory_bytes = memory_bytes
+
+
+ENOUGH = PROCESS_BYTES + (1 << 20)
+"""For units of toyunits."""
+
+
+def test_a_unit_that_no_worker_has_memory_for_never_runs(tmp_path: Path) -> None:
+    """The bytes of one more than there is are too many; other tomograms go on, before and after it."""
+    jobs = [toyunits.job(tmp_path / name, name, size=size) for name, size in (("a", 0), ("b", 1), ("c", 0))]
+    outcomes = {outcome.id: outcome for outcome in run_jobs(jobs, Bounded(ENOUGH), window=3)}
+    assert (outcomes["a"].summary, outcomes["c"].summary) == ({"total": 14}, {"total": 14})
+    error = outcomes["b"].error
+    assert isinstance(error, TomogramError)
+    assert (outcomes["b"].stage, error.where) == ("square", "b, square unit 3")
+    assert (error.found, error.allowed) == ("about 401 MiB", "up to 401 MiB")
+    assert error.todo.startswith("--retry-failed with a machine with more memory")
+    assert not list((tmp_path / "b").iterdir())
+
+
+def test_where_nobody_knows_the_memory_nothing_is_refused(tmp_path: Path) -> None:
+    (outcome,) = run_jobs([toyunits.job(tmp_path, "a", size=1 << 60)], Bounded(None))
+    assert outcome.summary == {"total": 14}
+
+
+def test_what_was_done_with_more_memory_is_kept_with_less(tmp_path: Path) -> None:
+    run(toyunits.job(tmp_path, "a"))
+    before = toyunits.executions(tmp_path)
+    (outcome,) = run_jobs([toyunits.job(tmp_path, "a")], Bounded(PROCESS_BYTES))
+    assert outcome.summary == {"total": 14}
+    assert toyunits.executions(tmp_path) == before
+    (tmp_path / "square2.txt").unlink()
+    (outcome,) = run_jobs([toyunits.job(tmp_path, "a")], Bounded(PROCESS_BYTES))
+    assert "square unit 2" in str(outcome.error)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "cryoscale"
-LAYER_0 = {"errors", "interrupt", "records", "regions", "foreground", "chunks", "backend", "spec"}
+LAYER_0 = {"errors", "interrupt", "memory", "records", "regions", "foreground", "chunks", "backend", "spec"}
 STAGES = {
     "ingest", "simulate", "enhance", "segment", "merge", "connect", "separate", "locate", "fit", "surface", "measure",
     "evaluate", "report",
@@ -26,8 +26,8 @@ SCHEDULER = {"dask", "distributed"}
 KERNEL_LIBRARIES = {"numpy", "scipy", "skimage", "numba"}
 NEVER_IN_KERNELS = {"zarr", "mrcfile", "tifffile", "logging", "time", "datetime", "tqdm", "psutil"} | SCHEDULER
 HOW_COLLECTIONS_RUN = {
-    "completion", "driver", "filecount", "journal", "manifestfile", "packing", "rates", "runrecord", "sampling",
-    "status", "tally", "verify",
+    "completion", "crowding", "driver", "filecount", "journal", "manifestfile", "packing", "rates", "runrecord",
+    "sampling", "status", "tally", "verify",
 }  # fmt: skip
 ABOVE_THE_STAGES |= HOW_COLLECTIONS_RUN
 

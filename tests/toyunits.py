@@ -88,12 +88,13 @@ def hang_always(folder: str, index: int) -> Receipt:
     return square(folder, index)
 
 
-def job(folder: Path, name: str, count: int = 4, call=square, fingerprint: str = "f") -> Job:
-    """Square `count` numbers, then add them up."""
+def job(folder: Path, name: str, count: int = 4, call=square, fingerprint: str = "f", size: int = 0) -> Job:
+    """Square `count` numbers, the last of them in `size` bytes more than the others, then add them up."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def plan():
-        units = tuple(Unit(("square", name, i), call, (str(folder), i), 1 << 20) for i in range(count))
+        sizes = [(1 << 20) + size * (i == count - 1) for i in range(count)]
+        units = tuple(Unit(("square", name, i), call, (str(folder), i), sizes[i]) for i in range(count))
         receipts = yield Phase("square", str(folder), fingerprint, units)
         numbers = tuple(receipt.numbers["square"] for receipt in receipts)
         unit = Unit(("total", name, 0), total, (str(folder), numbers), 1 << 20)

@@ -40,6 +40,7 @@ from cryoscale.cluster.local import SILENT, kill, local_cluster
 from cryoscale.engine import UnitResult, run_unit
 from cryoscale.errors import PauseError, TomogramError
 from cryoscale.interrupt import shielded, without_keyboard
+from cryoscale.memory import machine_bytes
 from cryoscale.records import Unit, fingerprint
 from cryoscale.runrecord import code_of_stages
 
@@ -121,6 +122,7 @@ class DaskExecutor:
         self._held: list[_Sent] = []
         self._counted = -_COUNT_SECONDS
         self._slots = {False: 1, True: 0}
+        self._memory: int | None = None
         self._watched = bool(self._client.get_events(TOPIC))
         self._gpu_workers = self.slots(gpu=True) > 0
         self.gpu: bool | None = self._gpu_workers
@@ -165,6 +167,23 @@ class DaskExecutor:
 
     def slots(self, *, gpu: bool) -> int:
         """Return the threads of all workers, or their GPUs, as of a few seconds ago."""
+        self._count()
+        return self._slots[gpu]
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The least limit of the workers, as of a few seconds ago: a unit may come to any of them."""
+        self._count()
+        return self._memory
+
+    def more_memory(self, needed_bytes: int) -> str:
+        """Say how workers get so much memory each: of this machine's, how many may share it."""
+        if not self._own:
+            return "workers with a larger --memory-limit, or jobs with more memory"
+        together = machine_bytes() // needed_bytes
+        return f"--workers {together}" if together else "a machine with more memory"
+
+    def _count(self) -> None:
         now = time.monotonic()
         if now - self._counted >= _COUNT_SECONDS:
             self._counted = now
@@ -172,7 +191,9 @@ class DaskExecutor:
             threads = sum(worker["nthreads"] for worker in workers)
             # With all workers lost, what they held is on its way to others or fails.
             self._slots = {False: max(threads, 1), True: int(sum(w["resources"].get("GPU", 0) for w in workers))}
-        return self._slots[gpu]
+            limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
+            # With none that tells, those that are to come are as those that were.
+            self._memory = min(limits, default=self._memory)
 
     def _told(self) -> dict[str, Any]:
         """Return what the scheduler says of itself; Dask gives an empty answer in the moment that it is lost."""

@@ -15,6 +15,7 @@ from distributed import LocalCluster, Nanny
 
 from cryoscale.cluster import dashboard as pages
 from cryoscale.cluster.addresses import WORKERS_SECONDS
+from cryoscale.memory import machine_bytes
 
 __all__ = ["SILENT", "be_patient", "free_dashboard_port", "kill", "local_cluster"]
 
@@ -55,6 +56,8 @@ def _start_local(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
         gpus=gpus,
         n_workers=workers,
         threads_per_worker=1,
+        # Dask looks at the machine and the outermost control group alone.
+        memory_limit=machine_bytes() // workers,
         processes=True,
         host="127.0.0.1",
         # The scheduler always serves some page; without the dashboard any free port will do.

@@ -156,7 +156,8 @@ def expected_units(
 ) -> tuple[int, int]:
     """Return how many units some groups would take, and the memory of the largest."""
     edge, batches = whole_chunks(_BLOCK_VOXELS, chunk_voxels), _batches(groups)
-    joined = _ELEMENT_BYTES * sum(count for _, _, count in groups) // 3  # 0.1 elements a voxel, 0.35 of the thinnest
+    # An element has four voxels of area: 0.08 a voxel of membranes that are three voxels thick.
+    joined = _ELEMENT_BYTES * sum(count for _, _, count in groups) // 8
     split = [_split_bytes(batch, edge) for batch in batches]
     painted = blocks(shape, painted_voxels(chunk_voxels))
     return len(batches) + 1 + len(painted), max(_paint_bytes(blocks(shape, edge)[0], painted[0]), joined, *split)

@@ -14,11 +14,17 @@ from distributed import LocalCluster
 
 from cryoscale.cluster import DaskExecutor
 from cryoscale.cluster.executor import _hush
+from cryoscale.collection import Collection, run_collection
 from cryoscale.driver import run_jobs
 from cryoscale.engine import Job, JobPlan, LoopExecutor, Phase
 from cryoscale.errors import PauseError, TomogramError, UsageError
+from cryoscale.manifest import entries
 from cryoscale.records import Unit
+from cryoscale.spec import MergeSpec, RunSpec
 from tests import toyunits
+from tests.phantoms import write_spheres
+from tests.test_collection import products
+from tests.test_crowding import write_sparse
 
 
 @pytest.fixture(scope="module")
@@ -264,3 +270,26 @@ def test_of_a_run_that_is_given_up_dask_says_no_word() -> None:
     finally:
         for logger, level in zip(found, levels, strict=True):
             logger.setLevel(level)
+
+
+def test_what_is_too_large_for_a_worker_fails_before_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two tomograms one takes more than a worker has; the other is what a plain loop makes."""
+    small, large = write_spheres(tmp_path / "spheres.mrc"), write_sparse(tmp_path / "large.mrc", (64, 2048, 2048))
+    found, spec = entries([str(large), str(small)], "{path}"), RunSpec(merge=MergeSpec(distance_nm=3.0))
+    monkeypatch.setattr("cryoscale.cluster.local.machine_bytes", lambda: 2 * (900 << 20))
+    monkeypatch.setattr("cryoscale.cluster.executor.machine_bytes", lambda: 2 * (900 << 20))
+    with DaskExecutor(2) as limited:
+        assert limited.memory_bytes == 900 << 20
+        result = run_collection(Collection(found, tmp_path / "dask", spec, until="merge"), limited)
+    assert [outcome.id for outcome in result.failures] == ["large"]
+    record = json.loads((tmp_path / "dask" / "large" / "failure.json").read_text())
+    assert (record["class"], record["stage"]) == ("TOMOGRAM", "ingest-mask")
+    assert (
+        "allowed: up to 900 MiB; to do: --retry-failed with --workers 1; or chunks of fewer slices" in record["message"]
+    )
+    assert not list((tmp_path / "dask" / "large" / "records").glob("ingest-mask/*")), "none of its slabs was read"
+    run_collection(Collection(found[1:], tmp_path / "loop", spec, until="merge"), LoopExecutor())
+    ours, theirs = products(tmp_path / "dask"), products(tmp_path / "loop")
+    assert ours.pop("failures.csv")
+    assert {name: value for name, value in ours.items() if not name.startswith("large")} == theirs
+    assert theirs
