@@ -81,7 +81,19 @@ def measure(root: Path, content: str, seed: int, shape: tuple[int, int, int]) ->
         msg = f"{source} cannot be looked into"
         raise RuntimeError(msg)
     told = totals_of(job, [(job.entries[0], geometry, [found.dtype.itemsize])], rates, share)
-    command = [sys.executable, "-m", "cryoscale", "run", str(source), "--output", str(root / "out"), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "cryoscale",
+        "run",
+        str(source),
+        "--output",
+        str(root / "out"),
+        "--workers",
+        "1",
+        "--wait-stable",
+        "0",
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     took, peak = taken(root / "out" / job.entries[0].id)
     print(f"{content}, {' x '.join(map(str, shape))} voxels\n{table(told, took)}")

@@ -60,8 +60,9 @@ class FailedBeforeError(CryoscaleError):
 def mark_of(entry: Entry, spec: RunSpec, until: str, code: dict[str, str], model: str) -> str:
     """Return the hash of all that determines a tomogram's products; empty where its inputs cannot be looked at."""
     options = dataclasses.asdict(entry.spec_over(spec))
-    # How many slices go through the network at once never changes a result.
+    # How many slices go through the network at once never changes a result, nor how long an input is watched.
     options["segment"] |= {"batch_slices": None, "model": None}
+    options["ingest"] |= {"wait_stable_seconds": None}
     try:
         return fingerprint(__version__, code, "" if entry.mask else model, options, until, entry.identity())
     except OSError:

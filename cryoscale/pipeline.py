@@ -110,7 +110,7 @@ def _from_tomogram(way: _Way, *, gpu: bool) -> Generator[Phase, list[Receipt], V
     summary = yield from way.run(
         "ingest",
         ingest.plan(way.tomogram, spec.ingest, mode0_bytes=spec.ingest.mode0_bytes),
-        dataclasses.asdict(spec.ingest),
+        _reading(spec),
     )
     way.tomogram = dataclasses.replace(way.tomogram, geometry=Geometry.from_json(summary["geometry"]))
     source, intensity = str(summary["volume"]), (float(summary["centre"]), float(summary["scale"]))
@@ -134,19 +134,24 @@ def _from_tomogram(way: _Way, *, gpu: bool) -> Generator[Phase, list[Receipt], V
     return {"source": segment.CLASSES, "values": (2,), "scores": segment.SCORES, "proteins": True, "density": density}
 
 
+def _reading(spec: RunSpec) -> dict[str, Any]:
+    """Return the options of ingest that its results follow: how long an input is watched is none."""
+    return dataclasses.asdict(spec.ingest) | {"wait_stable_seconds": None}
+
+
 def _from_mask(way: _Way, entry: Entry) -> Generator[Phase, list[Receipt], Volume]:
     spec, density = way.spec, ""
     if entry.source != entry.mask:
         tomogram = yield from way.run(
             "ingest",
             ingest.plan(way.tomogram, spec.ingest, mode0_bytes=spec.ingest.mode0_bytes),
-            dataclasses.asdict(spec.ingest),
+            _reading(spec),
         )
         # The mask must have the tomogram's shape, and gets its voxel size.
         way.tomogram = dataclasses.replace(way.tomogram, geometry=Geometry.from_json(tomogram["geometry"]))
         density = str(tomogram["volume"])
     stage = ingest.plan(way.tomogram, spec.ingest, mask=entry.mask, mode0_bytes=spec.ingest.mode0_bytes)
-    summary = yield from way.run("ingest-mask", stage, dataclasses.asdict(spec.ingest))
+    summary = yield from way.run("ingest-mask", stage, _reading(spec))
     way.tomogram = dataclasses.replace(way.tomogram, geometry=Geometry.from_json(summary["geometry"]))
     source = str(summary["volume"])
     return {

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from cryoscale.collection import Collection
     from cryoscale.crowding import Need
 
-__all__ = ["add_run_verbs", "executor_for", "fitting_workers", "read_run"]
+__all__ = ["WAIT_STABLE_SECONDS", "add_run_verbs", "executor_for", "fitting_workers", "read_run"]
+
+WAIT_STABLE_SECONDS = 30.0
+"""So long a file is to stay the same before the command takes it."""
 
 
 def add_run_verbs(verbs: Any) -> None:
@@ -77,8 +80,8 @@ def _run_parser(run: argparse.ArgumentParser) -> None:
         "--new-run", action="store_true", help="with other options or code: into DIR-2, DIR-3, ... beside the first run"
     )
     run.add_argument(
-        "--wait-stable", type=float, metavar="SECONDS",
-        help="take a file only after it stayed the same for so long: a microscope is still writing",
+        "--wait-stable", type=_stable_seconds, metavar="SECONDS",
+        help="take a file only after it stayed the same for so long (default: 30): a microscope may be writing it",
     )  # fmt: skip
     run.set_defaults(run=_run)
 
@@ -182,9 +185,9 @@ def fitting_workers(needs: Sequence[Need], asked: int) -> int:
 
 def _spec_of(options: argparse.Namespace) -> RunSpec:
     spec = spec_of(options)
-    if options.wait_stable is None:
-        return spec
-    return dataclasses.replace(spec, ingest=dataclasses.replace(spec.ingest, wait_stable_seconds=options.wait_stable))
+    asked = options.wait_stable
+    seconds = spec.ingest.wait_stable_seconds or WAIT_STABLE_SECONDS if asked is None else asked
+    return dataclasses.replace(spec, ingest=dataclasses.replace(spec.ingest, wait_stable_seconds=seconds))
 
 
 def _manifest(options: argparse.Namespace) -> int:
@@ -244,6 +247,11 @@ def _seconds(text: str) -> float:
         msg = f"a number of seconds, 0.1 to 86400, not {text}"
         raise argparse.ArgumentTypeError(msg)
     return value
+
+
+def _stable_seconds(text: str) -> float:
+    """Read how long a file is to stay the same; 0 takes it as it is."""
+    return _seconds(text) if text.strip("0.") else 0.0
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -63,6 +63,8 @@ _RUN = {
     "spread?": bool,
     "started_utc?": str,
 }
+_WATCHED = ("ingest", "wait_stable_seconds")
+"""How long an input is watched before it is read: no result follows it."""
 _MOST_IN_ONE_FOLDER = 9000
 _RUN_FILES = ("run.json", "failures.csv", "membranes.csv", "report.html")
 _PAGES = "reports/**/*.html"
@@ -213,7 +215,7 @@ def _changes(collection: Collection, model: str) -> Iterator[str]:
     for stage, options in new.items():
         for name, value in options.items():
             was = old.get(stage, {}).get(name)
-            if was != value and _counts(collection, stage):
+            if was != value and (stage, name) != _WATCHED and _counts(collection, stage):
                 yield f"{stage}.{name} {was!r} -> {value!r}"
     inputs = {entry["id"]: entry for entry in before["tomograms"]}
     for entry in collection.entries:
@@ -237,7 +239,12 @@ def _changes_of_tomogram(collection: Collection, entry: Entry, known: dict[str, 
     old, new = dict(known.get("options", ())), json.loads(json.dumps(dict(entry.options)))
     for name in sorted(old.keys() | new.keys()):
         stage = name.split(".")[0]
-        if old.get(name) != new.get(name) and stage not in _redone(collection) and used(collection, entry, stage):
+        if (
+            name != ".".join(_WATCHED)
+            and old.get(name) != new.get(name)
+            and stage not in _redone(collection)
+            and used(collection, entry, stage)
+        ):
             yield f"{entry.id} {name} {old.get(name)!r} -> {new.get(name)!r}"
 
 

@@ -9,6 +9,13 @@ import pytest
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.fixture(autouse=True)
+def written_before(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command take files that a test has just written; ``true_wait`` marks those about the wait."""
+    if "true_wait" not in request.keywords:
+        monkeypatch.setattr("cryoscale.running.WAIT_STABLE_SECONDS", 0.0)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real membranes and odd headers beside the checkout."""

@@ -29,7 +29,18 @@ def mask(tmp_path: Path) -> Path:
 
 
 def arguments(mask: Path, output: Path, *more: str) -> list[str]:
-    return ["run", str(mask), "--masks", "--output", str(output), "--config", str(mask.parent / "run.toml"), *more]
+    return [
+        "run",
+        str(mask),
+        "--masks",
+        "--output",
+        str(output),
+        "--config",
+        str(mask.parent / "run.toml"),
+        "--wait-stable",
+        "0",
+        *more,
+    ]
 
 
 def test_run_then_status_then_evaluate(mask: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,3 +145,24 @@ def test_a_signal_stops_cleanly_and_the_same_command_goes_on(
     assert " 0 kept" not in done.stdout
     assert main(arguments(mask, tmp_path / "undisturbed", "--workers", "1")) == 0
     assert products(tmp_path / "out") == products(tmp_path / "undisturbed")
+
+
+@pytest.mark.true_wait
+def test_a_file_is_watched_for_half_a_minute_unless_told(
+    mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is no option that a result follows: with another a run goes on where it was."""
+    slept: list[float] = []
+    monkeypatch.setattr("cryoscale.io.inputs.time.sleep", slept.append)
+    words = ["run", str(mask), "--masks", "--output", str(tmp_path / "out"), "--workers", "1", "--until"]
+    assert main([*words, "ingest"]) == 0
+    assert len(slept) == 1
+    assert 0 < slept[0] <= 30
+    record = tmp_path / "out" / "spheres" / "summary.json"
+    before = record.stat().st_mtime_ns
+    assert main([*words, "ingest", "--wait-stable", "0"]) == 0
+    assert record.stat().st_mtime_ns == before, "complete, left alone"
+    assert main([*words, "merge", "--wait-stable", "7"]) == 0
+    assert len(slept) == 1
+    assert main([*words, "ingest", "--overwrite", "--wait-stable", "0"]) == 0
+    assert len(slept) == 1

@@ -155,7 +155,8 @@ def plan(tomogram: Tomogram, spec: IngestSpec, *, mask: str = "", mode0_bytes: s
 
 def open_unit(opening: Opening, wait_stable_seconds: float = 0.0) -> Receipt:
     """Judge an input, unpacking it first where it is packed, and return what is known before it is read."""
-    if wait_stable_seconds:
+    # A folder's times tell nothing of the files in it.
+    if wait_stable_seconds and not Path(opening.path).is_dir():
         wait_stable(opening.path, wait_stable_seconds)
     Path(opening.scratch).unlink(missing_ok=True)
     source = opening.open()

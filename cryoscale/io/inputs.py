@@ -159,14 +159,20 @@ def require_unchanged(before: Identity, now: Identity, path: str | Path) -> None
 def wait_stable(path: str | Path, seconds: float) -> Identity:
     """Return the file's identity after it stayed the same for `seconds`; refuse one that is still being written.
 
+    What its last change, of content or of name, is longer ago than is not waited for. A change that another machine's
+    clock puts into the future counts as one of now.
+
     Raises
     ------
     InputError
         ``changed``: it changed meanwhile.
     """
     before = identity_of(path)
-    time.sleep(seconds)
-    require_unchanged(before, identity_of(path), path)
+    status = os.stat(path)  # noqa: PTH116 - a path may hold bytes that pathlib refuses
+    rest = min(seconds, seconds - (time.time() - max(status.st_mtime, status.st_ctime)))
+    if rest > 0:
+        time.sleep(rest)
+        require_unchanged(before, identity_of(path), path)
     return before
 
 

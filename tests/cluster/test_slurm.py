@@ -25,7 +25,7 @@ from tests.slurmsandbox import private_slurm, wait_for
 pytestmark = pytest.mark.fault
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN = ["masks", "--masks", "--mask-labels", "1", "--until", "merge"]
+RUN = ["masks", "--masks", "--mask-labels", "1", "--until", "merge", "--wait-stable", "0"]
 PRODUCTS = ("*/instances.ome.zarr/**/c/**/*", "*/groups.ome.zarr/**/c/**/*")
 SECONDS = 240
 TOMOGRAMS = 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import types
 
 import pytest
 
@@ -82,3 +83,34 @@ def test_file_being_written_is_noticed(tmp_path):
     writer.join()
     assert caught.value.code == "changed"
     assert pickle.loads(pickle.dumps(caught.value)).code == "changed"
+
+
+@pytest.mark.parametrize(
+    ("changed_ago", "moved_ago", "waited"),
+    [(100.0, 100.0, []), (100.0, 12.0, [18.0]), (12.0, 100.0, [18.0]), (-3600.0, 100.0, [30.0]), (30.0, 40.0, [])],
+)
+def test_only_what_is_missing_is_waited_for(tmp_path, monkeypatch, changed_ago, moved_ago, waited):
+    """Times of change of content (mtime) and of name (ctime); a clock in the future counts as now."""
+    path, slept = tmp_path / "a.mrc", []
+    path.write_bytes(b"a")
+    plain, now = os.stat, 1_800_000_000.0
+
+    def told(name, **options):
+        found = plain(name, **options)
+        if str(name) != str(path):
+            return found
+        return types.SimpleNamespace(st_mtime=now - changed_ago, st_ctime=now - moved_ago, st_mode=found.st_mode)
+
+    monkeypatch.setattr("cryoscale.io.inputs.time", types.SimpleNamespace(time=lambda: now, sleep=slept.append))
+    monkeypatch.setattr("cryoscale.io.inputs.os.stat", told)
+    assert wait_stable(path, 30.0) == identity_of(path)
+    assert slept == waited
+
+
+def test_what_changes_while_it_is_watched_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.mrc"
+    path.write_bytes(b"a")
+    monkeypatch.setattr("cryoscale.io.inputs.time.sleep", lambda _: path.write_bytes(b"ab"))
+    with pytest.raises(InputError) as caught:
+        wait_stable(path, 30.0)
+    assert caught.value.code == "changed"
