@@ -280,9 +280,9 @@ def _canonical(faces: Any, count: int) -> Any:
         # A vertex is the smallest of few faces: each is moved to its place among them.
         at = end[a]
         while at > start[a] and (out[at - 1, 1] > b or (out[at - 1, 1] == b and out[at - 1, 2] > c)):
-            out[at] = out[at - 1]
+            out[at, 0], out[at, 1], out[at, 2] = out[at - 1, 0], out[at - 1, 1], out[at - 1, 2]
             at -= 1
-        out[at] = a, b, c
+        out[at, 0], out[at, 1], out[at, 2] = a, b, c
         end[a] += 1
     return out
 

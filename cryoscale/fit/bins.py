@@ -139,7 +139,8 @@ def _nearest(points: Any, order: Any, live: Any, start: Any, keys: Any, rows: An
                     found = _squares_below(np.inf, points, i, start, first, last, squares)
                 _least(squares[:found], least)
                 # The least of all is the point itself.
-                out[order[i]] = least[1:]
+                for k in range(NEIGHBOURS):
+                    out[order[i], k] = least[k + 1]
                 bound = LOOSE * least[-1]
 
 
@@ -225,4 +226,5 @@ def _moments(centres: Any, local: Any, keys: Any, rows: Any, most: float, out: A
                     aa, ab, ac = aa + u * u, ab + u * v, ac + u * w
                     bb, bc, cc = bb + v * v, bc + v * w, cc + w * w
                 at += 1
-        out[cell] = count, a, b, c, aa, ab, ac, ab, bb, bc, ac, bc, cc
+        for k, value in enumerate((count, a, b, c, aa, ab, ac, ab, bb, bc, ac, bc, cc)):
+            out[cell, k] = value

@@ -201,7 +201,9 @@ def _slopes(parameters: Any, local: Any, share: Any, scale: float) -> Any:
     for k in range(len(parameters)):
         moved = parameters.copy()
         moved[k] += math.copysign(FORWARD_STEP, parameters[k]) * max(1.0, abs(parameters[k]))
-        out[k] = (_residuals(moved, local, share, scale) - here) / (moved[k] - parameters[k])
+        there = _residuals(moved, local, share, scale)
+        for i in range(len(here)):
+            out[k, i] = (there[i] - here[i]) / (moved[k] - parameters[k])
     return out.T
 
 

@@ -133,7 +133,7 @@ def _search(
                     square = _closest(p, corners[row], share)
                     if square < best or (square == best and (found < 0 or faces[row] < faces[found])):
                         best, found = square, row
-                        weights[k, :] = share
+                        weights[k, 0], weights[k, 1], weights[k, 2] = share[0], share[1], share[2]
                 continue
             one, two = 2 * node, 2 * node + 1
             near, far = _box_square(p, low[one], high[one]), _box_square(p, low[two], high[two])

@@ -22,7 +22,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cryoscale.separate.edges import Fronts, cells_in_row
-from cryoscale.separate.paraboloid import TERMS, add_element, joint_excess, set_frame
+from cryoscale.separate.paraboloid import TERMS, add_element, joint_excess, mean_normal, set_frame
 from cryoscale.separate.surfels import Bins, Doubles, Ints, Surfels, bin_elements
 
 __all__ = ["Bridges", "weigh_bridges"]
@@ -96,13 +96,16 @@ def _across(position, normal, patch, order, key, corner, shape, edge, ends, turn
     """Excess of the joint paraboloid between ends[q, 0] and ends[q, 1]; NaN where a side has too few elements."""
     frame, work, f, c = np.empty((3, 3)), np.empty((TERMS, TERMS)), np.empty(TERMS), np.empty(TERMS)
     matrix, vector, heights = np.empty((3, TERMS, TERMS)), np.empty((3, TERMS)), np.empty(2)
+    n, ahead, centre = np.empty(3), np.empty(3), np.empty(3)
     for q in range(len(ends)):
         excess[q] = np.nan
-        n = turns[q, 0] + (1.0 if (turns[q, 0] * turns[q, 1]).sum() >= 0.0 else -1.0) * turns[q, 1]
-        n /= np.sqrt((n * n).sum())
+        mean_normal(turns[q, 0], turns[q, 1], n)
         set_frame(n[0], n[1], n[2], frame)
-        ahead, centre = ends[q, 1] - ends[q, 0], 0.5 * (ends[q, 0] + ends[q, 1])
-        gap = np.sqrt((ahead * ahead).sum())
+        square = 0.0
+        for axis in range(3):
+            ahead[axis], centre[axis] = ends[q, 1, axis] - ends[q, 0, axis], 0.5 * (ends[q, 0, axis] + ends[q, 1, axis])
+            square += ahead[axis] * ahead[axis]
+        gap = np.sqrt(square)
         radius = 0.5 * gap + depth[q]
         matrix[:], vector[:], heights[:] = 0.0, 0.0, 0.0
         rows = int(np.ceil(radius / edge))
@@ -154,26 +157,40 @@ def _nearest_on(position, normal, patch, order, key, corner, shape, edge, place,
 @njit(cache=True, nogil=True)
 def _inwards(position, normal, patch, order, key, corner, shape, edge, begin, outward, depth, gap, ends, turns, whole):  # type: ignore[no-untyped-def]
     """Walk from edge elements into their membrane; the places after `depth` and `depth + gap`, if it is that deep."""
+    place, target, n, d = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
     for q in range(len(begin)):
         owner, gone, state = patch[begin[q]], 0.0, 0
-        place, n, d = position[begin[q]].copy(), normal[begin[q]].copy(), -outward[begin[q]]
+        for axis in range(3):
+            place[axis], d[axis] = position[begin[q], axis], -outward[begin[q], axis]
+            n[axis] = normal[begin[q], axis]
         while state < 2:
-            target = place + STRIDE * d
+            for axis in range(3):
+                target[axis] = place[axis] + STRIDE * d[axis]
             i = _nearest_on(position, normal, patch, order, key, corner, shape, edge, target, n, owner)
             if i < 0:
                 break
-            n = normal[i].copy()
-            target -= ((target - position[i]) * n).sum() * n
-            d = target - place
-            length = np.sqrt((d * d).sum())
+            above = square = along = flat = 0.0
+            for axis in range(3):
+                n[axis] = normal[i, axis]
+                above += (target[axis] - position[i, axis]) * n[axis]
+            for axis in range(3):
+                target[axis] -= above * n[axis]
+                d[axis] = target[axis] - place[axis]
+                square += d[axis] * d[axis]
+                along += d[axis] * n[axis]
+            length = np.sqrt(square)
             if length < 0.25 * STRIDE:
                 break
-            d -= (d * n).sum() * n
-            d /= max(np.sqrt((d * d).sum()), 1e-12)
-            place = target
+            for axis in range(3):
+                d[axis] -= along * n[axis]
+                flat += d[axis] * d[axis]
+                place[axis] = target[axis]
+            for axis in range(3):
+                d[axis] /= max(np.sqrt(flat), 1e-12)
             gone += length
             if gone >= depth[q] + state * gap[q]:
-                ends[q, state], turns[q, state] = place, n
+                for axis in range(3):
+                    ends[q, state, axis], turns[q, state, axis] = place[axis], n[axis]
                 state += 1
         whole[q] = state == 2
 

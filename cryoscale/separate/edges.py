@@ -60,12 +60,19 @@ def _outward(position, normal, start, other, result):  # type: ignore[no-untyped
             continue
         mean[:] = 0.0
         for t in range(found):
-            mean += position[queue[t]] - position[a]
-        mean /= found
-        mean -= (mean * normal[a]).sum() * normal[a]
-        length = np.sqrt((mean * mean).sum())
+            for axis in range(3):
+                mean[axis] += position[queue[t], axis] - position[a, axis]
+        above = square = 0.0
+        for axis in range(3):
+            mean[axis] /= found
+            above += mean[axis] * normal[a, axis]
+        for axis in range(3):
+            mean[axis] -= above * normal[a, axis]
+            square += mean[axis] * mean[axis]
+        length = np.sqrt(square)
         if length > LEAN * WINDOW:
-            result[a] = -mean / length
+            for axis in range(3):
+                result[a, axis] = -mean[axis] / length
 
 
 @njit(cache=True, nogil=True)

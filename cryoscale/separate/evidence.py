@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cryoscale.separate.paraboloid import TERMS, add_element, joint_excess, set_frame
+from cryoscale.separate.paraboloid import TERMS, add_element, joint_excess, mean_normal, set_frame
 from cryoscale.separate.surfels import Doubles, Ints, Surfels, bin_elements, cell_range, step_between
 
 __all__ = ["Evidence", "facing", "weigh"]
@@ -140,13 +140,13 @@ def _excesses(position, normal, patch, order, key, corner, shape, edge, contact,
     excess = np.full(len(contact), np.nan)
     frame, work, f, c = np.empty((3, 3)), np.empty((TERMS, TERMS)), np.empty(TERMS), np.empty(TERMS)
     matrix, vector, heights, centre = np.empty((3, TERMS, TERMS)), np.empty((3, TERMS)), np.empty(2), np.empty(3)
+    n = np.empty(3)
     for k in range(len(contact)):
         a, b = contact[k]
-        n, sign = normal[a].copy(), 1.0 if (normal[a] * normal[b]).sum() >= 0.0 else -1.0
-        n += sign * normal[b]
-        n /= np.sqrt((n * n).sum())
+        mean_normal(normal[a], normal[b], n)
         set_frame(n[0], n[1], n[2], frame)
-        centre[:] = 0.5 * (position[a] + position[b])
+        for axis in range(3):
+            centre[axis] = 0.5 * (position[a, axis] + position[b, axis])
         radius = 0.5 * length[k] + AROUND
         matrix[:], vector[:], heights[:] = 0.0, 0.0, 0.0
         for cell in range(9):

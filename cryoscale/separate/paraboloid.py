@@ -33,6 +33,19 @@ def set_frame(n0, n1, n2, frame):  # type: ignore[no-untyped-def]
     frame[2, 0], frame[2, 1], frame[2, 2] = n1 * u2 - n2 * u1, n2 * u0 - n0 * u2, n0 * u1 - n1 * u0
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def mean_normal(one, other, mean):  # type: ignore[no-untyped-def]
+    """Put the unit mean of two normals, the second turned the way of the first, into `mean`."""
+    cosine = square = 0.0
+    for axis in range(3):
+        cosine += one[axis] * other[axis]
+    for axis in range(3):
+        mean[axis] = one[axis] + (other[axis] if cosine >= 0.0 else -other[axis])
+        square += mean[axis] * mean[axis]
+    for axis in range(3):
+        mean[axis] /= np.sqrt(square)
+
+
 @njit(cache=True, nogil=True)
 def add_element(frame, place, centre, scale, tall, f, matrix, vector):  # type: ignore[no-untyped-def]
     """Add an element to the sums unless it is higher than `tall`. Returns its height, or a NaN if it was left out."""
@@ -93,8 +106,10 @@ def joint_excess(matrix, vector, heights, work, coefficients):  # type: ignore[n
     must be 0 and takes the joint ones, and `coefficients` those of the joint paraboloid.
     """
     for side in range(2):
-        matrix[2] += matrix[side] / matrix[side, 0, 0]
-        vector[2] += vector[side] / matrix[side, 0, 0]
+        for i in range(TERMS):
+            vector[2, i] += vector[side, i] / matrix[side, 0, 0]
+            for j in range(TERMS):
+                matrix[2, i, j] += matrix[side, i, j] / matrix[side, 0, 0]
     worst = 0.0
     for side in range(2):
         solve(matrix[side], vector[side], work, coefficients)

@@ -54,7 +54,7 @@ def _grow(start, other, piece, queue):  # type: ignore[no-untyped-def]
                 found += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _shared_normal(normal, window, axis):  # type: ignore[no-untyped-def]
     """Put the direction that the window's normals have in common, whatever their signs, into `axis`."""
     matrix = np.zeros((3, 3))
@@ -62,10 +62,22 @@ def _shared_normal(normal, window, axis):  # type: ignore[no-untyped-def]
         for i in range(3):
             for j in range(3):
                 matrix[i, j] += normal[k, i] * normal[k, j]
-    axis[:] = matrix[np.argmax(np.diag(matrix))]
+    most = 0
+    for i in range(1, 3):
+        if matrix[i, i] > matrix[most, most]:
+            most = i
+    turned = np.empty(3)
+    for i in range(3):
+        axis[i] = matrix[most, i]
     for _ in range(TURNS):
-        axis[:] = (matrix * axis).sum(1)
-        axis /= np.sqrt((axis * axis).sum())
+        square = 0.0
+        for i in range(3):
+            turned[i] = 0.0
+            for j in range(3):
+                turned[i] += matrix[i, j] * axis[j]
+            square += turned[i] * turned[i]
+        for i in range(3):
+            axis[i] = turned[i] / np.sqrt(square)
 
 
 @njit(cache=True, nogil=True)
@@ -80,12 +92,22 @@ def _behind(position, normal, start, other, element):  # type: ignore[no-untyped
         _shared_normal(normal, window, axis)
         mean[:] = 0.0
         for i in window:
-            mean += position[i] - position[a]
-        mean -= (mean * axis).sum() * axis
-        mean /= max(np.sqrt((mean * mean).sum()), 1e-12)
+            for d in range(3):
+                mean[d] += position[i, d] - position[a, d]
+        along = square = 0.0
+        for d in range(3):
+            along += mean[d] * axis[d]
+        for d in range(3):
+            mean[d] -= along * axis[d]
+            square += mean[d] * mean[d]
+        for d in range(3):
+            mean[d] /= max(np.sqrt(square), 1e-12)
         behind = 0
         for i in window:
-            behind += ((position[i] - position[a]) * mean).sum() < -BEHIND
+            ahead = 0.0
+            for d in range(3):
+                ahead += (position[i, d] - position[a, d]) * mean[d]
+            behind += ahead < -BEHIND
         share[k] = behind / len(window)
     return share
 

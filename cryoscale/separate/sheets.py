@@ -220,10 +220,10 @@ def _settle(points, x, start, nz, ny, weight):  # type: ignore[no-untyped-def]
     for k in range(n):
         for axis in range(3):
             m[axis] = points[k, axis]
-        total, step = _shift(x, start, nz, ny, weight, m, v, FIRST_REACH, False)
-        for turn in range(STEPS):
-            total, step = _shift(x, start, nz, ny, weight, m, v, REACH, True)
-            if turn > 0 and abs(step) < STILL:
+        total = 0.0
+        for turn in range(STEPS + 1):
+            total, step = _shift(x, start, nz, ny, weight, m, v, FIRST_REACH if turn == 0 else REACH, turn > 0)
+            if turn > 1 and abs(step) < STILL:
                 break
         for axis in range(3):
             middle[k, axis], normal[k, axis] = m[axis], v[axis]

@@ -211,7 +211,8 @@ def _vesicle_distance(points, centre, matrix, directions, powers, heights, deepe
     distance, normal = np.empty(count), np.empty((count, 3))
     foot, q, inner, g = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
     for n in range(count):
-        foot[:] = points[n]
+        for j in range(3):
+            foot[j] = points[n, j]
         first = 0.0
         for iteration in range(2 * _ITERATIONS + 1):
             value, square = _turned_star(foot, centre, matrix, directions, powers, heights, q, inner, g)
@@ -231,7 +232,8 @@ def _vesicle_distance(points, centre, matrix, directions, powers, heights, deepe
                     move += (q[j] - foot[j]) ** 2
                 if move < _STILL * _STILL:
                     break
-                foot[:] = q
+                for j in range(3):
+                    foot[j] = q[j]
         length = np.sqrt(square)
         for j in range(3):
             normal[n, j] = g[j] / length
