@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cryoscale.collection import Collection, Result, run_collection
+from cryoscale.compiling import compiling_beside
 from cryoscale.engine import Executor, Observer
 from cryoscale.errors import UsageError
 from cryoscale.io.files import write_text
@@ -154,14 +156,17 @@ def run_demo(
     started = time.monotonic()
     inputs = output / "input"
     tomogram = inputs / f"simulated_{seed}.mrc"
-    if not _is_there(inputs, seed, snr, shape):
-        print(f"simulating {tomogram} ...", file=sys.stderr)  # noqa: T201
-        write_simulation(inputs, seed=seed, snr=snr, shape=shape)
-    spec = RunSpec()
-    collection = Collection(
-        entries([str(tomogram)]), output, spec, command=f"cryoscale demo --seed {seed} --snr {snr:g}"
-    )
-    result = run_collection(collection, executor, observer)
+    with contextlib.ExitStack() as beside:
+        if not _is_there(inputs, seed, snr, shape):
+            print(f"simulating {tomogram} ...", file=sys.stderr)  # noqa: T201
+            # The simulation uses one core, and what is compiled meanwhile the workers need not compile each.
+            beside.enter_context(compiling_beside())
+            write_simulation(inputs, seed=seed, snr=snr, shape=shape)
+        spec = RunSpec()
+        collection = Collection(
+            entries([str(tomogram)]), output, spec, command=f"cryoscale demo --seed {seed} --snr {snr:g}"
+        )
+        result = run_collection(collection, executor, observer)
     if result.failures:
         print_summary(result)
         return result.exit_code

@@ -19,7 +19,7 @@ STAGES = {
 ABOVE_THE_STAGES = {
     "engine", "cluster", "pipeline", "collection", "cli", "manifest", "lock", "progress", "summary", "doctor",
     "training", "labelled", "demo", "scoring", "showing", "reporting", "estimate", "running", "slicing", "arguments",
-    "picking", "submitting", "comparing", "exporting", "viewing", "measuring", "__main__",
+    "picking", "submitting", "comparing", "compiling", "exporting", "viewing", "measuring", "__main__",
 }  # fmt: skip
 SHARED_KERNELS = {"band", "transfer", "unionfind"}
 SCHEDULER = {"dask", "distributed"}
