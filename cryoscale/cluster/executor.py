@@ -20,7 +20,7 @@ import os
 import pickle
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import active_children
 from pathlib import Path
@@ -38,7 +38,7 @@ from cryoscale.cluster.board import TOPIC
 from cryoscale.cluster.limits import Limits, ended_after
 from cryoscale.cluster.local import SILENT, kill, local_cluster
 from cryoscale.engine import UnitResult, run_unit
-from cryoscale.errors import PauseError, TomogramError
+from cryoscale.errors import CryoscaleError, PauseError, TomogramError
 from cryoscale.interrupt import shielded, without_keyboard
 from cryoscale.memory import machine_bytes
 from cryoscale.records import Unit, fingerprint
@@ -187,7 +187,8 @@ class DaskExecutor:
         now = time.monotonic()
         if now - self._counted >= _COUNT_SECONDS:
             self._counted = now
-            workers = self._told()["workers"].values()
+            with self._reached():
+                workers = self._told()["workers"].values()
             threads = sum(worker["nthreads"] for worker in workers)
             # With all workers lost, what they held is on its way to others or fails.
             self._slots = {False: max(threads, 1), True: int(sum(w["resources"].get("GPU", 0) for w in workers))}
@@ -198,6 +199,16 @@ class DaskExecutor:
     def _told(self) -> dict[str, Any]:
         """Return what the scheduler says of itself; Dask gives an empty answer in the moment that it is lost."""
         return {"workers": {}, "services": {}, "address": "", **self._client.scheduler_info(n_workers=-1)}
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Tell what Dask says of a scheduler that is gone, at times by a plain exception, as what it is."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, CryoscaleError) or self._client.status == "running":
+                raise
+            raise _lost("the connection", str(error)) from error
 
     def submit(self, unit: Unit, folder: str, fingerprint: str, *, order: int = 0) -> None:
         """Take a unit; it goes to the cluster together with others when results are asked for."""
@@ -235,8 +246,9 @@ class DaskExecutor:
         believed to have done it.
         """
         while True:
-            self._go_on()
-            future = next(self._completed)
+            with self._reached():
+                self._go_on()
+                future = next(self._completed)
             if future.key not in self._units:
                 continue
             with shielded():
@@ -279,7 +291,8 @@ class DaskExecutor:
         for sent in dropped:
             if sent.future is not None and sent.future.key in self._units:
                 del self._units[sent.future.key]
-                sent.future.cancel()
+                with self._reached():
+                    sent.future.cancel()
             self._awaited.discard(sent.number)
             self._results.pop(sent.number, None)
         for waiting in (self._suspects, self._held):
@@ -290,7 +303,7 @@ class DaskExecutor:
         """Hand an event of the run to the scheduler, for its dashboard and metrics; a scheduler may not listen."""
         if self._watched:
             # Names and messages may hold what no other form of text can.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, PauseError), self._reached():
                 self._client.log_event(TOPIC, json.dumps([self._client.id, event]))
 
     def __enter__(self) -> Self:
@@ -366,14 +379,15 @@ def _hush() -> dict[logging.Logger, int]:
     return levels
 
 
+def _lost(where: str, found: str | None = None) -> PauseError:
+    todo = "run the same command again: finished units are kept"
+    return PauseError("the Dask scheduler was lost", where=where, found=found, todo=todo)
+
+
 def _dask_failure(unit: Unit, future: Any) -> BaseException:
     """Translate how Dask says that a unit failed."""
     if future.status in ("cancelled", "lost"):
-        return PauseError(
-            "the Dask scheduler was lost",
-            where=str(unit.key),
-            todo="run the same command again: finished units are kept",
-        )
+        return _lost(str(unit.key))
     error: BaseException = future.exception()
     if isinstance(error, NoWorkerError):
         return PauseError("no Dask worker is left", where=str(unit.key), todo="run the same command again")

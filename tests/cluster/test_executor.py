@@ -130,6 +130,22 @@ def test_a_scheduler_elsewhere_does_the_same(tmp_path: Path, executor: DaskExecu
     assert outcome.summary == {"total": 14}
 
 
+def test_what_dask_says_of_a_lost_scheduler_pauses_the_run(tmp_path: Path, executor: DaskExecutor) -> None:
+    """Whatever is asked of it first: units to send, workers to count, units to forget, an event to tell."""
+    with DaskExecutor(address=executor._cluster.scheduler_address) as remote:
+        remote.submit(Unit(("square", "a", 0), toyunits.square, (str(tmp_path), 0), 0), str(tmp_path), "")
+        remote._go_on()
+        remote._watched = True
+        remote._client.close()
+        remote.tell({"event": "end"})
+        remote.submit(Unit(("square", "b", 0), toyunits.square, (str(tmp_path), 0), 0), str(tmp_path), "")
+        with pytest.raises(PauseError, match="scheduler was lost"):
+            remote.completed()
+        remote._counted = -1e9
+        with pytest.raises(PauseError, match="scheduler was lost"):
+            remote.slots(gpu=False)
+
+
 def test_workers_of_another_version_make_nothing(tmp_path: Path, executor: DaskExecutor) -> None:
     with DaskExecutor(address=executor._cluster.scheduler_address) as remote:
         remote._code = "another"
