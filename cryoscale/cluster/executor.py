@@ -29,16 +29,17 @@ from typing import Any, NamedTuple, Self
 
 import dask
 from distributed import Client, as_completed, get_worker
-from distributed.scheduler import KilledWorker, NoWorkerError
+from distributed.scheduler import KilledWorker
 
 from cryoscale import __version__
 from cryoscale.cluster import dashboard as pages
 from cryoscale.cluster.addresses import client_at, require_workers
 from cryoscale.cluster.board import TOPIC
+from cryoscale.cluster.failures import failure_of, lost_scheduler
 from cryoscale.cluster.limits import Limits, ended_after
 from cryoscale.cluster.local import SILENT, kill, local_cluster
 from cryoscale.engine import UnitResult, run_unit
-from cryoscale.errors import CryoscaleError, PauseError, TomogramError
+from cryoscale.errors import CryoscaleError, PauseError
 from cryoscale.interrupt import shielded, without_keyboard
 from cryoscale.memory import machine_bytes
 from cryoscale.records import Unit, fingerprint
@@ -208,7 +209,7 @@ class DaskExecutor:
         except Exception as error:
             if isinstance(error, CryoscaleError) or self._client.status == "running":
                 raise
-            raise _lost("the connection", str(error)) from error
+            raise lost_scheduler("the connection", str(error)) from error
 
     def submit(self, unit: Unit, folder: str, fingerprint: str, *, order: int = 0) -> None:
         """Take a unit; it goes to the cluster together with others when results are asked for."""
@@ -263,7 +264,7 @@ class DaskExecutor:
                     self._suspects.append(sent)
                     continue
                 self._awaited.discard(sent.number)
-                return sent.unit.key, _dask_failure(sent.unit, future)
+                return sent.unit.key, failure_of(sent.unit, future)
 
     def _go_on(self) -> None:
         """Send what was handed in; while there are suspects, one of them once nothing else is on the cluster."""
@@ -377,26 +378,3 @@ def _hush() -> dict[logging.Logger, int]:
     for logger in levels:
         logger.setLevel(SILENT)
     return levels
-
-
-def _lost(where: str, found: str | None = None) -> PauseError:
-    todo = "run the same command again: finished units are kept"
-    return PauseError("the Dask scheduler was lost", where=where, found=found, todo=todo)
-
-
-def _dask_failure(unit: Unit, future: Any) -> BaseException:
-    """Translate how Dask says that a unit failed."""
-    if future.status in ("cancelled", "lost"):
-        return _lost(str(unit.key))
-    error: BaseException = future.exception()
-    if isinstance(error, NoWorkerError):
-        return PauseError("no Dask worker is left", where=str(unit.key), todo="run the same command again")
-    if isinstance(error, KilledWorker):
-        return TomogramError(
-            "the unit killed every worker it ran on, or hung on it",
-            where=str(unit.key),
-            found=error,
-            todo=f"it needs about {unit.bytes / 2**20:.0f} MiB: give workers more memory, or use smaller chunks; "
-            "see whether its files can be read",
-        )
-    return error
