@@ -56,7 +56,8 @@ def ended_after(seconds: float) -> Iterator[None]:
 
 
 def watch_workers(scheduler: Any) -> None:
-    """Let a scheduler start anew what it has not heard of for 50 s; it looks every 10."""
+    """Let a scheduler start anew what it has not heard of for 50 s, looking every 10; sooner where it is set so."""
     looking = scheduler.periodic_callbacks.get("worker-ttl")
     if looking is not None:
-        scheduler.worker_ttl, looking.callback_time = _SILENT_SECONDS, 1000 * _LOOK_SECONDS
+        scheduler.worker_ttl = min(scheduler.worker_ttl, _SILENT_SECONDS)
+        looking.callback_time = min(looking.callback_time, 1000 * _LOOK_SECONDS)

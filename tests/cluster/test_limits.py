@@ -38,6 +38,9 @@ def test_a_scheduler_looks_after_silent_workers_often() -> None:
     watch_workers(scheduler)
     assert (scheduler.worker_ttl, looking.callback_time) == (50.0, 10_000)
     assert scheduler.worker_ttl + looking.callback_time / 1000 <= 60, "R8"
+    looking.callback_time, scheduler.worker_ttl = 3000, 3.0
+    watch_workers(scheduler)
+    assert (scheduler.worker_ttl, looking.callback_time) == (3.0, 3000), "what is set to be sooner stays"
     unwatched = SimpleNamespace(worker_ttl=None, periodic_callbacks={})
     watch_workers(unwatched)
     assert unwatched.worker_ttl is None
