@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tarfile
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -256,9 +256,9 @@ def test_what_people_open_is_packed_where_there_is_much_of_it_and_found_either_w
     there = contents()
     assert there.pop("meshes/membrane_0001.ply") == b"a file of its own"
     assert there == {f"meshes/membrane_{n:04d}.ply": f"mesh {n}".encode() * 99 for n in range(PARTS) if n != 1}
+    (tmp_path / "theirs").mkdir()
     # As people do.
-    with tarfile.open(folder / MESHES) as archive:
-        archive.extractall(tmp_path / "theirs", filter="data")
+    subprocess.run(["tar", "xf", str(folder / MESHES), "-C", str(tmp_path / "theirs")], check=True)
     (folder / MESHES).unlink()
     assert contents() == {"meshes/membrane_0001.ply": b"a file of its own"}
     assert (tmp_path / "theirs" / "meshes" / "membrane_0004.ply").read_bytes() == b"mesh 4" * 99
