@@ -53,7 +53,7 @@ SIZES = {
 }
 
 
-def tests_of(size: Size) -> dict[float, list[Sample]]:
+def held_out(size: Size) -> dict[float, list[Sample]]:
     """Simulate the tomograms that are scored, by SNR."""
     made: dict[float, list[Sample]] = {snr: [] for snr in SNRS}
     for seed in range(TEST_SEED, TEST_SEED + size.tests):
@@ -117,7 +117,7 @@ def main(argv: Sequence[str]) -> int:
     size = SIZES[options.size]
     drawn = [training_volume(seed, size.shape) for seed in range(FIRST_SEED, FIRST_SEED + size.volumes)]
     samples = [sample_of((tomogram / tomogram.std()).astype(np.float16), classes) for tomogram, classes in drawn]
-    tests, rows = tests_of(size), {}
+    tests, rows = held_out(size), {}
     for name in options.model:
         rows[name] = trained(name, samples, tests, size, options.seed)
         print(f"{name}: {rows[name]}", flush=True)

@@ -164,7 +164,7 @@ def _grouping_units(
     if stage == "connect":
         return connect.expected_units(shape, itemsize, chunk)
     if stage == "separate":
-        return separate.expected_units(shape, chunk, _typical_groups(shape, contents))
+        return separate.expected_units(shape, chunk, _typical_groups(shape, contents), thin=masked)
     apart = masked and spec.merge.separate_labels
     grouping = group_spec(spec, by_shape=spec.separate.enabled and not apart)
     return merge.expected_units(geometry, grouping, chunk, itemsize, separate_values=apart, stage=stage)

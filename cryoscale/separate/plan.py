@@ -37,7 +37,17 @@ from cryoscale.separate.groups import concatenate_surfels, number_parts, part_gr
 from cryoscale.separate.parts import order_by_block, parts_table
 from cryoscale.separate.surfels import Surfels
 
-__all__ = ["GROUPS", "INSTANCES", "Group", "Task", "expected_units", "painted_voxels", "plan"]
+__all__ = [
+    "GROUPS",
+    "INSTANCES",
+    "THINNEST_ELEMENTS",
+    "USUAL_ELEMENTS",
+    "Group",
+    "Task",
+    "expected_units",
+    "painted_voxels",
+    "plan",
+]
 
 GROUPS = "groups.ome.zarr"
 """The volume that merge writes for this stage."""
@@ -50,6 +60,8 @@ _BATCH_VOXELS = 200_000
 _BATCH_GROUPS = 256
 _ELEMENT_BYTES = 600
 """Of memory for an element of middle surface, about four voxels of it, while pieces are joined over gaps."""
+USUAL_ELEMENTS, THINNEST_ELEMENTS = 0.16, 0.4
+"""Elements per voxel at most of membranes 2.5 voxels thick, and one: of spheres 0.37 over their voxels of thickness."""
 
 _PAINTED_BYTES = 40
 """Of memory for a voxel of a block, where all of them belong to groups."""
@@ -152,12 +164,15 @@ def plan(
 
 
 def expected_units(
-    shape: tuple[int, int, int], chunk_voxels: tuple[int, int, int], groups: Sequence[Group]
+    shape: tuple[int, int, int], chunk_voxels: tuple[int, int, int], groups: Sequence[Group], *, thin: bool
 ) -> tuple[int, int]:
-    """Return how many units some groups would take, and the memory of the largest."""
+    """Return how many units some groups would take, and the memory of the largest.
+
+    ``thin`` says that membranes may be a single voxel thick, as other tools' masks are.
+    """
     edge, batches = whole_chunks(_BLOCK_VOXELS, chunk_voxels), _batches(groups)
-    # An element has four voxels of area: 0.08 a voxel of membranes that are three voxels thick.
-    joined = _ELEMENT_BYTES * sum(count for _, _, count in groups) // 8
+    elements = (THINNEST_ELEMENTS if thin else USUAL_ELEMENTS) * sum(count for _, _, count in groups)
+    joined = round(_ELEMENT_BYTES * elements)
     split = [_split_bytes(batch, edge) for batch in batches]
     painted = blocks(shape, painted_voxels(chunk_voxels))
     return len(batches) + 1 + len(painted), max(_paint_bytes(blocks(shape, edge)[0], painted[0]), joined, *split)

@@ -36,8 +36,10 @@ def test_a_scheduler_looks_after_silent_workers_often() -> None:
     looking = SimpleNamespace(callback_time=300_000)
     scheduler = SimpleNamespace(worker_ttl=300.0, periodic_callbacks={"worker-ttl": looking})
     watch_workers(scheduler)
-    assert (scheduler.worker_ttl, looking.callback_time) == (50.0, 10_000)
-    assert scheduler.worker_ttl + looking.callback_time / 1000 <= 60, "R8"
+    assert (scheduler.worker_ttl, looking.callback_time) == (40.0, 10_000)
+    assert scheduler.worker_ttl + looking.callback_time / 1000 <= 50, (
+        "R8: a minute, with the time that killing it takes"
+    )
     looking.callback_time, scheduler.worker_ttl = 3000, 3.0
     watch_workers(scheduler)
     assert (scheduler.worker_ttl, looking.callback_time) == (3.0, 3000), "what is set to be sooner stays"

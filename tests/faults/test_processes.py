@@ -97,7 +97,7 @@ def test_a_stopped_worker_is_replaced(tmp_path: Path, executor: DaskExecutor, un
         scheduler.loop.add_callback(scheduler.check_worker_ttl)
 
     thread = scene.when(4, stop)
-    assert scheduler.worker_ttl == 50
+    assert scheduler.worker_ttl == 40
     assert scheduler.periodic_callbacks["worker-ttl"].callback_time == 10_000, "replaced within a minute"
     assert scene.run(executor).exit_code == 0
     thread.join()
