@@ -126,6 +126,13 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
         default=["training"],
         help="what to simulate; of several, each in its turn",
     )
+    train.add_argument(
+        "--voxel-size",
+        nargs=2,
+        type=float,
+        metavar="Å",
+        help="least and largest that the network is to know; tomograms are brought there (all that are simulated)",
+    )
     train.add_argument("--match", default="", metavar="FILE", help="tomogram whose intensities zhou2023 takes")
     train.add_argument("--volumes", type=int, help="simulated tomograms to train on (48), or images (2000)")
     train.add_argument("--model", default="", metavar="NAME", help="unet2d, unet25d, unet3d, twohead")
@@ -207,6 +214,8 @@ def _train(options: argparse.Namespace) -> int:
         raise UsageError("--preset zhou2023 and --match come together, without --data", todo="give both, or neither")
     if "zhou2023" in options.preset and not paper:
         raise UsageError("these images are slices, the others are volumes", where="--preset", found=options.preset)
+    if options.voxel_size and (paper or options.data):
+        raise UsageError("only for what is simulated in voxels", where="--voxel-size", todo="leave it out")
     apart = bool(options.data) != bool(options.labels) and not paper
     if apart or (options.unlabelled and not options.data) or (paper and len(options.labels) > 1):
         raise UsageError("--data and --labels come together, --unlabelled with them", todo="give both, or neither")
@@ -239,7 +248,10 @@ def _train(options: argparse.Namespace) -> int:
         path = train_as_paper(training, match=options.match, labels=next(iter(options.labels), ""), images=images)
     else:
         path = train_shipped(
-            training, volumes=48 if options.volumes is None else options.volumes, presets=options.preset
+            training,
+            volumes=48 if options.volumes is None else options.volumes,
+            presets=options.preset,
+            known_angstrom=options.voxel_size and tuple(options.voxel_size),
         )
     print(path)
     return 0

@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cryoscale import __version__
@@ -42,12 +41,17 @@ from cryoscale.segment.settings import TrainSettings, settings_for
 from cryoscale.segment.state import Row
 from cryoscale.segment.train import log_csv, train, validate
 from cryoscale.segment.weights import load_model, save_model
-from cryoscale.simulate import CONDITIONS, image_phantom, make_phantom, training_volume
 from cryoscale.simulate.slices import paper_slices
+from cryoscale.simulated import (
+    VALIDATION_SEED,
+    VALIDATION_SNRS,
+    drawn_voxel_sizes,
+    simulated_samples,
+    validation_samples,
+)
 
 __all__ = [
     "TEST_SEED",
-    "VALIDATION_SEED",
     "Length",
     "Training",
     "train_as_paper",
@@ -55,11 +59,8 @@ __all__ = [
     "train_shipped",
 ]
 
-VALIDATION_SEED = 10_000
-"""First seed of the held-out volumes."""
 TEST_SEED = 90_000
 """First seed that no training may see."""
-_VALIDATION_SNRS = (0.1, 0.1, 0.1, 0.3, 0.3, 0.3, 0.6, 0.6)
 _SMALLEST_CROP = 32
 _THINNEST_CROP = 8
 """Slices of a box below which it is a slice rather."""
@@ -109,7 +110,13 @@ class Training:
         return dataclasses.replace(self, settings=dataclasses.replace(self.settings, data=data, **changed))
 
 
-def train_shipped(training: Training, *, volumes: int, presets: Sequence[str] = ("training",)) -> Path:
+def train_shipped(
+    training: Training,
+    *,
+    volumes: int,
+    presets: Sequence[str] = ("training",),
+    known_angstrom: tuple[float, float] | None = None,
+) -> Path:
     """Simulate and train.
 
     Parameters
@@ -119,7 +126,9 @@ def train_shipped(training: Training, *, volumes: int, presets: Sequence[str] = 
     volumes
         Simulated tomograms to train on.
     presets
-        What is simulated, each in its turn (`simulate.training`); the shipped weights saw "training".
+        What is simulated, each in its turn (`simulate.training`).
+    known_angstrom
+        Voxel sizes that the network is to know (`simulated`); None is all that the presets have.
 
     Returns
     -------
@@ -128,27 +137,32 @@ def train_shipped(training: Training, *, volumes: int, presets: Sequence[str] = 
     Raises
     ------
     UsageError
-        A seed is reserved for tests, or there is no such network.
+        A seed is reserved for tests, there is no such network, or the range of voxel sizes is none or leaves out the
+        10 Å of the validation.
     """
     _network(training.settings)
     seed = training.settings.seed
     if seed + volumes > TEST_SEED:
         raise UsageError("a seed is reserved for tests", where="--seed", found=seed, allowed=f"below {TEST_SEED}")
+    low, high = known_angstrom or drawn_voxel_sizes(presets)
+    if not 0 < low <= 10 <= high:
+        allowed = "the smaller first, 10 between them"
+        raise UsageError(
+            "not voxel sizes to train for", where="--voxel-size", found=f"{low:g} {high:g}", allowed=allowed
+        )
     plain = list(presets) == ["training"]
     words = "" if plain else f" ({', '.join(presets)})"
-    samples = [
-        _simulated(*training_volume(number, preset=presets[(number - seed) % len(presets)]))
-        for number in range(seed, seed + volumes)
-    ]
-    sizes = [(8.0, 16.0) if name == "training" else CONDITIONS[name].voxel_size_angstrom for name in presets]
+    words += "" if known_angstrom is None else f" brought to {low:g} to {high:g} Å"
+    sizes = [] if known_angstrom is None else [f"{low:g}", f"{high:g}"]
+    samples = simulated_samples(range(seed, seed + volumes), presets, known_angstrom)
     card = {
-        "command": training.command(volumes=[str(volumes)], preset=[] if plain else presets),
+        "command": training.command(volumes=[str(volumes)], preset=[] if plain else presets, **{"voxel-size": sizes}),
         "data": f"simulated{words}: seeds {seed} to {seed + volumes - 1}, validation {VALIDATION_SEED} on, at SNR "
-        + ", ".join(f"{snr:g}" for snr in sorted(set(_VALIDATION_SNRS))),
-        "voxel_size_angstrom": [min(low for low, _ in sizes), max(high for _, high in sizes)],
+        + ", ".join(f"{snr:g}" for snr in sorted(set(VALIDATION_SNRS))),
+        "voxel_size_angstrom": [low, high],
     }
-    groups = [f"snr{snr:g}" for snr in _VALIDATION_SNRS]
-    return _train(training.knowing(f"{volumes} simulated" + words), card, samples, _validation(), groups=groups)
+    groups = [f"snr{snr:g}" for snr in VALIDATION_SNRS]
+    return _train(training.knowing(f"{volumes} simulated" + words), card, samples, validation_samples(), groups=groups)
 
 
 def train_as_paper(training: Training, *, match: str, labels: str, images: int) -> Path:
@@ -276,21 +290,6 @@ def _network(settings: TrainSettings) -> Network:
         If there is no such network.
     """
     return build_model(settings.model, **settings.options)
-
-
-def _simulated(tomogram: NDArray[np.float32], classes: NDArray[np.uint8]) -> Sample:
-    """Half precision holds a noisy grey value to one part in a thousand, in half the memory."""
-    return sample_of((tomogram / tomogram.std()).astype(np.float16), classes)
-
-
-def _validation() -> list[Sample]:
-    """Simulate the held-out volumes, 10 Å a voxel, at known noise."""
-    samples = []
-    for number, snr in enumerate(_VALIDATION_SNRS):
-        phantom = make_phantom((64, 256, 256), seed=VALIDATION_SEED + number, preset="training")
-        tomogram = image_phantom(phantom.density, seed=VALIDATION_SEED + number, snr=snr, tilt_step_degrees=3.0)
-        samples.append(_simulated(tomogram, phantom.classes))
-    return samples
 
 
 def _initial(training: Training) -> tuple[Training, dict[str, Tensor] | None, Card]:

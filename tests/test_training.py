@@ -105,7 +105,7 @@ def test_what_cannot_be_trained_is_said(
 
 
 def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cryoscale import training
+    from cryoscale import simulated, training
 
     drawn: list[tuple[int, str]] = []
 
@@ -113,8 +113,8 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
         drawn.append((seed, preset))
         return _volume(seed)
 
-    monkeypatch.setattr(training, "training_volume", volume)
-    monkeypatch.setattr(training, "_validation", lambda: [rings(seed) for seed in range(8)])
+    monkeypatch.setattr(simulated, "training_volume", volume)
+    monkeypatch.setattr(training, "validation_samples", lambda: [rings(seed) for seed in range(8)])
     options = ["train", "--output", str(tmp_path), "--volumes", "2", "--steps", "1", "--threads", "1", "--width", "2"]
     assert main(options) == 0
     _, card = load_model(tmp_path / "unet25d.safetensors")
@@ -129,6 +129,14 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
     assert "--preset training microtubules cell" in card["command"] and card["voxel_size_angstrom"] == [8.0, 20.0]
     assert card["data"].startswith("simulated (training, microtubules, cell): seeds 7 to 10")
     assert main([*options, "--preset", "training", "zhou2023"]) == 2
+    known = ["--output", str(tmp_path / "known"), *options[3:], "--voxel-size"]
+    assert main(["train", *known, "10", "13"]) == 0
+    _, card = load_model(tmp_path / "known/unet25d.safetensors")
+    assert "--voxel-size 10 13" in card["command"] and card["voxel_size_angstrom"] == [10.0, 13.0]
+    assert card["data"].startswith("simulated brought to 10 to 13 Å: seeds 0 to 1")
+    for low, high in (("13", "10"), ("0", "10"), ("11", "13"), ("nan", "12")):
+        assert main(["train", *known, low, high]) == 2
+    assert main(["train", *known, "10", "13", "--data", "x", "--labels", "y"]) == 2
 
 
 def test_a_training_starts_from_given_weights(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from cryoscale.simulate.family import CONDITIONS, SCENES
 from cryoscale.simulate.labels import drawn_shapes
 from cryoscale.simulate.microscope import image_phantom
 from cryoscale.simulate.phantom import MEMBRANE_THICKNESS_NM, Membrane, Phantom, make_phantom
-from cryoscale.simulate.training import training_volume
+from cryoscale.simulate.training import training_volume, training_voxel_size
 
 __all__ = [
     "CONDITIONS",
@@ -18,4 +18,5 @@ __all__ = [
     "image_phantom",
     "make_phantom",
     "training_volume",
+    "training_voxel_size",
 ]

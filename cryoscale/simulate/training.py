@@ -38,7 +38,7 @@ def training_volume(
         0 background, 1 protein, 2 membrane.
     """
     rng = np.random.default_rng([seed, 1])
-    imaging = _drawn_as_shipped(rng) if preset == "training" else CONDITIONS[preset].drawn(rng)
+    imaging = _drawn(rng, preset)
     deep = (shape[0] + 2 * SURROUND_VOXELS, shape[1], shape[2])
     phantom = make_phantom(deep, seed=seed, voxel_size_angstrom=imaging["voxel_size_angstrom"], preset=preset)
     tomogram = image_phantom(phantom.density, seed=seed, **imaging)
@@ -46,6 +46,15 @@ def training_volume(
     first = int(rng.integers(0, 2 * SURROUND_VOXELS + 1))
     kept = slice(first, first + shape[0])
     return np.ascontiguousarray(tomogram[kept]), np.ascontiguousarray(phantom.classes[kept])
+
+
+def training_voxel_size(seed: int, preset: str = "training") -> float:
+    """Voxel size, in Å, of what :func:`training_volume` simulates."""
+    return float(_drawn(np.random.default_rng([seed, 1]), preset)["voxel_size_angstrom"])
+
+
+def _drawn(rng: np.random.Generator, preset: str) -> dict[str, Any]:
+    return _drawn_as_shipped(rng) if preset == "training" else CONDITIONS[preset].drawn(rng)
 
 
 def _drawn_as_shipped(rng: np.random.Generator) -> dict[str, Any]:
