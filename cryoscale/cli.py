@@ -18,6 +18,7 @@ from cryoscale import __version__
 from cryoscale.arguments import integers, shape, workers
 from cryoscale.errors import CryoscaleError, UsageError
 from cryoscale.interrupt import check
+from cryoscale.learning import add_train_verb
 from cryoscale.progress import Bars, printable
 from cryoscale.running import add_run_verbs, executor_for, fitting_workers, read_run
 from cryoscale.slicing import add_slice_verbs
@@ -61,7 +62,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add_submitting_verbs(verbs, read_run)
     _demo_parser(verbs.add_parser("demo", help="simulate a tomogram, run everything on it, score it, show the report"))
     _simulate_parser(verbs.add_parser("simulate", help="write a simulated tomogram and its truth"))
-    _train_parser(verbs.add_parser("train", help="train a network on simulated tomograms, or on your own labels"))
+    add_train_verb(verbs)
     add_slice_verbs(verbs)
     _evaluate_parser(verbs.add_parser("evaluate", help="score labels against the truth"))
     _particles_parser(verbs.add_parser("evaluate particles", help="score positions of particles against the truth"))
@@ -105,47 +106,6 @@ def _simulate_parser(simulate: argparse.ArgumentParser) -> None:
     simulate.add_argument("--shape", type=shape, default=(200, 400, 400), metavar="Z,Y,X")
     simulate.add_argument("--apix", type=float, metavar="Å", help="voxel size (this and the above: the preset's own)")
     simulate.set_defaults(run=_simulate)
-
-
-def _train_parser(train: argparse.ArgumentParser) -> None:
-    train.add_argument("--output", type=Path, required=True, metavar="DIR", help="weights, card, log, curves go here")
-    own = train.add_argument_group("your own data (without it: simulated tomograms)")
-    own.add_argument("--data", nargs="+", default=[], metavar="SOURCE", help="tomograms: files, folders, globs, lists")
-    own.add_argument("--labels", nargs="+", default=[], metavar="SOURCE", help="labels, each named after its tomogram")
-    own.add_argument(
-        "--unlabelled", nargs="+", default=[], metavar="SOURCE", help="tomograms without labels, for --model twohead"
-    )
-    own.add_argument("--mask-labels", type=integers, default=(), metavar="N,N", help="membrane (default: all but 0)")
-    own.add_argument("--protein-labels", type=integers, default=(), metavar="N,N", help="values that are protein")
-    own.add_argument("--all-slices", action="store_true", help="a slice without labels is background, not unknown")
-    own.add_argument("--unlabelled-slices", type=int, default=64, metavar="N", help="of each tomogram without labels")
-    train.add_argument(
-        "--preset",
-        nargs="+",
-        choices=("training", "microtubules", "cell", "zhou2023"),
-        default=["training"],
-        help="what to simulate; of several, each in its turn",
-    )
-    train.add_argument(
-        "--voxel-size",
-        nargs=2,
-        type=float,
-        metavar="Å",
-        help="least and largest that the network is to know; tomograms are brought there (all that are simulated)",
-    )
-    train.add_argument("--match", default="", metavar="FILE", help="tomogram whose intensities zhou2023 takes")
-    train.add_argument("--volumes", type=int, help="simulated tomograms to train on (48), or images (2000)")
-    train.add_argument("--model", default="", metavar="NAME", help="unet2d, unet25d, unet3d, twohead")
-    train.add_argument("--from", default="", dest="start", metavar="FILE", help="start from these weights")
-    train.add_argument("--width", type=int, metavar="N", help="channels of its finest level")
-    train.add_argument("--learning-rate", type=float, metavar="RATE", help="Adam's, at its highest (network's own)")
-    train.add_argument("--patience", type=int, metavar="N", help="validations without progress after which to stop")
-    train.add_argument("--validate-every", type=int, metavar="STEPS", help="validate and save so often")
-    train.add_argument("--minutes", type=float, default=45.0, help="wall time of the training itself, at most")
-    train.add_argument("--steps", type=int, default=None, help="stop after this many steps instead")
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--threads", type=int, default=0, help="processor threads (default: all)")
-    train.set_defaults(run=_train)
 
 
 def _evaluate_parser(evaluate: argparse.ArgumentParser) -> None:
@@ -201,58 +161,6 @@ def _simulate(options: argparse.Namespace) -> int:
         tilt_range_degrees=options.tilt_range,
         tilt_step_degrees=options.tilt_step,
     )
-    print(path)
-    return 0
-
-
-def _train(options: argparse.Namespace) -> int:
-    from cryoscale.segment.settings import settings_for
-    from cryoscale.training import Length, Training, train_as_paper, train_own, train_shipped
-
-    paper = options.preset == ["zhou2023"]
-    if paper != bool(options.match) or (options.data and options.preset != ["training"]):
-        raise UsageError("--preset zhou2023 and --match come together, without --data", todo="give both, or neither")
-    if "zhou2023" in options.preset and not paper:
-        raise UsageError("these images are slices, the others are volumes", where="--preset", found=options.preset)
-    if options.voxel_size and (paper or options.data):
-        raise UsageError("only for what is simulated in voxels", where="--voxel-size", todo="leave it out")
-    apart = bool(options.data) != bool(options.labels) and not paper
-    if apart or (options.unlabelled and not options.data) or (paper and len(options.labels) > 1):
-        raise UsageError("--data and --labels come together, --unlabelled with them", todo="give both, or neither")
-    # Paper 4: cross-entropy alone, batches of 20, Adam at 1e-3 throughout.
-    own = {"batch": 20, "dice_weight": 0.0, "warmup_steps": 0, "anneal": False} if paper else {}
-    if options.learning_rate is not None and not 0 < options.learning_rate < 1:
-        raise UsageError("not a learning rate", where="--learning-rate", found=options.learning_rate, allowed="0 to 1")
-    own |= {"learning_rate": options.learning_rate, "patience": options.patience}
-    given = own | {"validate_every": options.validate_every, "seed": options.seed}
-    settings = settings_for(
-        options.model or ("unet2d" if paper else "unet25d"),
-        options={} if options.width is None else {"width": options.width},
-        **{name: value for name, value in given.items() if value is not None},
-    )
-    length, threads = Length(options.minutes, options.steps), options.threads or os.cpu_count() or 1
-    training = Training(options.output, settings, length, threads, options.start)
-    if options.data:
-        path = train_own(
-            training,
-            data=options.data,
-            labels=options.labels,
-            unlabelled=options.unlabelled,
-            membrane=options.mask_labels,
-            protein=options.protein_labels,
-            all_slices=options.all_slices,
-            unlabelled_slices=options.unlabelled_slices,
-        )
-    elif paper:
-        images = 2000 if options.volumes is None else options.volumes
-        path = train_as_paper(training, match=options.match, labels=next(iter(options.labels), ""), images=images)
-    else:
-        path = train_shipped(
-            training,
-            volumes=48 if options.volumes is None else options.volumes,
-            presets=options.preset,
-            known_angstrom=options.voxel_size and tuple(options.voxel_size),
-        )
     print(path)
     return 0
 

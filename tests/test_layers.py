@@ -18,8 +18,9 @@ STAGES = {
 }  # fmt: skip
 ABOVE_THE_STAGES = {
     "engine", "cluster", "pipeline", "collection", "cli", "manifest", "lock", "progress", "summary", "doctor",
-    "training", "labelled", "simulated", "demo", "scoring", "showing", "reporting", "estimate", "running", "slicing",
-    "arguments", "picking", "submitting", "comparing", "compiling", "exporting", "viewing", "measuring", "__main__",
+    "training", "learning", "labelled", "simulated", "demo", "scoring", "showing", "reporting", "estimate", "running",
+    "slicing", "arguments", "picking", "submitting", "comparing", "compiling", "exporting", "viewing", "measuring",
+    "__main__",
 }  # fmt: skip
 SHARED_KERNELS = {"band", "transfer", "unionfind"}
 SCHEDULER = {"dask", "distributed"}
@@ -57,7 +58,7 @@ def broken_rules(name: str, modules: list[str]) -> list[str]:
         broken.append("only engine and cluster import Dask")
     if "cupy" in theirs | {m.split(".")[0] for m in modules} and name not in ("backend.py",):
         broken.append("only backend imports CuPy")
-    if "torch" in theirs and top not in ("segment", "training", "labelled", "simulated", "doctor"):
+    if "torch" in theirs and top not in ("segment", "training", "learning", "labelled", "simulated", "doctor"):
         broken.append("torch stays in segment")
     if top in LAYER_0 and len(parts) == 1:
         allowed = {"scipy"} if top == "backend" else set()
