@@ -33,7 +33,7 @@ from cryoscale.ingest.values import (
     stored_dtype,
 )
 from cryoscale.io.files import relative_files
-from cryoscale.io.inputs import AskError, InputError, Notes, printable, wait_stable
+from cryoscale.io.inputs import AskError, InputError, Notes, printable, wait_folder_stable, wait_stable
 from cryoscale.io.omezarr import create_image, level_region, require_no_links, write_region
 from cryoscale.io.source import Source, open_source
 from cryoscale.io.voxelsize import resolve_voxel_size
@@ -155,9 +155,8 @@ def plan(tomogram: Tomogram, spec: IngestSpec, *, mask: str = "", mode0_bytes: s
 
 def open_unit(opening: Opening, wait_stable_seconds: float = 0.0) -> Receipt:
     """Judge an input, unpacking it first where it is packed, and return what is known before it is read."""
-    # A folder's times tell nothing of the files in it.
-    if wait_stable_seconds and not Path(opening.path).is_dir():
-        wait_stable(opening.path, wait_stable_seconds)
+    if wait_stable_seconds:
+        (wait_folder_stable if Path(opening.path).is_dir() else wait_stable)(opening.path, wait_stable_seconds)
     Path(opening.scratch).unlink(missing_ok=True)
     source = opening.open()
     if source.kind == "omezarr":

@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import time
 import types
 
 import pytest
 
-from cryoscale.io.inputs import InputError, identity_of, open_regular, printable, read_exactly, wait_stable
+from cryoscale.io.inputs import (
+    InputError,
+    identity_of,
+    open_regular,
+    printable,
+    read_exactly,
+    wait_folder_stable,
+    wait_stable,
+)
 from cryoscale.io.source import open_source
 from tests.io.corpus import mrc
 
@@ -114,3 +123,76 @@ def test_what_changes_while_it_is_watched_is_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError) as caught:
         wait_stable(path, 30.0)
     assert caught.value.code == "changed"
+
+
+def stated(found, **changed):
+    names = ("st_mode", "st_size", "st_mtime", "st_ctime")
+    return types.SimpleNamespace(**{name: getattr(found, name) for name in names} | changed)
+
+
+def store(folder, ago):
+    (folder / "0/c/0").mkdir(parents=True)
+    files = [folder / "zarr.json", folder / "0/zarr.json", folder / "0/c/0/0", folder / "0/c/0/1"]
+    for file in files:
+        file.write_bytes(b"a")
+    now = time.time()
+    everything = [*files, *(parent for parent in files[-1].parents if parent == folder or folder in parent.parents)]
+    for path in everything:
+        os.utime(path, (now - ago, now - ago))
+    return files
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda files: files[2].write_bytes(b"b"),
+        lambda files: files[3].unlink(),
+        lambda files: files[3].with_name("2").write_bytes(b"c"),
+        lambda files: files[3].replace(files[3].with_name("3")),
+        lambda files: files[0].write_bytes(b"ab"),
+    ],
+)
+def test_a_folder_that_is_written_to_is_refused(tmp_path, monkeypatch, change):
+    files, slept = store(tmp_path / "a.zarr", 0.0), []
+    monkeypatch.setattr("cryoscale.io.inputs.time.sleep", slept.append)
+    wait_folder_stable(tmp_path / "a.zarr", 30.0)
+    assert 25.0 < slept.pop() <= 30.0
+    monkeypatch.setattr("cryoscale.io.inputs.time.sleep", lambda _: change(files))
+    with pytest.raises(InputError) as caught:
+        wait_folder_stable(tmp_path / "a.zarr", 30.0)
+    assert caught.value.code == "changed" and str(tmp_path / "a.zarr") in str(caught.value)
+
+
+def test_a_folder_at_rest_is_not_waited_for(tmp_path, monkeypatch):
+    files, slept = store(tmp_path / "a.zarr", 100.0), []
+    monkeypatch.setattr("cryoscale.io.inputs.time.sleep", slept.append)
+    plain, later = os.lstat, {}
+
+    def told(path):
+        # Nothing can set a ctime back: all is looked at as if 100 s later, but for what is said otherwise.
+        found = plain(path)
+        ctime = found.st_ctime - later.get(str(path), 100.0)
+        return stated(found, st_ctime=ctime)
+
+    monkeypatch.setattr("cryoscale.io.inputs.os.lstat", told)
+    wait_folder_stable(tmp_path / "a.zarr", 30.0)
+    assert slept == []
+    later[str(files[2])] = 10.0
+    wait_folder_stable(tmp_path / "a.zarr", 30.0)
+    assert len(slept) == 1 and 18.0 < slept[0] <= 20.0
+
+
+def test_what_goes_while_a_folder_is_listed_is_a_change(tmp_path, monkeypatch):
+    store(tmp_path / "a.zarr", 100.0)
+    slept, plain = [], os.lstat
+
+    def told(path):
+        if str(path).endswith("c/0/1"):
+            raise FileNotFoundError(2, "gone", str(path))
+        found = plain(path)
+        return stated(found, st_ctime=found.st_mtime)
+
+    monkeypatch.setattr("cryoscale.io.inputs.time.sleep", slept.append)
+    monkeypatch.setattr("cryoscale.io.inputs.os.lstat", told)
+    wait_folder_stable(tmp_path / "a.zarr", 30.0)
+    assert slept == [30.0]
