@@ -6,9 +6,8 @@ g is a Gaussian of width w seen through the transfer T; where T is 1 it is the G
 the reach of a profile has its Fourier transform on one line, and there the tomogram has |CTF| times what is there
 (N. Grigorieff's sign: `cryoscale.transfer`). This pushes apart the peaks of a bilayer, and puts fringes beside it.
 
-Least squares by Levenberg-Marquardt for all profiles side by side, within bounds. The sum over frequencies is the
-trapezoidal rule, exact to rounding for peaks this smooth, and splits into matrix products:
-cos(2 pi k (s - m)) = cos(2 pi k s) cos(2 pi k m) + sin(2 pi k s) sin(2 pi k m).
+Least squares within bounds (`descent`). The sum over frequencies is the trapezoidal rule, exact to rounding for peaks
+this smooth.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscale.measure.descent import descend, models
 from cryoscale.transfer import contrast_transfer
 
 __all__ = ["THICKNESS_NM", "Peaks", "fit_peaks", "transfer_at"]
@@ -33,7 +33,6 @@ AMPLITUDE_CONTRAST, CS_MM = 0.1, 2.7
 _STEP_PER_NM = 1 / 45
 """Of the frequencies: what is fitted repeats every 45 nm."""
 _FREQUENCIES_PER_NM = np.arange(90) * _STEP_PER_NM
-_STEPS = 40
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def fit_peaks(
     width: float | None = None,
     width_sd: float = 0.0,
 ) -> Peaks:
-    """Fit two peaks to each of p profiles by least squares, all at once.
+    """Fit two peaks to each of p profiles by least squares.
 
     Parameters
     ----------
@@ -157,7 +156,7 @@ def _steady(normal: Array) -> Array:
 
 @dataclass(frozen=True)
 class _Descent:
-    """Least squares by Levenberg-Marquardt, side by side."""
+    """Least squares of profiles."""
 
     profiles: Array
     waves: _Waves
@@ -176,39 +175,13 @@ class _Descent:
             values[better], least[better] = others[better], cost[better]
         return values
 
-    def _cost(self, values: Array, model: Array) -> Array:
-        return np.asarray(((self.profiles - model) ** 2).sum(axis=1) + self.pull * (values[:, 6] - self.width) ** 2)
-
-    def _descend(self, values: Array) -> tuple[Array, Array]:
+    def _descend(self, starts: Array) -> tuple[Array, Array]:
         """Return values (p, 7) and (p,) sums of squares."""
         low = np.array([-np.inf] * 4 + [THICKNESS_NM[0], -MOST_OFF_NM, WIDTHS_NM[0]])
         high = np.array([np.inf] * 4 + [THICKNESS_NM[1], MOST_OFF_NM, WIDTHS_NM[1]])
-        values, damping = values.copy(), np.full(len(values), 1e-2)
-        model, slopes = self.waves.model(values)
-        cost = self._cost(values, model)
-        for _ in range(_STEPS):
-            step = self._step(values, model, slopes[:, :, : self.free], damping)
-            trial = values.copy()
-            trial[:, : self.free] += step
-            trial = np.clip(trial, low, high)
-            ahead, lean = self.waves.model(trial)
-            tried = self._cost(trial, ahead)
-            better = tried < cost
-            values[better], model[better], slopes[better], cost[better] = (
-                trial[better], ahead[better], lean[better], tried[better]
-            )  # fmt: skip
-            damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-9, 1e9)
+        bounds = (self.free, self.pull, self.width, low, high)
+        values, cost = descend(np.ascontiguousarray(self.profiles), starts, *bounds, *self.waves.tables(len(starts)))
         return values, cost
-
-    def _step(self, values: Array, model: Array, slopes: Array, damping: Array) -> Array:
-        normal = np.swapaxes(slopes, 1, 2) @ slopes
-        right = np.einsum("pkf,pk->pf", slopes, self.profiles - model)
-        if self.free == 7:
-            normal[:, 6, 6] += self.pull
-            right[:, 6] -= self.pull * (values[:, 6] - self.width)
-        size = np.diagonal(normal, axis1=1, axis2=2) + 1e-9
-        damped = normal + damping[:, None, None] * size[:, :, None] * np.eye(self.free)
-        return np.asarray(np.linalg.solve(damped, right[:, :, None])[:, :, 0])
 
 
 def _straight_start(profiles: Array, waves: _Waves, start: float, width: float | None) -> Array:
@@ -227,30 +200,20 @@ class _Waves:
     """The model at fixed offsets (k,), as sums over waves."""
 
     def __init__(self, offsets: Array, transfer: Array) -> None:
-        self.offsets, self.turns = offsets, 2 * np.pi * _FREQUENCIES_PER_NM
+        self.offsets = np.ascontiguousarray(offsets, np.float64)
+        self.turns = np.asarray(2 * np.pi * _FREQUENCIES_PER_NM)
         angle = self.turns[:, None] * offsets
-        self.even, self.odd = np.cos(angle), np.sin(angle)
+        self.even: Array = np.cos(angle)
+        self.odd: Array = np.sin(angle)
         # The trapezoidal rule over both signs of the frequency: the first node is met once, the others twice.
-        self.shares = transfer * np.where(self.turns > 0, 2.0, 1.0) * _STEP_PER_NM
+        self.shares: Array = transfer * np.where(self.turns > 0, 2.0, 1.0) * _STEP_PER_NM
+
+    def tables(self, count: int) -> tuple[Array, Array, Array, Array, Array]:
+        """Return what the model of so many profiles is made from (`descent.models`)."""
+        shares = np.array(np.broadcast_to(self.shares, (count, len(self.turns))), order="C")
+        return self.offsets, self.turns, self.even, self.odd, shares
 
     def model(self, values: Array) -> tuple[Array, Array]:
         """Return the profiles (p, k) and their derivatives (p, k, 7)."""
-        b0, b1, a1, a2, t, c, w = (values[:, k, None] for k in range(7))
-        weight = self.shares * w * np.sqrt(2 * np.pi) * np.exp(-0.5 * (w * self.turns) ** 2)
-        (e1, d1, f1), (e2, d2, f2) = (self._peak(c + side * t / 2, w, weight) for side in (1, -1))
-        s = np.broadcast_to(self.offsets, e1.shape)
-        slopes = np.stack(
-            [np.ones_like(e1), s, e1, e2, (a1 * d1 - a2 * d2) / 2, a1 * d1 + a2 * d2, a1 * f1 + a2 * f2], 2
-        )
-        return b0 + b1 * s + a1 * e1 + a2 * e2, slopes
-
-    def _peak(self, middle: Array, w: Array, weight: Array) -> tuple[Array, Array, Array]:
-        """Return one peak of height 1 (p, k), and its derivatives by its middle and by its width."""
-        angle = middle * self.turns
-        even, odd = weight * np.cos(angle), weight * np.sin(angle)
-        wider = 1 / w - w * self.turns**2
-        return (
-            even @ self.even + odd @ self.odd,
-            (even * self.turns) @ self.odd - (odd * self.turns) @ self.even,
-            (even * wider) @ self.even + (odd * wider) @ self.odd,
-        )
+        profiles, slopes = models(np.ascontiguousarray(values, np.float64), *self.tables(len(values)))
+        return profiles, np.swapaxes(slopes, 1, 2)

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import least_squares
 
+from cryoscale.measure.descent import descend
 from cryoscale.measure.peaks import _Waves, fit_peaks, transfer_at
 from cryoscale.transfer import contrast_transfer, wavelength_angstrom
 
@@ -83,3 +85,34 @@ def test_widths_that_scatter_are_part_of_the_fit():
     assert np.median(drawn.excess) == pytest.approx(1, abs=0.2)
     # Mutant: one width for all.
     assert np.sqrt(np.mean((off["held"] / held.errors[:, 4]) ** 2)) > 1.6
+
+
+@pytest.mark.parametrize(("free", "pull", "defocus"), [(7, 0.0, 0.0), (7, 0.6, 3.0), (6, 0.0, 3.0)])
+def test_the_descent_ends_where_scipys_does(free, pull, defocus):
+    rng, waves = np.random.default_rng(11), _Waves(OFFSETS, transfer_at(defocus, 300.0))
+    truth = np.column_stack(
+        [rng.normal(size=(40, 2)) * [0.2, 0.02], rng.uniform(0.4, 1.2, (40, 2)), rng.uniform(2.5, 6, 40),
+         rng.uniform(-2, 2, 40), rng.uniform(0.5, 1.5, 40)]
+    )  # fmt: skip
+    lines = waves.model(truth)[0] + rng.normal(0, 0.05, (40, len(OFFSETS)))
+    low = np.array([-np.inf] * 4 + [0.5, -2.5, 0.4])
+    high = np.array([np.inf] * 4 + [9.0, 2.5, 3.0])
+    starts = truth * [1, 1, 1, 1, 1.1, 1, 1] + [0, 0, 0.1, 0, 0, 0.2, 0]
+    starts[:, 4:] = np.clip(starts[:, 4:], low[4:], high[4:])
+    pulls = np.full(40, pull)
+    found, cost = descend(lines, starts, free, pulls, 1.0, low, high, *waves.tables(40))
+    for row in range(40):
+
+        def left(x, row=row):
+            values = np.append(x, starts[row, free:])
+            return np.append(waves.model(values[None])[0][0] - lines[row], np.sqrt(pull) * (values[6] - 1.0))
+
+        # `trf` does not begin on a bound.
+        begin = np.clip(starts[row], low + 1e-9, high - 1e-9)[:free]
+        best = least_squares(left, begin, bounds=(low[:free], high[:free]), xtol=1e-14, ftol=1e-14, gtol=1e-14)
+        assert cost[row] == pytest.approx((left(found[row, :free]) ** 2).sum())
+        assert cost[row] <= 2 * best.cost * (1 + 1e-4)
+        np.testing.assert_array_equal(found[row, free:], starts[row, free:])
+        assert (found[row] >= low).all() and (found[row] <= high).all()
+    far = np.abs(found[:, 4:6] - truth[:, 4:6])
+    assert np.median(far) < 0.1
