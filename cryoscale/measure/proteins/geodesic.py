@@ -37,14 +37,16 @@ class Sheet:
     start: NDArray[np.int64]
     around: NDArray[np.int64]
     """Faces around each vertex, as `cryoscale.measure.proteins.foot.corner_table` has them."""
+    edges: NDArray[np.float64]
+    """(m, 3) length of each face's edge from a corner to the next."""
     longest_edge: float
 
     @classmethod
     def of(cls, vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> Sheet:
         """Index a mesh."""
-        ends = vertices[faces].astype(np.float64)
-        longest = float(np.linalg.norm(ends - np.roll(ends, 1, axis=1), axis=2).max(initial=0.0))
-        return cls(vertices.astype(np.float64), faces.astype(np.int64), *corner_table(faces, len(vertices)), longest)
+        places, corners = vertices.astype(np.float64), faces.astype(np.int64)
+        edges = _edges(places, corners)
+        return cls(places, corners, *corner_table(faces, len(vertices)), edges, float(edges.max(initial=0.0)))
 
     def face_areas(self) -> NDArray[np.float64]:
         """(m,) areas."""
@@ -66,7 +68,8 @@ def distances_from(sheet: Sheet, feet: Feet, row: int, limit: float = np.inf) ->
     distance[corners] = np.linalg.norm(sheet.vertices[corners] - source, axis=1)
     # At obtuse triangles a way may lead over a vertex that is farther than where it ends.
     farthest = limit + 2 * sheet.longest_edge
-    _spread(sheet.vertices, sheet.faces, sheet.start, sheet.around, source, corners, distance, farthest)
+    mesh = (sheet.vertices, sheet.faces, sheet.start, sheet.around, sheet.edges)
+    _spread(*mesh, source, corners, distance, farthest)
     distance[distance > limit] = np.inf
     return distance
 
@@ -84,13 +87,18 @@ def _length(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _across(
-    a: float, b: float, base: NDArray[np.float64], end: NDArray[np.float64], target: NDArray[np.float64]
-) -> float:
-    """Distance of `target` when the ends of the edge before it are at distances `a` and `b`."""
-    ac, bc = _length(base, target), _length(end, target)
+def _edges(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
+    edges = np.empty(faces.shape)
+    for face in range(len(faces)):
+        for corner in range(3):
+            edges[face, corner] = _length(vertices[faces[face, corner]], vertices[faces[face, (corner + 1) % 3]])
+    return edges
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _across(a: float, b: float, length: float, ac: float, bc: float) -> float:
+    """Distance of C when the ends of the edge AB before it, of this length, are at distances `a` and `b`."""
     way: float = min(a + ac, b + bc)
-    length = _length(base, end)
     if not (a < np.inf and b < np.inf) or length == 0:
         return way
     along = (a * a - b * b + length * length) / (2 * length)
@@ -113,6 +121,7 @@ def _spread(
     faces: NDArray[np.int64],
     start: NDArray[np.int64],
     around: NDArray[np.int64],
+    edges: NDArray[np.float64],
     source: NDArray[np.float64],
     seeds: NDArray[np.int64],
     distance: NDArray[np.float64],
@@ -125,17 +134,18 @@ def _spread(
         if reached > distance[vertex]:
             continue
         for k in range(start[vertex], start[vertex + 1]):
-            face = faces[around[k]]
-            for corner in range(3):
-                target = face[corner]
-                if target == vertex:
-                    continue
-                other = face[(corner + 1) % 3]
-                if other == vertex:
-                    other = face[(corner + 2) % 3]
-                found = _across(reached, distance[other], vertices[vertex], vertices[other], vertices[target])
-                found = max(found, _length(source, vertices[target]))
+            face = around[k]
+            own = 0 if faces[face, 0] == vertex else (1 if faces[face, 1] == vertex else 2)
+            after, before = (own + 1) % 3, (own + 2) % 3
+            ahead, across, back = edges[face, own], edges[face, after], edges[face, before]
+            for turn in range(2):
+                target, other = faces[face, before if turn else after], faces[face, after if turn else before]
+                sides = (ahead, back) if turn else (back, ahead)
+                found = _across(reached, distance[other], sides[0], sides[1], across)
                 # A little better is not worth another round.
+                if found > limit or found >= distance[target] * (1 - 1e-12):
+                    continue
+                found = max(found, _length(source, vertices[target]))
                 if found <= limit and found < distance[target] * (1 - 1e-12):
                     distance[target] = found
                     heapq.heappush(heap, (found, target))
@@ -158,6 +168,7 @@ def _read(
             continue
         for corner in range(3):
             a, b = face[corner], face[(corner + 1) % 3]
-            way = _across(distance[a], distance[b], vertices[a], vertices[b], position[k])
+            ac, bc = _length(vertices[a], position[k]), _length(vertices[b], position[k])
+            way = _across(distance[a], distance[b], _length(vertices[a], vertices[b]), ac, bc)
             found[k] = min(found[k], max(way, straight))
     return found
