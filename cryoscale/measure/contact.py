@@ -188,7 +188,7 @@ def _look_at(
     rows = np.flatnonzero(((membrane.vertices >= low) & (membrane.vertices <= high)).all(axis=1))
     if not len(rows):
         return
-    feet = TriangleTree.of(other.vertices, other.faces).nearest(membrane.vertices[rows], limit)
+    feet = _nearest(membrane.vertices[rows], other, limit)
     fine = feet.face >= 0
     rows = rows[fine]
     if not len(rows):
@@ -203,6 +203,21 @@ def _look_at(
     found.gaps.put(rows[better], gaps.part(better))
     found.angle[rows[better]] = np.degrees(np.arccos(np.clip(cosine[better], 0, 1)))
     found.sites[number] = other.sites
+
+
+def _nearest(points: Array, other: Other, limit: float) -> Nearest:
+    """Find what of another membrane is nearest to points, from its faces that may be within the limit of any."""
+    low, high = points.min(axis=0) - limit, points.max(axis=0) + limit
+    beyond = np.concatenate([other.vertices < low, other.vertices > high], axis=1)
+    # A face all of whose corners are beyond one side of the box lies there itself.
+    one, two, three = (beyond[other.faces[:, corner]] for corner in range(3))
+    kept = np.flatnonzero(~(one & two & three).any(axis=1))
+    if not len(kept):
+        return Nearest.none(len(points))
+    found = TriangleTree.of(other.vertices, other.faces[kept]).nearest(points, limit)
+    seen = found.face >= 0
+    found.face[seen] = kept[found.face[seen]]
+    return found
 
 
 def _gaps(

@@ -37,6 +37,11 @@ class Nearest:
     weights: Array
     """(n, 3) shares of the triangle's corners."""
 
+    @classmethod
+    def none(cls, count: int) -> Nearest:
+        """Return that nothing is near so many points."""
+        return cls(np.full(count, np.inf), np.full(count, -1, np.int64), np.zeros((count, 3)))
+
 
 @dataclass(frozen=True)
 class TriangleTree:
@@ -63,13 +68,15 @@ class TriangleTree:
             msg = "a mesh without faces has no nearest point"
             raise ValueError(msg)
         corners = np.ascontiguousarray(vertices, np.float64)[faces]
-        order = np.argsort(_along_a_curve(corners.mean(axis=1)), kind="stable")
+        middles = (corners[:, 0] + corners[:, 1] + corners[:, 2]) / 3
+        order = np.argsort(_along_a_curve(middles), kind="stable")
         corners = np.ascontiguousarray(corners[order])
+        one, two, three = (corners[:, corner] for corner in range(3))
         leaves = 1 << int(np.ceil(np.log2(max(-(-len(faces) // LEAF), 1))))
         low, high = np.full((2 * leaves, 3), np.inf), np.full((2 * leaves, 3), -np.inf)
         starts = np.arange(0, len(faces), LEAF)
-        low[leaves : leaves + len(starts)] = np.minimum.reduceat(corners.min(axis=1), starts)
-        high[leaves : leaves + len(starts)] = np.maximum.reduceat(corners.max(axis=1), starts)
+        low[leaves : leaves + len(starts)] = np.minimum.reduceat(np.minimum(np.minimum(one, two), three), starts)
+        high[leaves : leaves + len(starts)] = np.maximum.reduceat(np.maximum(np.maximum(one, two), three), starts)
         while leaves > 1:
             leaves //= 2
             low[leaves : 2 * leaves] = np.minimum(
@@ -81,8 +88,7 @@ class TriangleTree:
 
     def nearest(self, points: NDArray[np.floating], limit: float = np.inf) -> Nearest:
         """Find the nearest point of the mesh for each of (n, 3) points, up to a distance."""
-        count = len(points)
-        found = Nearest(np.full(count, np.inf), np.full(count, -1, np.int64), np.zeros((count, 3)))
+        found = Nearest.none(len(points))
         places = np.ascontiguousarray(points, np.float64)
         _search(places, self.corners, self.faces, self.low, self.high, limit, found.distance, found.face, found.weights)
         return found

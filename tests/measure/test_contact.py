@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from cryoscale.measure.contact import Other, find_contacts, weighted_quantile
+from cryoscale.measure.contact import Other, _nearest, find_contacts, weighted_quantile
+from cryoscale.measure.nearest import TriangleTree
 from cryoscale.measure.shape import Membrane, vertex_areas
 from cryoscale.measure.tables import pair_rows
 
@@ -123,3 +124,22 @@ def test_weighted_quantile():
     assert weighted_quantile(values, weights, 0.5) == 3
     assert weighted_quantile(values, weights, 0.2) == 2
     assert weighted_quantile(np.array([np.nan]), np.ones(1), 0.5) is None
+
+
+@pytest.mark.parametrize("limit", [3.0, 11.0, 40.0])
+def test_faces_that_are_left_out_change_nothing(limit):
+    """Large triangles across the box of the points as well, all of whose corners lie outside."""
+    rng = np.random.default_rng(8)
+    middle = rng.uniform(-60, 60, (40, 1, 3))
+    corners = middle + rng.normal(0, rng.choice([2.0, 2.0, 30.0], (40, 1, 1)), (40, 3, 3))
+    faces = np.arange(120).reshape(40, 3)
+    soup = Other(corners.reshape(-1, 3), faces, np.zeros((120, 3)))
+    for points in (rng.uniform(-10, 10, (200, 3)), rng.uniform(50, 70, (50, 3)), np.full((1, 3), 500.0)):
+        expected = TriangleTree.of(soup.vertices, faces).nearest(points, limit)
+        found = _nearest(points, soup, limit)
+        for one, two in (
+            (found.distance, expected.distance),
+            (found.face, expected.face),
+            (found.weights, expected.weights),
+        ):
+            np.testing.assert_array_equal(one, two)

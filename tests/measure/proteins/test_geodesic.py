@@ -69,7 +69,7 @@ def test_edge_paths_instead_of_fronts_are_seen(monkeypatch):
     vertices, faces = plane(150, 30.0)
     sheet, feet = Sheet.of(vertices, faces), feet_in(vertices, faces, 6)
     right = table(sheet, feet)
-    monkeypatch.setattr(geodesic, "_spread", lambda v, f, *more: along_edges(v, f, more[4]))
+    monkeypatch.setattr(geodesic, "_spread", lambda v, f, *more: along_edges(v, f, more[5]))
     assert (table(sheet, feet) > right * 1.01).any()
 
 
