@@ -48,6 +48,13 @@ def add_train_verb(verbs: Any) -> None:
     train.add_argument("--volumes", type=int, help="simulated tomograms to train on (48), or images (2000)")
     train.add_argument("--model", default="", metavar="NAME", help="unet2d, unet25d, unet3d, twohead")
     train.add_argument("--from", default="", dest="start", metavar="FILE", help="start from these weights")
+    train.add_argument(
+        "--keep",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of the weights of --from in the result",
+    )
     train.add_argument("--width", type=int, metavar="N", help="channels of its finest level")
     train.add_argument("--learning-rate", type=float, metavar="RATE", help="Adam's, at its highest (network's own)")
     train.add_argument("--patience", type=int, metavar="N", help="validations without progress after which to stop")
@@ -109,6 +116,9 @@ def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
 
     if options.learning_rate is not None and not 0 < options.learning_rate < 1:
         raise UsageError("not a learning rate", where="--learning-rate", found=options.learning_rate, allowed="0 to 1")
+    if not 0 <= options.keep < 1 or (options.keep and not options.start):
+        allowed = "from 0 to below 1, with --from"
+        raise UsageError("not a share of weights to keep", where="--keep", found=options.keep, allowed=allowed)
     # Paper 4: cross-entropy alone, batches of 20, Adam at 1e-3 throughout.
     own = {"batch": 20, "dice_weight": 0.0, "warmup_steps": 0, "anneal": False} if paper else {}
     for name in ("learning_rate", "patience", "validate_every", "seed"):
@@ -120,4 +130,4 @@ def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
         **own,
     )
     length, threads = Length(options.minutes, options.steps), options.threads or os.cpu_count() or 1
-    return Training(options.output, settings, length, threads, options.start)
+    return Training(options.output, settings, length, threads, options.start, options.keep)

@@ -40,7 +40,7 @@ from cryoscale.segment.network import Network
 from cryoscale.segment.settings import TrainSettings, settings_for
 from cryoscale.segment.state import Row
 from cryoscale.segment.train import log_csv, train, validate
-from cryoscale.segment.weights import load_model, save_model
+from cryoscale.segment.weights import blend, load_model, save_model
 from cryoscale.simulate.slices import paper_slices
 from cryoscale.simulated import (
     VALIDATION_SEED,
@@ -93,6 +93,8 @@ class Training:
     """Processor threads."""
     start: str = ""
     """Weights to start from, of the same network."""
+    keep: float = 0.0
+    """Share of these in the result (`segment.weights.blend`)."""
 
     def command(self, **sources: Sequence[str]) -> str:
         """Return the command that trains so."""
@@ -101,7 +103,8 @@ class Training:
         if rate != settings_for(self.settings.model).learning_rate:
             options["learning-rate"] = [f"{rate:g}"]
         words = ["cryoscale", "train", "--output", "DIR", "--model", self.settings.model]
-        for name, given in {**sources, "from": [self.start] if self.start else [], **options}.items():
+        first = {"from": [self.start] if self.start else [], "keep": [f"{self.keep:g}"] if self.keep else []}
+        for name, given in {**sources, **first, **options}.items():
             words += [f"--{name}", *given] if given else []
         return f"{shlex.join(words)} {self.length} --seed {self.settings.seed}"
 
@@ -349,6 +352,9 @@ def _train(
     if leads:
         slices = sum(len(sample.slices) for sample in samples)
         row = min(log, key=lambda row: row["validation_loss"]) if settings.patience else log[-1]
+        if initial and training.keep:
+            blend(model, initial, training.keep)
+            row = row | validate(model, validation, groups, settings.validation_slices)
         tested = {"test": validate(model, [test])} if test else {}
         save_model(path, model, card | {"scores": row} | tested)
         draw_losses(log, path.with_suffix(".losses.png"), title=f"{settings.model}: {slices} labelled slices")

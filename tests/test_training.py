@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cryoscale.cli import main
 from cryoscale.io.mrc import write_mrc
@@ -158,9 +159,37 @@ def test_a_training_starts_from_given_weights(folder: Path, tmp_path: Path, caps
     capsys.readouterr()
     assert main(command(folder, tmp_path / "other", "--model", "unet2d", "--from", start, "--steps", "1")) == 2
     assert "the weights are of another network" in capsys.readouterr().err
+    for more in (["--keep", "0.5"], ["--keep", "1", "--from", start], ["--keep", "nan", "--from", start]):
+        assert main(command(folder, tmp_path / "other", *small, *more, "--steps", "1")) == 2
+        assert "--keep" in capsys.readouterr().err
     for rate in ("0", "nan"):
         assert main(command(folder, tmp_path / "other", *small, "--learning-rate", rate, "--steps", "1")) == 2
         assert "--learning-rate" in capsys.readouterr().err
+
+
+def test_a_share_of_the_first_weights_is_kept(folder: Path, tmp_path: Path) -> None:
+    small = ["--model", "unet2d", "--width", "2"]
+    assert main(command(folder, tmp_path / "first", *small, "--steps", "5")) == 0
+    start = ["--from", str(tmp_path / "first/unet2d.safetensors"), "--seed", "3", "--steps", "4"]
+    for name, more in (("trained", []), ("kept", ["--keep", "0.25"])):
+        assert main(command(folder, tmp_path / name, *small, *start, *more)) == 0
+    first, trained, kept = (
+        load_model(tmp_path / name / "unet2d.safetensors")[0].state_dict() for name in ("first", "trained", "kept")
+    )
+    for name, tensor in kept.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, 0.25 * first[name] + 0.75 * trained[name])
+            assert (tensor != trained[name]).any() or (first[name] == trained[name]).all()
+        else:
+            assert (tensor == trained[name]).all()
+    cards = [json.loads((tmp_path / name / "unet2d.json").read_text()) for name in ("trained", "kept")]
+    assert "--keep 0.25" in cards[1]["command"] and "--keep" not in cards[0]["command"]
+    # Its scores are its own.
+    assert cards[0]["scores"]["validation_loss"] != cards[1]["scores"]["validation_loss"]
+    again = [*start[:-1], "4", "--keep", "0.25"]
+    assert main(command(folder, tmp_path / "trained", *small, *again)) == 0, "a training that is done is blended alone"
+    for name, tensor in load_model(tmp_path / "trained/unet2d.safetensors")[0].state_dict().items():
+        torch.testing.assert_close(tensor, kept[name])
 
 
 def test_the_papers_images_match_a_tomogram_and_go_on_where_they_were(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from cryoscale.segment.models import build_model
 from cryoscale.segment.network import Network
 from cryoscale.segment.normalise import CLIP
 
-__all__ = ["load_model", "read_tensors", "save_model", "write_bytes"]
+__all__ = ["blend", "load_model", "read_tensors", "save_model", "write_bytes"]
 
 _HEADER_BYTES = 16 << 20
 _TENSORS = 10_000
@@ -150,3 +151,24 @@ def _require_finite(path: Path, state: dict[str, Tensor]) -> None:
     bad = [name for name, value in floats if not bool(torch.isfinite(value).all())]
     if bad:
         raise refused(path, "weights that are not finite numbers", ", ".join(bad[:5]))
+
+
+def blend(model: Network, other: Mapping[str, Tensor], share: float) -> None:
+    """Give a network, weight by weight, a share of another one's of the same origin; its counts stay.
+
+    Between weights and what further training made of them there is a straight line without a barrier, and networks on
+    it know both what was learnt and what would have been forgotten (M. Wortsman et al., "Robust fine-tuning of
+    zero-shot models", CVPR 2022).
+
+    Parameters
+    ----------
+    model
+        Changed in place.
+    other
+        State of the other network.
+    share
+        Of the other, 0 to 1.
+    """
+    own = model.state_dict()
+    mixed = {name: torch.lerp(one, other[name], share) if one.is_floating_point() else one for name, one in own.items()}
+    model.load_state_dict(mixed, strict=True)
