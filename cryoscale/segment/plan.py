@@ -359,7 +359,7 @@ def _bfloat16(spec: SegmentSpec, *, gpu: bool) -> bool:
 
 
 def _known(card: Card) -> tuple[float, float]:
-    """Voxel sizes in ångström, least and largest, that a model was trained for; any where its card says nothing."""
+    """Voxel sizes in ångström, least and largest, that a model is shown; any where its card says nothing."""
     low, high = card.get("voxel_size_angstrom", (0.0, math.inf))
     return float(low), float(high)
 
@@ -373,9 +373,9 @@ def _grid(geometry: Geometry, spec: SegmentSpec, card: Card) -> Grid | None:
 
 
 def _warnings(card: Card, geometry: Geometry, grid: Grid | None) -> list[str]:
-    """Say where the tomogram is outside what the model was trained on."""
+    """Say where the tomogram is outside what the model is shown."""
     (low, high), found = _known(card), geometry.voxel_size_angstrom[0]
-    outside = f"voxel size {found:.3g} Å is outside {low}-{high} Å, for which the model was trained"
+    outside = f"voxel size {found:.3g} Å is outside {low}-{high} Å, the range of the model"
     if grid is not None:
         seen = found * grid.there[0].ratio
         return [f"{outside}: it was scored at {seen:.3g} Å"]

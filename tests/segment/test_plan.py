@@ -143,7 +143,7 @@ def test_long_units_write_what_short_ones_do(tmp_path: Path, weights: Path, monk
 
 def test_voxel_size_outside_the_cards_range_is_said(tmp_path: Path, weights: Path) -> None:
     tomogram = ingested(tmp_path, np.random.default_rng(0).normal(size=(4, 16, 16)), (4, 16, 16), voxel=20.0)
-    outside = "voxel size 20 Å is outside 5.0-12.0 Å, for which the model was trained"
+    outside = "voxel size 20 Å is outside 5.0-12.0 Å, the range of the model"
     summary, _ = run(tomogram, SegmentSpec(model=str(weights), rescale=False), (4, 16, 16))
     assert summary["warnings"] == [outside]
     summary, _ = run(tomogram, SegmentSpec(model=str(weights)), (4, 16, 16))
