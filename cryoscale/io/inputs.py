@@ -184,7 +184,7 @@ def wait_folder_stable(folder: str | Path, seconds: float) -> None:
     Raises
     ------
     InputError
-        ``changed``: a file came, went or was written to meanwhile.
+        ``changed``: a file came, went or was written to meanwhile; ``unreadable``: one may not be looked at.
     TransientError
         The disk or network failed; a second try may succeed.
     """
@@ -218,7 +218,16 @@ def _changes(folder: str | Path) -> dict[str, tuple[float, int]]:
         # It went between being listed and being looked at: a change of now.
         found[str(error.filename)] = (math.inf, 0)
     except OSError as error:
-        raise TransientError("cannot be read", where=printable(folder), found=error.strerror) from error
+        where = printable(error.filename or folder)
+        if error.errno in _TRANSIENT:
+            raise TransientError("cannot be opened", where=where, found=error.strerror) from error
+        raise InputError(
+            "unreadable",
+            "cannot be opened",
+            where=where,
+            found=error.strerror,
+            todo="check the path and its permissions",
+        ) from error
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,16 @@ def default_model_path() -> Path:
 
 
 def model_hash(path: str | Path) -> str:
-    """Return the sha256 that the card states: what results of this model depend on.
+    """Return a sha256 of what results of this model depend on: weights, architecture, and how they are used.
 
     Raises
     ------
     UsageError
         If there is no readable card.
     """
-    return str(read_card(path)["sha256"])
+    card = read_card(path)
+    parts = [card.get(name) for name in ("sha256", "architecture", "voxel_size_angstrom", "score_threshold")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def read_card(path: str | Path) -> Card:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import threading
@@ -10,6 +11,7 @@ import types
 
 import pytest
 
+from cryoscale.errors import TransientError
 from cryoscale.io.inputs import (
     InputError,
     identity_of,
@@ -196,3 +198,15 @@ def test_what_goes_while_a_folder_is_listed_is_a_change(tmp_path, monkeypatch):
     monkeypatch.setattr("cryoscale.io.inputs.os.lstat", told)
     wait_folder_stable(tmp_path / "a.zarr", 30.0)
     assert slept == [30.0]
+
+
+@pytest.mark.parametrize(("number", "error"), [(errno.EACCES, InputError), (errno.ESTALE, TransientError)])
+def test_a_folder_that_cannot_be_looked_into(tmp_path, monkeypatch, number, error):
+    files = store(tmp_path / "a.zarr", 0.0)
+
+    def told(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("cryoscale.io.inputs.os.lstat", told)
+    with pytest.raises(error, match=str(files[0].parent)):
+        wait_folder_stable(tmp_path / "a.zarr", 30.0)

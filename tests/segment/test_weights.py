@@ -43,7 +43,7 @@ def test_round_trip(saved: Path) -> None:
     assert not model.training
     assert card["training"] == {"command": "cryoscale train"}
     assert card["architecture"] == {"name": "unet2d", "slices_in": 1, "classes": 3, "width": 4, "depth": 2}
-    assert model_hash(saved) == card["sha256"] == hashlib.sha256(saved.read_bytes()).hexdigest()
+    assert card["sha256"] == hashlib.sha256(saved.read_bytes()).hexdigest()
     assert sorted(p.name for p in saved.parent.iterdir()) == ["model.json", "model.safetensors"]
 
 
@@ -217,3 +217,14 @@ def test_any_card_is_understood_or_refused(tiny: Path, data: st.DataObject) -> N
         loads_or_is_refused_by_name(tiny)
     finally:
         tiny.with_suffix(".json").write_text(kept)
+
+
+def test_the_hash_is_of_all_that_results_depend_on(saved: Path) -> None:
+    before, card = model_hash(saved), json.loads(saved.with_suffix(".json").read_text())
+    changes = {"sha256": "0" * 64, "voxel_size_angstrom": [1.0, 2.0], "score_threshold": 0.25}
+    changes["architecture"] = {**card["architecture"], "width": 99}
+    for name, value in changes.items():
+        saved.with_suffix(".json").write_text(json.dumps({**card, name: value}))
+        assert model_hash(saved) != before, name
+    saved.with_suffix(".json").write_text(json.dumps({**card, "scores": {"step": 7}, "data": "others"}, indent=4))
+    assert model_hash(saved) == before
