@@ -1,8 +1,8 @@
 """Simulated tomograms to train on, and to validate with, in the voxels that a network is to know.
 
-A network that sees every voxel size takes a wide tube in large voxels for a microtubule in small ones; one that knows a
-narrow range tells them apart by their size. What is simulated in other voxels is brought into the range as inference
-brings tomograms there (`segment.resample`), so that a network is trained on what it will be shown.
+In voxels of any size a wide tube of membrane may be as large as a microtubule in smaller ones; in a narrow range sizes
+tell. What is simulated in other voxels is brought into the range as inference brings tomograms there
+(`segment.resample`), so that a network is trained on what it will be shown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cryoscale.chunks import whole
 from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.resample import grid_for
-from cryoscale.simulate import CONDITIONS, image_phantom, make_phantom, training_volume, training_voxel_size
+from cryoscale.simulate import CONDITIONS, TRAINING, image_phantom, make_phantom, training_volume, training_voxel_size
 
 __all__ = ["VALIDATION_SEED", "VALIDATION_SNRS", "drawn_voxel_sizes", "simulated_samples", "validation_samples"]
 
@@ -28,7 +28,7 @@ _CLASSES = 3
 
 def drawn_voxel_sizes(presets: Sequence[str]) -> tuple[float, float]:
     """Least and largest voxel size, in Å, that presets are simulated with."""
-    sizes = [(8.0, 16.0) if name == "training" else CONDITIONS[name].voxel_size_angstrom for name in presets]
+    sizes = [CONDITIONS.get(name, TRAINING).voxel_size_angstrom for name in presets]
     return min(low for low, _ in sizes), max(high for _, high in sizes)
 
 

@@ -96,7 +96,9 @@ def test_zarr_has_multiscale_labels_with_colours(run: Path, tmp_path: Path) -> N
 
 def test_zarr_is_what_the_specification_says(run: Path, tmp_path: Path) -> None:
     models = pytest.importorskip("ome_zarr_models.v05", reason="no ome-zarr-models here")
-    for path in export(run, "zarr", tmp_path):
+    stores = export(run, "zarr", tmp_path)
+    assert stores
+    for path in stores:
         models.Image.from_zarr(zarr.open_group(str(path), mode="r"))
         models.Labels.from_zarr(zarr.open_group(str(path / "labels"), mode="r"))
         models.ImageLabel.from_zarr(zarr.open_group(str(path / "labels" / "membranes"), mode="r"))

@@ -58,7 +58,7 @@ def broken_rules(name: str, modules: list[str]) -> list[str]:
         broken.append("only engine and cluster import Dask")
     if "cupy" in theirs | {m.split(".")[0] for m in modules} and name not in ("backend.py",):
         broken.append("only backend imports CuPy")
-    if "torch" in theirs and top not in ("segment", "training", "learning", "labelled", "simulated", "doctor"):
+    if "torch" in theirs and top not in ("segment", "training", "labelled", "simulated", "doctor"):
         broken.append("torch stays in segment")
     if top in LAYER_0 and len(parts) == 1:
         allowed = {"scipy"} if top == "backend" else set()

@@ -20,7 +20,7 @@ __all__ = ["Limits", "ended_after", "watch_workers"]
 
 _SILENT_SECONDS = 40.0
 _LOOK_SECONDS = 10.0
-"""Of Dask's own it is 300 s, and it looks as seldom. With these a worker that stood still was replaced after 53 s."""
+"""Of Dask's own it is 300 s, and it looks as seldom. With these stopped workers were replaced after 53-54 s."""
 _LEAST_SECONDS = 1800.0
 _UNKNOWN_SECONDS = 6 * 3600.0
 _TIMES_LONGEST = 10.0

@@ -23,7 +23,7 @@ _STEPS = 40
 _GAIN = 1e-10
 _DAMPED = 0.1
 _LEAST_DAMPING, _MOST_DAMPING = 1e-9, 1e9
-_NEGLIGIBLE = 7.4
+_NEGLIGIBLE = 7.44
 """exp(-x^2 / 2) is below 1e-12 from here."""
 
 

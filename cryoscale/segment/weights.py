@@ -156,9 +156,8 @@ def _require_finite(path: Path, state: dict[str, Tensor]) -> None:
 def blend(model: Network, other: Mapping[str, Tensor], share: float) -> None:
     """Give a network, weight by weight, a share of another one's of the same origin; its counts stay.
 
-    Between weights and what further training made of them there is a straight line without a barrier, and networks on
-    it know both what was learnt and what would have been forgotten (M. Wortsman et al., "Robust fine-tuning of
-    zero-shot models", CVPR 2022).
+    On the way from weights to what further training made of them M. Wortsman et al. ("Robust fine-tuning of zero-shot
+    models", CVPR 2022) found networks that do better on other data than either end.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Simulated tomograms with known truth: phantoms, the microscope that sees them, and training data."""
 
-from cryoscale.simulate.conditions import Conditions
+from cryoscale.simulate.conditions import TRAINING, Conditions
 from cryoscale.simulate.family import CONDITIONS, SCENES
 from cryoscale.simulate.labels import drawn_shapes
 from cryoscale.simulate.microscope import image_phantom
@@ -11,6 +11,7 @@ __all__ = [
     "CONDITIONS",
     "MEMBRANE_THICKNESS_NM",
     "SCENES",
+    "TRAINING",
     "Conditions",
     "Membrane",
     "Phantom",

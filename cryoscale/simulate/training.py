@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cryoscale.simulate.conditions import TRAINING
 from cryoscale.simulate.family import CONDITIONS
 from cryoscale.simulate.microscope import image_phantom
 from cryoscale.simulate.phantom import make_phantom
@@ -59,7 +60,7 @@ def _drawn(rng: np.random.Generator, preset: str) -> dict[str, Any]:
 
 def _drawn_as_shipped(rng: np.random.Generator) -> dict[str, Any]:
     """Draw what the shipped weights saw; to the bit, also in the order of the draws."""
-    voxel_size_angstrom = rng.uniform(8.0, 16.0)
+    voxel_size_angstrom = rng.uniform(*TRAINING.voxel_size_angstrom)
     noisy = rng.random() >= 0.1
     return {
         "voxel_size_angstrom": voxel_size_angstrom,
