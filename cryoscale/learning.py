@@ -20,16 +20,7 @@ def add_train_verb(verbs: Any) -> None:
     """Add the verb to the command line's."""
     train = verbs.add_parser("train", help="train a network on simulated tomograms, or on your own labels")
     train.add_argument("--output", type=Path, required=True, metavar="DIR", help="weights, card, log, curves go here")
-    own = train.add_argument_group("your own data (without it: simulated tomograms)")
-    own.add_argument("--data", nargs="+", default=[], metavar="SOURCE", help="tomograms: files, folders, globs, lists")
-    own.add_argument("--labels", nargs="+", default=[], metavar="SOURCE", help="labels, each named after its tomogram")
-    own.add_argument(
-        "--unlabelled", nargs="+", default=[], metavar="SOURCE", help="tomograms without labels, for --model twohead"
-    )
-    own.add_argument("--mask-labels", type=integers, default=(), metavar="N,N", help="membrane (default: all but 0)")
-    own.add_argument("--protein-labels", type=integers, default=(), metavar="N,N", help="values that are protein")
-    own.add_argument("--all-slices", action="store_true", help="a slice without labels is background, not unknown")
-    own.add_argument("--unlabelled-slices", type=int, default=64, metavar="N", help="of each tomogram without labels")
+    _add_own_data(train)
     train.add_argument(
         "--preset",
         nargs="+",
@@ -47,7 +38,7 @@ def add_train_verb(verbs: Any) -> None:
     train.add_argument("--match", default="", metavar="FILE", help="tomogram whose intensities zhou2023 takes")
     train.add_argument("--volumes", type=int, help="simulated tomograms to train on (48), or images (2000)")
     train.add_argument("--model", default="", metavar="NAME", help="unet2d, unet25d, unet3d, twohead")
-    train.add_argument("--from", default="", dest="start", metavar="FILE", help="start from these weights")
+    train.add_argument("--from", default="", dest="start", metavar="FILE", help="weights to start from, or `shipped`")
     train.add_argument(
         "--keep",
         type=float,
@@ -56,6 +47,7 @@ def add_train_verb(verbs: Any) -> None:
         help="of the weights of --from in the result",
     )
     train.add_argument("--width", type=int, metavar="N", help="channels of its finest level")
+    train.add_argument("--slices-in", type=int, metavar="N", help="neighbouring slices that unet25d sees, odd (5)")
     train.add_argument("--learning-rate", type=float, metavar="RATE", help="Adam's, at its highest (network's own)")
     train.add_argument("--patience", type=int, metavar="N", help="validations without progress after which to stop")
     train.add_argument("--validate-every", type=int, metavar="STEPS", help="validate and save so often")
@@ -64,6 +56,19 @@ def add_train_verb(verbs: Any) -> None:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--threads", type=int, default=0, help="processor threads (default: all)")
     train.set_defaults(run=_train)
+
+
+def _add_own_data(train: argparse.ArgumentParser) -> None:
+    own = train.add_argument_group("your own data (without it: simulated tomograms)")
+    own.add_argument("--data", nargs="+", default=[], metavar="SOURCE", help="tomograms: files, folders, globs, lists")
+    own.add_argument("--labels", nargs="+", default=[], metavar="SOURCE", help="labels, each named after its tomogram")
+    own.add_argument(
+        "--unlabelled", nargs="+", default=[], metavar="SOURCE", help="tomograms without labels, for --model twohead"
+    )
+    own.add_argument("--mask-labels", type=integers, default=(), metavar="N,N", help="membrane (default: all but 0)")
+    own.add_argument("--protein-labels", type=integers, default=(), metavar="N,N", help="values that are protein")
+    own.add_argument("--all-slices", action="store_true", help="a slice without labels is background, not unknown")
+    own.add_argument("--unlabelled-slices", type=int, default=64, metavar="N", help="of each tomogram without labels")
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -124,9 +129,10 @@ def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
     for name in ("learning_rate", "patience", "validate_every", "seed"):
         if (value := getattr(options, name)) is not None:
             own[name] = value
+    asked = {name: getattr(options, name) for name in ("width", "slices_in")}
     settings = settings_for(
         options.model or ("unet2d" if paper else "unet25d"),
-        options={} if options.width is None else {"width": options.width},
+        options={name: value for name, value in asked.items() if value is not None},
         **own,
     )
     length, threads = Length(options.minutes, options.steps), options.threads or os.cpu_count() or 1

@@ -34,12 +34,13 @@ from cryoscale.io.files import write_text
 from cryoscale.labelled import held_out, match_intensities, read_labelled, read_unlabelled
 from cryoscale.report.losses import draw_losses
 from cryoscale.segment import build_model
-from cryoscale.segment.card import Card
+from cryoscale.segment.card import Card, default_model_path
 from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.network import Network
 from cryoscale.segment.settings import TrainSettings, settings_for
 from cryoscale.segment.state import Row
 from cryoscale.segment.train import log_csv, train, validate
+from cryoscale.segment.unet import seeing_more
 from cryoscale.segment.weights import blend, load_model, save_model
 from cryoscale.simulate.slices import paper_slices
 from cryoscale.simulated import (
@@ -92,13 +93,13 @@ class Training:
     threads: int
     """Processor threads."""
     start: str = ""
-    """Weights to start from, of the same network."""
+    """Weights to start from, of the same network or of one that sees fewer slices; "shipped" are cryoscale's own."""
     keep: float = 0.0
     """Share of these in the result (`segment.weights.blend`)."""
 
     def command(self, **sources: Sequence[str]) -> str:
         """Return the command that trains so."""
-        options = {name: [str(value)] for name, value in self.settings.options.items()}
+        options = {name.replace("_", "-"): [str(value)] for name, value in self.settings.options.items()}
         rate = self.settings.learning_rate
         if rate != settings_for(self.settings.model).learning_rate:
             options["learning-rate"] = [f"{rate:g}"]
@@ -299,8 +300,9 @@ def _initial(training: Training) -> tuple[Training, dict[str, Tensor] | None, Ca
     """Return the training that knows the weights it starts from, these and what the card says of them, if any."""
     if not training.start:
         return training, None, {}
-    first, card = load_model(training.start)
+    first, card = load_model(default_model_path() if training.start == "shipped" else training.start)
     wanted = _network(training.settings)
+    first = seeing_more(first, wanted.slices_in)
     if (first.name, first.options) != (wanted.name, wanted.options):
         raise UsageError(
             "the weights are of another network",

@@ -159,12 +159,28 @@ def test_a_training_starts_from_given_weights(folder: Path, tmp_path: Path, caps
     capsys.readouterr()
     assert main(command(folder, tmp_path / "other", "--model", "unet2d", "--from", start, "--steps", "1")) == 2
     assert "the weights are of another network" in capsys.readouterr().err
+    assert main(command(folder, tmp_path / "other", *small, "--from", "shipped", "--steps", "1")) == 2
+    assert "unet25d" in capsys.readouterr().err
     for more in (["--keep", "0.5"], ["--keep", "1", "--from", start], ["--keep", "nan", "--from", start]):
         assert main(command(folder, tmp_path / "other", *small, *more, "--steps", "1")) == 2
         assert "--keep" in capsys.readouterr().err
     for rate in ("0", "nan"):
         assert main(command(folder, tmp_path / "other", *small, "--learning-rate", rate, "--steps", "1")) == 2
         assert "--learning-rate" in capsys.readouterr().err
+
+
+def test_weights_of_fewer_slices_are_started_from(folder: Path, tmp_path: Path) -> None:
+    small = ["--model", "unet25d", "--width", "2"]
+    assert main(command(folder, tmp_path / "first", *small, "--slices-in", "3", "--steps", "1")) == 0
+    start = ["--from", str(tmp_path / "first/unet25d.safetensors"), "--steps", "1"]
+    assert main(command(folder, tmp_path / "more", *small, "--slices-in", "5", *start)) == 0
+    first, found = (load_model(tmp_path / name / "unet25d.safetensors")[0].state_dict() for name in ("first", "more"))
+    name = "down.0.0.conv.weight"
+    assert found[name].shape[1] == 5
+    assert float((found[name][:, 1:4] - first[name]).abs().max()) < 1e-3 > float(found[name][:, 0].abs().max()) > 0
+    assert "--slices-in 5" in json.loads((tmp_path / "more/unet25d.json").read_text())["command"]
+    start = ["--from", str(tmp_path / "more/unet25d.safetensors"), "--steps", "1"]
+    assert main(command(folder, tmp_path / "fewer", *small, "--slices-in", "3", *start)) == 2
 
 
 def test_a_share_of_the_first_weights_is_kept(folder: Path, tmp_path: Path) -> None:
@@ -186,8 +202,8 @@ def test_a_share_of_the_first_weights_is_kept(folder: Path, tmp_path: Path) -> N
     assert "--keep 0.25" in cards[1]["command"] and "--keep" not in cards[0]["command"]
     # Its scores are its own.
     assert cards[0]["scores"]["validation_loss"] != cards[1]["scores"]["validation_loss"]
-    again = [*start[:-1], "4", "--keep", "0.25"]
-    assert main(command(folder, tmp_path / "trained", *small, *again)) == 0, "a training that is done is blended alone"
+    # A training that is done is blended alone.
+    assert main(command(folder, tmp_path / "trained", *small, *start, "--keep", "0.25")) == 0
     for name, tensor in load_model(tmp_path / "trained/unet2d.safetensors")[0].state_dict().items():
         torch.testing.assert_close(tensor, kept[name])
 

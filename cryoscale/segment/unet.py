@@ -22,9 +22,11 @@ from torch import Tensor, nn
 
 from cryoscale.segment.network import Network, Span, halo_of, norm_of, pooled, widened
 
-__all__ = ["UNet"]
+__all__ = ["UNet", "seeing_more"]
 
 _CONVS_PER_BLOCK = 2
+_FIRST = "down.0.0.conv.weight"
+"""The convolution of the input."""
 
 
 class _ConvNormRelu(nn.Module):
@@ -155,3 +157,23 @@ def _reach(span: Span, level: int, depth: int) -> Span:
     # reads pooled voxels floor(first / 2)..floor(last / 2), each of which covers two voxels here.
     below = pooled(_reach((span[0] // 2, span[1] // 2), level + 1, depth))
     return widened((min(span[0], below[0]), max(span[1], below[1])), _CONVS_PER_BLOCK)
+
+
+def seeing_more(model: Network, slices_in: int) -> Network:
+    """Return a U-Net of slices that sees more neighbours, as many above as below; its scores stay the same.
+
+    Parameters
+    ----------
+    model
+        With weights. Other networks, and those that see as many slices or more, are returned as they are.
+    slices_in
+        Wanted, odd. What is added weighs nothing until it is trained.
+    """
+    if not isinstance(model, UNet) or model.dims != 2 or model.slices_in >= slices_in:
+        return model
+    more = (slices_in - model.slices_in) // 2
+    state = model.state_dict()
+    state[_FIRST] = nn.functional.pad(state[_FIRST], (0, 0, 0, 0, more, more))
+    wider = UNet(slices_in, model.classes, model.width, model.depth)
+    wider.load_state_dict(state, strict=True)
+    return wider.train(model.training)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from cryoscale.segment.network import fold
-from cryoscale.segment.unet import UNet
+from cryoscale.segment.twohead import TwoHead
+from cryoscale.segment.unet import UNet, seeing_more
 from tests.segment.networks import lively
 
 
@@ -44,3 +45,21 @@ def test_folding_leaves_no_norm_and_the_model_as_it_was() -> None:
         np.testing.assert_allclose(folded(x).numpy(), model(x).numpy(), atol=1e-5)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+
+
+def test_more_slices_change_no_score_until_they_are_trained() -> None:
+    model = random_model(slices_in=3)
+    wider = seeing_more(model, 7)
+    assert wider.options == {**model.options, "slices_in": 7} and wider.halo_voxels[0] == 3 and not wider.training
+    x = torch.randn(2, 7, 16, 24)
+    with torch.inference_mode():
+        np.testing.assert_allclose(wider(x).numpy(), model(x[:, 2:5]).numpy(), atol=1e-6)
+    # They are learnt from: their gradients are not zero.
+    wider(x).square().sum().backward()
+    gradient = wider.get_parameter("down.0.0.conv.weight").grad
+    assert gradient is not None and bool((gradient.abs().amax(dim=(0, 2, 3)) > 0).all())
+
+
+def test_what_sees_as_much_or_is_no_net_of_slices_stays() -> None:
+    for model, slices_in in ((random_model(slices_in=3), 3), (random_model(dims=3), 5), (TwoHead(width=8), 5)):
+        assert seeing_more(model, slices_in) is model
