@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 
 from cryoscale.separate.evidence import GAP, Evidence, weigh
 from cryoscale.separate.rims import join_rims
-from cryoscale.separate.sheets import Rows, Sheets, row_range, rows_of, settle
+from cryoscale.separate.rows import Rows, row_range, rows_of
+from cryoscale.separate.sheets import Sheets, settle
 from cryoscale.separate.split import SMALLEST_VOXELS, cut_junctions, cut_necks, link_voxels
 from cryoscale.separate.surfels import CELL, Ints, Surfels, make_surfels
 

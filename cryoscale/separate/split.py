@@ -22,7 +22,8 @@ from numba import njit
 
 from cryoscale.separate.evidence import facing
 from cryoscale.separate.paraboloid import TERMS, add_element, set_frame, solve, squares
-from cryoscale.separate.sheets import Rows, Sheets, row_range
+from cryoscale.separate.rows import Rows, row_range
+from cryoscale.separate.sheets import Sheets
 from cryoscale.separate.surfels import Ints, Surfels, connect, gather, pieces, step_between
 from cryoscale.unionfind import flatten, unite
 

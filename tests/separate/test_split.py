@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.separate.sheets import rows_of, settle
+from cryoscale.separate.rows import rows_of
+from cryoscale.separate.sheets import settle
 from cryoscale.separate.split import cut_junctions, cut_necks, link_voxels
 from cryoscale.separate.surfels import Surfels
 
