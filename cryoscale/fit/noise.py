@@ -192,46 +192,65 @@ def _solve(expected: Array, found: Array) -> tuple[float, float]:
 
 def _moments(fit: LocalFit, rows: NDArray[np.int64]) -> tuple[Array, Array]:
     """Return per neighbourhood the two moments that s^2 = 1 and c^2 = 1 give (n, 2, 2), and those found (n, 2)."""
-    k = fit.terms.shape[1]
-    hat = fit.terms[rows] @ fit.inverse[rows] @ (np.swapaxes(fit.terms[rows], 1, 2) * fit.weights[rows][:, None, :])
-    rest = np.eye(k) - hat
-    residual = (rest @ fit.above[rows][..., None])[..., 0]
-    live = fit.weights[rows] > LEAST_WEIGHT
+    terms, weights = fit.terms[rows], fit.weights[rows]
+    solving = fit.inverse[rows] @ (np.swapaxes(terms, 1, 2) * weights[:, None, :])
+    above = fit.above[rows]
+    residual = above - (terms @ (solving @ above[..., None]))[..., 0]
+    live = weights > LEAST_WEIGHT
     # Outliers that the selection left must not pass for noise.
     edge = 3 * 1.4826 * float(np.median(np.abs(residual[live]))) if live.any() else 0.0
     residual = np.clip(residual, -edge, edge)
-    expected, found = _row_moments(residual, rest, fit.weights[rows], fit.along[rows])
+    expected, found = _row_moments(residual, terms, solving, weights, fit.along[rows])
     return expected, found
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _row_moments(residual: Any, rest: Any, weights: Any, along: Any) -> Any:
-    """Return both moments of n neighbourhoods of k points, expected (n, 2, 2) and found (n, 2)."""
+def _row_moments(residual: Any, terms: Any, solving: Any, weights: Any, along: Any) -> Any:
+    """Return both moments of n neighbourhoods of k points, expected (n, 2, 2) and found (n, 2).
+
+    H = T A has rank 6, terms T (k, 6) and what solves for them A (6, k). With C for any covariance
+
+        (I - H) C (I - H)^T = C + T U + (T U)^T,     U = A C A^T T^T / 2 - A C
+
+    of which a row and a column are 12 products instead of k^2.
+    """
     count = len(residual)
     expected, found = np.zeros((count, 2, 2)), np.zeros((count, 2))
     for row in range(count):
         # Points without weight have no part in it.
         live = np.flatnonzero(weights[row] > LEAST_WEIGHT)
         k = len(live)
-        kept, together, near = np.empty((k, k)), np.ones((k, k)), np.zeros((k, k), np.bool_)
+        t, a, places = terms[row][live], np.ascontiguousarray(solving[row][:, live]), along[row][live]
+        together, apart = np.ones((k, k)), np.zeros((k, k))
         for i in range(k):
-            for j in range(k):
-                kept[i, j] = rest[row, live[i], live[j]]
             for j in range(i):
-                apart = _apart(along[row, live[i]], along[row, live[j]])
-                together[i, j] = together[j, i] = math.exp(-apart / COMMON_REACH)
-                near[i, j] = 0 < apart < NEAR
-        common, single = kept @ together @ kept.T, kept @ kept.T
+                apart[i, j] = _apart(places[i], places[j])
+                together[i, j] = together[j, i] = math.exp(-apart[i, j] / COMMON_REACH)
+        both = a @ together
+        alone = 0.5 * (a @ a.T) @ t.T - a
+        shared = 0.5 * (both @ a.T) @ t.T - both
         for i in range(k):
             own = weights[row, live[i]]
-            _note(expected[row, 0], found[row], 0, own, single[i, i], common[i, i], residual[row, live[i]] ** 2)
+            single, common = 1 + 2 * _dot(t[i], alone, i), 1 + 2 * _dot(t[i], shared, i)
+            _note(expected[row, 0], found[row], 0, own, single, common, residual[row, live[i]] ** 2)
             for j in range(i):
-                if near[i, j]:
+                if 0 < apart[i, j] < NEAR:
                     # Each pair counts in both orders.
                     share = 2 * math.sqrt(own * weights[row, live[j]])
-                    both = residual[row, live[i]] * residual[row, live[j]]
-                    _note(expected[row, 1], found[row], 1, share, single[i, j], common[i, j], both)
+                    product = residual[row, live[i]] * residual[row, live[j]]
+                    single = _dot(t[i], alone, j) + _dot(t[j], alone, i)
+                    common = together[i, j] + _dot(t[i], shared, j) + _dot(t[j], shared, i)
+                    _note(expected[row, 1], found[row], 1, share, single, common, product)
     return expected, found
+
+
+@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+def _dot(row: Any, matrix: Any, column: int) -> float:
+    """Return the product of a row and a matrix's column."""
+    total = 0.0
+    for i in range(len(row)):
+        total += row[i] * matrix[i, column]
+    return total
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]

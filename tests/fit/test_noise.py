@@ -145,3 +145,28 @@ def test_four_points_get_the_usual_noise() -> None:
     q = np.array([[0.0, 0, 0], [0, 5, 0], [0, 0, 5], [0.1, 5, 5]])
     found = centre_line(q, q, np.ones(4), radius=8.0)[2]
     assert (found.sd > 0.1).all() and found.common_share == 0
+
+
+def test_moments_are_those_of_whole_matrices() -> None:
+    """(I - H) (..) (I - H)^T written out for every neighbourhood."""
+    cloud = sphere_points(25.0, 2500, seed=3, noise=0.6)
+    fit = local_planes(cloud[::50], cloud, np.ones(len(cloud)), radius=7.0)
+    expected, found = noise._moments(fit, np.arange(len(fit.terms)))
+    residuals, wanted, seen = [], np.zeros_like(expected), np.zeros_like(found)
+    for terms, inverse, weights, above in zip(fit.terms, fit.inverse, fit.weights, fit.above, strict=True):
+        rest = np.eye(len(weights)) - terms @ inverse @ (terms.T * weights)
+        residuals.append(rest @ above)
+    live = fit.weights > noise.LEAST_WEIGHT
+    edge = 3 * 1.4826 * np.median(np.abs(np.array(residuals)[live]))
+    for row, (terms, inverse, weights) in enumerate(zip(fit.terms, fit.inverse, fit.weights, strict=True)):
+        rest = np.eye(len(weights)) - terms @ inverse @ (terms.T * weights)
+        apart = np.linalg.norm(fit.along[row][:, None] - fit.along[row], axis=2)
+        e = np.clip(residuals[row], -edge, edge)
+        for moment, pairs in ((0, np.diag(weights)), (1, (apart > 0) & (apart < noise.NEAR))):
+            share = pairs * np.sqrt(np.outer(weights, weights)) if moment else pairs
+            share = share * np.outer(live[row], live[row])
+            for kind, of in ((0, np.eye(len(e))), (1, np.exp(-apart / noise.COMMON_REACH))):
+                wanted[row, moment, kind] = (share * (rest @ of @ rest.T)).sum()
+            seen[row, moment] = (share * np.outer(e, e)).sum()
+    np.testing.assert_allclose(expected, wanted, atol=1e-5)
+    np.testing.assert_allclose(found, seen, atol=1e-6)
