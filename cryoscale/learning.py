@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_train_verb"]
 
+_NETWORK_OPTIONS = ("width", "slices_in")
+
 
 def add_train_verb(verbs: Any) -> None:
     """Add the verb to the command line's."""
@@ -129,11 +131,23 @@ def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
     for name in ("learning_rate", "patience", "validate_every", "seed"):
         if (value := getattr(options, name)) is not None:
             own[name] = value
-    asked = {name: getattr(options, name) for name in ("width", "slices_in")}
-    settings = settings_for(
-        options.model or ("unet2d" if paper else "unet25d"),
-        options={name: value for name, value in asked.items() if value is not None},
-        **own,
-    )
+    name, known = _network_of(options.start) if options.start else ("unet2d" if paper else "unet25d", {})
+    asked = {option: getattr(options, option) for option in _NETWORK_OPTIONS}
+    asked = {option: value for option, value in asked.items() if value is not None}
+    model = options.model or name
+    settings = settings_for(model, options=known | asked if model == name else asked, **own)
     length, threads = Length(options.minutes, options.steps), options.threads or os.cpu_count() or 1
     return Training(options.output, settings, length, threads, options.start, options.keep)
+
+
+def _network_of(start: str) -> tuple[str, dict[str, int]]:
+    """Name of the network that weights are of, and its options where they are not the name's own."""
+    from cryoscale.segment import build_model
+    from cryoscale.segment.card import named_model, read_card
+
+    found = read_card(named_model(start))["architecture"]
+    name = str(found.get("name"))
+    usual = build_model(name).options
+    return name, {
+        option: found[option] for option in _NETWORK_OPTIONS if found.get(option, usual[option]) != usual[option]
+    }

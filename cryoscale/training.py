@@ -34,7 +34,7 @@ from cryoscale.io.files import write_text
 from cryoscale.labelled import held_out, match_intensities, read_labelled, read_unlabelled
 from cryoscale.report.losses import draw_losses
 from cryoscale.segment import build_model
-from cryoscale.segment.card import Card, default_model_path
+from cryoscale.segment.card import Card, named_model
 from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.network import Network
 from cryoscale.segment.settings import TrainSettings, settings_for
@@ -300,7 +300,7 @@ def _initial(training: Training) -> tuple[Training, dict[str, Tensor] | None, Ca
     """Return the training that knows the weights it starts from, these and what the card says of them, if any."""
     if not training.start:
         return training, None, {}
-    first, card = load_model(default_model_path() if training.start == "shipped" else training.start)
+    first, card = load_model(named_model(training.start))
     wanted = _network(training.settings)
     first = seeing_more(first, wanted.slices_in)
     if (first.name, first.options) != (wanted.name, wanted.options):

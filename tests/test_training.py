@@ -157,8 +157,11 @@ def test_a_training_starts_from_given_weights(folder: Path, tmp_path: Path, caps
     assert f"--from {start} --width 2 --learning-rate 0.0001" in card["command"]
     assert card["started_from_sha256"] == json.loads((tmp_path / "first/unet2d.json").read_text())["sha256"]
     capsys.readouterr()
-    assert main(command(folder, tmp_path / "other", "--model", "unet2d", "--from", start, "--steps", "1")) == 2
+    assert main(command(folder, tmp_path / "other", "--width", "4", "--from", start, "--steps", "1")) == 2
     assert "the weights are of another network" in capsys.readouterr().err
+    # Asked for nothing, the network is that of the weights.
+    assert main(command(folder, tmp_path / "same", "--from", start, "--steps", "1")) == 0
+    assert load_model(tmp_path / "same/unet2d.safetensors")[0].width == 2
     assert main(command(folder, tmp_path / "other", *small, "--from", "shipped", "--steps", "1")) == 2
     assert "unet25d" in capsys.readouterr().err
     for more in (["--keep", "0.5"], ["--keep", "1", "--from", start], ["--keep", "nan", "--from", start]):

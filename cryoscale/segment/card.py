@@ -9,7 +9,7 @@ from typing import Any
 
 from cryoscale.errors import UsageError
 
-__all__ = ["Card", "default_model_path", "model_hash", "read_card", "refused"]
+__all__ = ["Card", "default_model_path", "model_hash", "named_model", "read_card", "refused"]
 
 Card = dict[str, Any]
 """JSON-able description of a model; `architecture` and `sha256` are what loading needs."""
@@ -18,6 +18,11 @@ Card = dict[str, Any]
 def default_model_path() -> Path:
     """Path of the weights that come with cryoscale."""
     return Path(__file__).parent / "weights" / "unet25d.safetensors"
+
+
+def named_model(name: str) -> Path:
+    """Path of weights as a user names them: their file, or "shipped" for those that come with cryoscale."""
+    return default_model_path() if name == "shipped" else Path(name)
 
 
 def model_hash(path: str | Path) -> str:
