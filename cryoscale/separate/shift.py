@@ -2,7 +2,8 @@ r"""The mean shift of `sheets`, voxel by voxel: each walks along its own normal 
 
 A voxel looks at the same few hundred neighbours turn after turn, and shares them with the next voxels of its row. They
 are gathered once, from a little further around than one look reaches, into four short columns; a turn is then one loop
-over these that compilers turn into vector instructions. Voxels that walk out of what was gathered gather again.
+over these that compilers turn into vector instructions, and that gives the same bits on any processor. Voxels that walk
+out of what was gathered gather again.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ RUN = 4
 """Voxels of a row that share their neighbours."""
 FREE = 2.5
 """How far a voxel may be from the middle of what was gathered: neighbours are known to r + this."""
-_ROOM = 2560
-"""More voxels than a ball of radius r + FREE can hold: their cubes lie within 0.87 of it, 2,452 at most."""
+_ROOM = int(4 / 3 * np.pi * (REACH + FREE + 0.87) ** 3) + 1
+"""Voxels that a ball of radius r + FREE can hold at most: their cubes lie within 0.87 of it."""
+_LARGEST = 2.0**31
+"""No sum is larger: a 32-bit whole number holds it."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -59,8 +62,11 @@ def _least_direction(a00, a01, a02, a11, a12, a22, v):  # type: ignore[no-untype
 
 @njit(cache=True, nogil=True)
 def _gather(x, start, nz, ny, weight, centre, near):  # type: ignore[no-untyped-def]
-    """Put offset (z, y, x) and weight of the voxels around a place into the columns of near; returns how many."""
-    count, reach = 0, REACH + FREE
+    """Put offset (z, y, x) and scaled weight of the voxels around a place into the columns of near.
+
+    Returns how many, and the scale: the largest power of two for which no sum of theirs overflows.
+    """
+    count, reach, total = 0, REACH + FREE, 0.0
     for z in range(max(int(np.ceil(centre[0] - reach)), 0), min(int(centre[0] + reach) + 1, nz)):
         for y in range(max(int(np.ceil(centre[1] - reach)), 0), min(int(centre[1] + reach) + 1, ny)):
             dz, dy = z - centre[0], y - centre[1]
@@ -72,26 +78,43 @@ def _gather(x, start, nz, ny, weight, centre, near):  # type: ignore[no-untyped-
             for i in range(a, b):
                 near[0, count], near[1, count], near[2, count] = dz, dy, x[i] - centre[2]
                 near[3, count] = weight[i]
+                total += weight[i]
                 count += 1
-    return count
+    # No neighbour counts that is farther than the reach of a look.
+    scale = 2.0 ** np.floor(np.log2(_LARGEST / (REACH * REACH * max(total, 1e-6))))
+    for i in range(count):
+        near[3, i] *= np.float32(scale)
+    return count, scale
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _add_moments(near, count, offset, normal, reach, half_width, sums):  # type: ignore[no-untyped-def]
-    """Put the sums of w, w d and w d d^T over the neighbours into ``sums``, d from the offset; all in float32."""
+@njit(cache=True, nogil=True)
+def _add_moments(near, count, offset, normal, far, wide, sums):  # type: ignore[no-untyped-def]
+    """Put the sums of w, w d and w d d^T over the neighbours into ``sums``, d from the offset; far 1/r^2, wide 1/h^2.
+
+    Each term is a float32, cut to a whole number: sums of whole numbers do not depend on their order, which is that of
+    the processor's vectors. What is cut off moves a voxel by some 1e-5, at most 1e-3.
+    """
     oz, oy, ox = np.float32(offset[0]), np.float32(offset[1]), np.float32(offset[2])
     nz, ny, nx = np.float32(normal[0]), np.float32(normal[1]), np.float32(normal[2])
-    one, none = np.float32(1.0), np.float32(0.0)
-    far, wide = np.float32(1.0 / (reach * reach)), np.float32(1.0 / (half_width * half_width))
-    total = sz = sy = sx = zz = zy = zx = yy = yx = xx = none
+    one, none, far, wide = np.float32(1.0), np.float32(0.0), np.float32(far), np.float32(wide)
+    total = sz = sy = sx = zz = zy = zx = yy = yx = xx = np.int32(0)
     for i in range(count):
         dz, dy, dx = near[0, i] - oz, near[1, i] - oy, near[2, i] - ox
         across = dz * nz + dy * ny + dx * nx
         w = near[3, i] * max(one - far * (dz * dz + dy * dy + dx * dx), none) * max(one - wide * across * across, none)
         wz, wy, wx = w * dz, w * dy, w * dx
-        total += w
-        sz, sy, sx = sz + wz, sy + wy, sx + wx
-        zz, zy, zx, yy, yx, xx = zz + wz * dz, zy + wz * dy, zx + wz * dx, yy + wy * dy, yx + wy * dx, xx + wx * dx
+        total = np.int32(total + np.int32(w))
+        sz, sy, sx = np.int32(sz + np.int32(wz)), np.int32(sy + np.int32(wy)), np.int32(sx + np.int32(wx))
+        zz, zy, zx = (
+            np.int32(zz + np.int32(wz * dz)),
+            np.int32(zy + np.int32(wz * dy)),
+            np.int32(zx + np.int32(wz * dx)),
+        )
+        yy, yx, xx = (
+            np.int32(yy + np.int32(wy * dy)),
+            np.int32(yx + np.int32(wy * dx)),
+            np.int32(xx + np.int32(wx * dx)),
+        )
     sums[0], sums[1], sums[2], sums[3], sums[4] = total, sz, sy, sx, zz
     sums[5], sums[6], sums[7], sums[8], sums[9] = zy, zx, yy, yx, xx
 
@@ -100,9 +123,9 @@ def _add_moments(near, count, offset, normal, reach, half_width, sums):  # type:
 def _step(near, count, offset, normal, first, sums):  # type: ignore[no-untyped-def]
     """One turn: ``normal`` becomes that at the offset, which moves along it. Returns the weight and the step."""
     if first:
-        _add_moments(near, count, offset, normal, FIRST_REACH, np.inf, sums)
+        _add_moments(near, count, offset, normal, 1.0 / FIRST_REACH**2, 0.0, sums)
     else:
-        _add_moments(near, count, offset, normal, REACH, HALF_WIDTH, sums)
+        _add_moments(near, count, offset, normal, 1.0 / REACH**2, 1.0 / HALF_WIDTH**2, sums)
     total = sums[0]
     if total <= 0.0:
         return 0.0, 0.0
@@ -139,13 +162,13 @@ def to_middles(points, x, start, nz, ny, weight):  # type: ignore[no-untyped-def
     middle, normal = np.empty((n, 3), np.float32), np.empty((n, 3), np.float32)
     support, near, sums = np.empty(n, np.float32), np.empty((4, _ROOM), np.float32), np.empty(10)
     centre, offset, v = np.empty(3), np.empty(3), np.zeros(3)
-    count, first, known = 0, 0, False
+    count, scale, first, known = 0, 1.0, 0, False
     for k in range(n):
         row_ends = points[k, 1] != points[first, 1] or points[k, 0] != points[first, 0]
         if not known or row_ends or x[k] - x[first] >= RUN:
             first, known = k, True
             centre[0], centre[1], centre[2] = points[k, 0], points[k, 1], x[k] + 0.5 * (RUN - 1)
-            count = _gather(x, start, nz, ny, weight, centre, near)
+            count, scale = _gather(x, start, nz, ny, weight, centre, near)
         offset[0] = offset[1] = 0.0
         offset[2] = x[k] - centre[2]
         total = 0.0
@@ -153,11 +176,12 @@ def to_middles(points, x, start, nz, ny, weight):  # type: ignore[no-untyped-def
             if offset[0] ** 2 + offset[1] ** 2 + offset[2] ** 2 > FREE**2:
                 centre += offset
                 offset[:] = 0.0
-                count, known = _gather(x, start, nz, ny, weight, centre, near), False
+                count, scale = _gather(x, start, nz, ny, weight, centre, near)
+                known = False
             total, step = _step(near, count, offset, v, turn == 0, sums)
             if turn > 1 and abs(step) < STILL:
                 break
         for axis in range(3):
             middle[k, axis], normal[k, axis] = centre[axis] + offset[axis], v[axis]
-        support[k] = total
+        support[k] = total / scale
     return middle, normal, support

@@ -88,9 +88,9 @@ def test_every_walk_is_that_of_all_voxels() -> None:
     mask[np.random.default_rng(3).random(mask.shape) < 0.15] = False
     mask[13, 5:30, 5:30] = True
     points = rows(mask)
-    weight = np.random.default_rng(4).uniform(1.0, 9.0, len(points.points)).astype(np.float32)
-    # Heaviest in the slab's middle, so that all walk there.
-    weight *= np.exp(-0.5 * ((points.points[:, 0] - 4.0) / 1.5) ** 2).astype(np.float32)
+    # From 1 to 36, as depths squared are; heaviest in the slab's middle, so that all walk there.
+    weight = 1 + 34 * np.exp(-0.5 * ((points.points[:, 0] - 4.0) / 1.5) ** 2)
+    weight = (weight * np.random.default_rng(4).uniform(0.97, 1.03, len(weight))).astype(np.float32)
     middle, _, _ = shift.to_middles(points.points, points.x, points.start, points.nz, points.ny, weight)
     # The first voxels of rows, and any.
     some = np.random.default_rng(5).choice(len(points.points), 150, replace=False)
@@ -99,4 +99,4 @@ def test_every_walk_is_that_of_all_voxels() -> None:
     moved = np.linalg.norm(expected - points.points[chosen], axis=1)
     assert (moved > shift.FREE).sum() > 20
     apart = np.linalg.norm(middle[chosen] - expected, axis=1)
-    assert np.median(apart) < 1e-5 and (apart < 1e-3).mean() > 0.99
+    assert np.median(apart) < 1e-4 and (apart < 1e-3).mean() > 0.99
