@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_train_verb"]
 
-_NETWORK_OPTIONS = ("width", "slices_in")
-
 
 def add_train_verb(verbs: Any) -> None:
     """Add the verb to the command line's."""
@@ -49,7 +47,7 @@ def add_train_verb(verbs: Any) -> None:
         help="of the weights of --from in the result",
     )
     train.add_argument("--width", type=int, metavar="N", help="channels of its finest level")
-    train.add_argument("--slices-in", type=int, metavar="N", help="neighbouring slices that unet25d sees, odd (5)")
+    train.add_argument("--slices-in", type=int, metavar="N", help="neighbouring slices seen as one, odd (unet25d: 5)")
     train.add_argument("--learning-rate", type=float, metavar="RATE", help="Adam's, at its highest (network's own)")
     train.add_argument("--patience", type=int, metavar="N", help="validations without progress after which to stop")
     train.add_argument("--validate-every", type=int, metavar="STEPS", help="validate and save so often")
@@ -131,23 +129,26 @@ def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
     for name in ("learning_rate", "patience", "validate_every", "seed"):
         if (value := getattr(options, name)) is not None:
             own[name] = value
-    name, known = _network_of(options.start) if options.start else ("unet2d" if paper else "unet25d", {})
-    asked = {option: getattr(options, option) for option in _NETWORK_OPTIONS}
-    asked = {option: value for option, value in asked.items() if value is not None}
-    model = options.model or name
-    settings = settings_for(model, options=known | asked if model == name else asked, **own)
+    model, network = _network_of(options, "unet2d" if paper else "unet25d")
+    settings = settings_for(model, options=network, **own)
     length, threads = Length(options.minutes, options.steps), options.threads or os.cpu_count() or 1
     return Training(options.output, settings, length, threads, options.start, options.keep)
 
 
-def _network_of(start: str) -> tuple[str, dict[str, int]]:
-    """Name of the network that weights are of, and its options where they are not the name's own."""
-    from cryoscale.segment import build_model
-    from cryoscale.segment.card import named_model, read_card
+def _network_of(options: argparse.Namespace, usual: str) -> tuple[str, dict[str, int]]:
+    """Name and options of the network to be trained: what is asked for, else as in the weights to start from."""
+    asked = {name: value for name in ("width", "slices_in") if (value := getattr(options, name)) is not None}
+    if not options.start:
+        return options.model or usual, asked
+    from cryoscale.segment.card import named_model
+    from cryoscale.segment.models import own_options
+    from cryoscale.segment.weights import load_model
 
-    found = read_card(named_model(start))["architecture"]
-    name = str(found.get("name"))
-    usual = build_model(name).options
-    return name, {
-        option: found[option] for option in _NETWORK_OPTIONS if found.get(option, usual[option]) != usual[option]
-    }
+    first, _ = load_model(named_model(options.start))
+    more = first.name == "unet2d" and asked.get("slices_in", 1) > 1
+    model = options.model or ("unet25d" if more else first.name)
+    own = own_options(first.name)
+    if model != first.name:
+        # What a network of one slice knows, one of several can go on from.
+        own = first.options if model != "unet25d" else {**own, "slices_in": first.slices_in}
+    return model, {name: value for name, value in first.options.items() if own[name] != value} | asked

@@ -99,7 +99,9 @@ class Training:
 
     def command(self, **sources: Sequence[str]) -> str:
         """Return the command that trains so."""
-        options = {name.replace("_", "-"): [str(value)] for name, value in self.settings.options.items()}
+        # What else is not usual comes with the weights that it starts from.
+        asked = [name for name in ("width", "slices_in") if name in self.settings.options]
+        options = {name.replace("_", "-"): [str(self.settings.options[name])] for name in asked}
         rate = self.settings.learning_rate
         if rate != settings_for(self.settings.model).learning_rate:
             options["learning-rate"] = [f"{rate:g}"]
@@ -144,7 +146,7 @@ def train_shipped(
         A seed is reserved for tests, there is no such network, or the range of voxel sizes is none or leaves out the
         10 Å of the validation.
     """
-    _network(training.settings)
+    _network(training)
     seed = training.settings.seed
     if seed + volumes > TEST_SEED:
         raise UsageError("a seed is reserved for tests", where="--seed", found=seed, allowed=f"below {TEST_SEED}")
@@ -190,7 +192,7 @@ def train_as_paper(training: Training, *, match: str, labels: str, images: int) 
     UsageError
         The network wants neighbouring slices, or the intensities cannot be fitted.
     """
-    network = _network(training.settings)
+    network = _network(training)
     if network.slices_in != 1 or network.dims != 2:
         raise UsageError("these images have no neighbours", where="--model", found=network.name, allowed="unet2d")
     if images < 10:
@@ -243,7 +245,7 @@ def train_own(
     UsageError
         If tomograms and labels do not fit each other or the network.
     """
-    network = _network(training.settings)
+    network = _network(training)
     if unlabelled and network.name != "twohead":
         raise UsageError(
             "only a network with two heads learns from tomograms without labels",
@@ -285,33 +287,41 @@ def _crop(samples: Sequence[Sample], network: Network, wanted: TrainSettings) ->
     return {"crop_voxels": edge, "crop_slices": slices}
 
 
-def _network(settings: TrainSettings) -> Network:
+def _network(training: Training) -> Network:
     """Return the network to be trained, to ask for its shape.
 
     Raises
     ------
     UsageError
-        If there is no such network.
+        If there is no such network, or the weights to start from are of another.
     """
-    return build_model(settings.model, **settings.options)
+    network = build_model(training.settings.model, **training.settings.options)
+    if training.start:
+        _started(training, network)
+    return network
+
+
+def _started(training: Training, wanted: Network) -> tuple[dict[str, Tensor], Card]:
+    """Return the weights to start from, of the network that is wanted, and their card."""
+    first, card = load_model(named_model(training.start))
+    wider = seeing_more(first, wanted.slices_in)
+    if (wider.name, wider.options) != (wanted.name, wanted.options):
+        raise UsageError(
+            "the weights are of another network",
+            where=training.start,
+            found=f"{first.name} {first.options}",
+            allowed=f"{wanted.name} {wanted.options}, or of fewer slices",
+        )
+    return wider.state_dict(), card
 
 
 def _initial(training: Training) -> tuple[Training, dict[str, Tensor] | None, Card]:
     """Return the training that knows the weights it starts from, these and what the card says of them, if any."""
     if not training.start:
         return training, None, {}
-    first, card = load_model(named_model(training.start))
-    wanted = _network(training.settings)
-    first = seeing_more(first, wanted.slices_in)
-    if (first.name, first.options) != (wanted.name, wanted.options):
-        raise UsageError(
-            "the weights are of another network",
-            where=training.start,
-            found=f"{first.name} {first.options}",
-            allowed=f"{wanted.name} {wanted.options}",
-        )
+    weights, card = _started(training, build_model(training.settings.model, **training.settings.options))
     known = {"started_from_sha256": card["sha256"]}
-    return training.knowing(f"{training.settings.data} from {card['sha256']}"), first.state_dict(), known
+    return training.knowing(f"{training.settings.data} from {card['sha256']}"), weights, known
 
 
 def _train(

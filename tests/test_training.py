@@ -16,7 +16,8 @@ import torch
 
 from cryoscale.cli import main
 from cryoscale.io.mrc import write_mrc
-from cryoscale.segment.weights import load_model
+from cryoscale.segment.models import build_model
+from cryoscale.segment.weights import load_model, save_model
 from tests.segment.test_train import rings
 
 
@@ -172,7 +173,9 @@ def test_a_training_starts_from_given_weights(folder: Path, tmp_path: Path, caps
         assert "--learning-rate" in capsys.readouterr().err
 
 
-def test_weights_of_fewer_slices_are_started_from(folder: Path, tmp_path: Path) -> None:
+def test_weights_of_fewer_slices_are_started_from(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = ["--model", "unet25d", "--width", "2"]
     assert main(command(folder, tmp_path / "first", *small, "--slices-in", "3", "--steps", "1")) == 0
     start = ["--from", str(tmp_path / "first/unet25d.safetensors"), "--steps", "1"]
@@ -182,8 +185,40 @@ def test_weights_of_fewer_slices_are_started_from(folder: Path, tmp_path: Path) 
     assert found[name].shape[1] == 5
     assert float((found[name][:, 1:4] - first[name]).abs().max()) < 1e-3 > float(found[name][:, 0].abs().max()) > 0
     assert "--slices-in 5" in json.loads((tmp_path / "more/unet25d.json").read_text())["command"]
+    # Asked for nothing, the network is that of the weights.
+    assert main(command(folder, tmp_path / "same", "--from", start[1], "--steps", "1")) == 0
+    same = load_model(tmp_path / "same/unet25d.safetensors")[0]
+    assert (same.width, same.slices_in) == (2, 3)
     start = ["--from", str(tmp_path / "more/unet25d.safetensors"), "--steps", "1"]
-    assert main(command(folder, tmp_path / "fewer", *small, "--slices-in", "3", *start)) == 2
+    capsys.readouterr()
+    assert main(command(folder, tmp_path / "fewer", "--slices-in", "3", *start)) == 2
+    assert "the weights are of another network" in capsys.readouterr().err
+    assert main(command(folder, tmp_path / "even", "--slices-in", "8", *start)) == 2
+    assert "slices_in must be odd" in capsys.readouterr().err
+
+
+def test_what_one_slice_taught_goes_on_with_several(folder: Path, tmp_path: Path) -> None:
+    deep = build_model("unet2d", width=2, depth=2)
+    save_model(tmp_path / "deep.safetensors", deep, {})
+    start = ["--from", str(tmp_path / "deep.safetensors"), "--steps", "1"]
+    assert main(command(folder, tmp_path / "same", *start)) == 0
+    assert load_model(tmp_path / "same/unet2d.safetensors")[0].options == deep.options
+    assert "depth" not in json.loads((tmp_path / "same/unet2d.json").read_text())["command"]
+    for name, more in (("named", ["--model", "unet25d"]), ("asked", ["--slices-in", "5"])):
+        assert main(command(folder, tmp_path / name, *start, *more)) == 0
+        assert load_model(tmp_path / name / "unet25d.safetensors")[0].options == {**deep.options, "slices_in": 5}
+
+
+@pytest.mark.parametrize("architecture", [[], [["name", "unet2d"]], {}, {"name": "unet2d", "width": "16"}, 3])
+def test_a_card_that_says_nonsense_is_named(
+    architecture: object, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "odd.safetensors"
+    card = save_model(path, build_model("unet2d", width=2), {})
+    path.with_suffix(".json").write_text(json.dumps({**card, "architecture": architecture}))
+    assert main(command(folder, tmp_path / "out", "--from", str(path), "--steps", "1")) == 2
+    assert str(path.with_suffix(".json" if architecture == 3 else "")) in capsys.readouterr().err
+    assert main(command(folder, tmp_path / "out", "--from", ".", "--steps", "1")) == 2
 
 
 def test_a_share_of_the_first_weights_is_kept(folder: Path, tmp_path: Path) -> None:

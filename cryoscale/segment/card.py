@@ -46,13 +46,13 @@ def read_card(path: str | Path) -> Card:
     UsageError
         If it is missing, or says nothing of the architecture or the weights.
     """
-    path = Path(path).with_suffix(".json")
+    path = Path(path)
     try:
+        path = path.with_suffix(".json")
         card = json.loads(path.read_text(encoding="utf-8"))
-        _, _ = dict(card["architecture"]), str(card["sha256"])
+        return {**card, "architecture": dict(card["architecture"]), "sha256": str(card["sha256"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise refused(path, "the model's card is missing or damaged", error) from error
-    return dict(card)
 
 
 def refused(path: Path, what: str, found: object, allowed: str = "a safetensors file with its JSON card") -> UsageError:

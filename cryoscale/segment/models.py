@@ -2,7 +2,7 @@
 
 ========== ================================================= ==========================================================
 `unet2d`   one slice                                         the paper's network
-`unet25d`  five neighbouring slices as channels              what is shipped
+`unet25d`  neighbouring slices as channels, five or more     what is shipped
 `unet3d`   a box                                             small: 8 channels, 2 poolings
 `twohead`  one slice, two heads                              learns from slices without labels too
 ========== ================================================= ==========================================================
@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -18,7 +19,7 @@ from cryoscale.segment.network import Network
 from cryoscale.segment.twohead import TwoHead
 from cryoscale.segment.unet import UNet
 
-__all__ = ["MODELS", "build_model"]
+__all__ = ["MODELS", "build_model", "own_options"]
 
 _LARGEST = 1024
 """No option is larger: what is, is damage."""
@@ -40,6 +41,11 @@ MODELS: Mapping[str, Callable[..., Network]] = MappingProxyType(
     {"unet2d": _unet2d, "unet25d": _unet25d, "unet3d": _unet3d, "twohead": TwoHead}
 )
 """Every network by its name."""
+
+
+def own_options(name: str) -> dict[str, int]:
+    """Options of a network where nothing else is asked for, without making one."""
+    return {option: taken.default for option, taken in inspect.signature(MODELS[name]).parameters.items()}
 
 
 def build_model(name: str, **options: int) -> Network:
