@@ -179,7 +179,7 @@ class FitSpec:
     minimum_open_area_nm2: float = 1500.0
     """Smaller open surfaces are not taken for membranes: scraps that streaks of gold and noise leave."""
     drop_microtubules: bool = True
-    """Leave out straight tubes of radius 9.2 to 13.2 nm that the network found; what a mask marks is kept."""
+    """Leave out straight tubes of radius 9.2 to 13.2 nm, or two walls of one, of the network; a mask's are kept."""
     reach_nm: float = 4.0
     """Half width of the band around the surface in which distance and sd are kept; at least half the thickness."""
 

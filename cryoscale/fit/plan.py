@@ -8,6 +8,7 @@ surfaces, and writes each one's narrow band to ``fits/<number>.npz``, with curva
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from cryoscale.fit import Surface, fit_surfaces, projected_bytes, ridge_points
 from cryoscale.fit.ridge import RIDGE_HALO
 from cryoscale.fit.sites import surface_sites
 from cryoscale.fit.tube import MICROTUBULE_NM, tube_radius
+from cryoscale.fit.walls import is_wall, tube_of_walls
 from cryoscale.io.files import load_npz, save_npz
 from cryoscale.io.omezarr import read_region, read_values
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
@@ -71,7 +73,30 @@ def plan(tomogram: Tomogram, spec: FitSpec, *, instances: str, regions: str, sco
         for index, batch in enumerate(_batches(members, spec.batch_membranes))
     ]
     fitted = [entry for receipt in receipts for entry in receipt.numbers["membranes"]]
+    _name_walls(tomogram, fitted)
     return {"membranes": sorted(fitted, key=lambda entry: int(entry["number"]))}
+
+
+def _name_walls(tomogram: Tomogram, fitted: list[dict[str, Any]]) -> None:
+    """Give the surfaces that are a microtubule's two walls the reason why they are no membranes."""
+    radii = _radii_voxels(tomogram.known_geometry)
+    voxel_size_nm = tomogram.known_geometry.voxel_size_nm
+    strips = [entry for entry in fitted if entry.pop("strip", False)]
+    places = [load_npz(tomogram.path(band_file(entry["number"])), "bend_places")["bend_places"] for entry in strips]
+    for (one, here), (other, there) in itertools.combinations(zip(strips, places, strict=True), 2):
+        radius = tube_of_walls(here.astype(float), there.astype(float), radii)
+        if radius is None:
+            continue
+        for entry, opposite in ((one, other), (other, one)):
+            entry["reason"] = (
+                f"a microtubule: with {opposite['number']} the walls of a straight tube of radius "
+                f"{radius * voxel_size_nm:.1f} nm; kept with fit.drop_microtubules = false"
+            )
+
+
+def _radii_voxels(geometry: Geometry) -> tuple[float, float]:
+    """Return the least and the greatest radius of a microtubule's wall."""
+    return MICROTUBULE_NM[0] / geometry.voxel_size_nm, MICROTUBULE_NM[1] / geometry.voxel_size_nm
 
 
 def _batches(members: list[Member], most: int) -> list[tuple[Member, ...]]:
@@ -103,18 +128,21 @@ def fit_batch(
     files, entries = [], []
     for (number, _, _), surface in zip(members, surfaces, strict=True):
         entry: dict[str, Any] = {"number": number}
-        if isinstance(surface, Surface):
-            band = surface.band(reach, box=corners)
-            entry |= {"closed": surface.closed, **surface.choice}
-            reason = _no_membrane(surface, band, geometry.voxel_size_nm, spec, from_network=bool(scores))
-            if reason:
-                entry["reason"] = reason
-            else:
-                files.append(band_file(number))
-                save_band(Path(folder) / files[-1], band, **surface_sites(surface), **_pruned(surface))
-        else:
-            entry["reason"] = str(surface)
         entries.append(entry)
+        if not isinstance(surface, Surface):
+            entry["reason"] = str(surface)
+            continue
+        band = surface.band(reach, box=corners)
+        entry |= {"closed": surface.closed, **surface.choice}
+        reason = _no_membrane(surface, band, geometry.voxel_size_nm, spec, from_network=bool(scores))
+        if reason:
+            entry["reason"] = reason
+            continue
+        files.append(band_file(number))
+        sites = surface_sites(surface)
+        save_band(Path(folder) / files[-1], band, **sites, **_pruned(surface))
+        if spec.drop_microtubules and scores and not surface.closed:
+            entry["strip"] = is_wall(sites["bend_places"].astype(float), _radii_voxels(geometry)[1])
     return Receipt(tuple(files), {"membranes": entries})
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cryoscale.fit.surface import Surface
 
-__all__ = ["MICROTUBULE_NM", "tube_radius"]
+__all__ = ["MICROTUBULE_NM", "largest_gap_degrees", "tube_radius"]
 
 Array = NDArray[np.float64]
 MICROTUBULE_NM = (9.2, 13.2)
@@ -49,12 +49,13 @@ def tube_radius(surface: Surface) -> float | None:
     round_here = (np.abs(bent * radius - 1) <= ALIKE) & (straight * radius <= ALIKE)
     if round_here.mean() < MOST_ALIKE or np.ptp(points @ axis) < LEAST_LENGTH * radius:
         return None
-    return radius if _goes_round(surface.normals(points[round_here]), axis) else None
-
-
-def _goes_round(normals: Array, axis: Array) -> bool:
-    """Whether normals (n, 3) point to all sides of an axis."""
     across = np.linalg.svd(axis[None])[2][1:]
-    turn = np.sort(np.degrees(np.arctan2(normals @ across[0], normals @ across[1])))
-    gaps = np.diff(np.concatenate([turn, turn[:1] + 360.0]))
-    return bool(gaps.max() <= LARGEST_GAP_DEGREES)
+    return (
+        radius if largest_gap_degrees(surface.normals(points[round_here]) @ across.T) <= LARGEST_GAP_DEGREES else None
+    )
+
+
+def largest_gap_degrees(outward: Array) -> float:
+    """Return the widest angle that none of some directions (n, 2) points to."""
+    turn = np.sort(np.degrees(np.arctan2(outward[:, 1], outward[:, 0])))
+    return float(np.diff(np.concatenate([turn, turn[:1] + 360.0])).max())

@@ -52,21 +52,25 @@ def test_what_is_no_slender_straight_tube(monkeypatch: pytest.MonkeyPatch) -> No
 SHAPE = (40, 40, 90)
 
 
-@pytest.fixture
-def microtubule(tmp_path):
-    """Two tubes side by side, 11 nm and 7 nm in radius, with a score."""
-    z, y, _ = np.indices(SHAPE)
-    wall = np.minimum(np.abs(np.hypot(z - 13, y - 14) - 11.2), 99)
-    narrow = np.abs(np.hypot(z - 30, y - 31) - 7.0)
-    labels = ((wall < 1.5) + 2 * (narrow < 1.5)).astype(np.uint16)
-    score = np.exp(-((np.minimum(wall, narrow) / 1.5) ** 2)).astype(np.float32)
+def written(tmp_path, labels, distance):
+    """A tomogram of labelled walls, at a distance from each voxel, with a score."""
+    labels, score = labels.astype(np.uint16), np.exp(-((distance / 1.5) ** 2)).astype(np.float32)
     geometry = Geometry(SHAPE, (10.0, 10.0, 10.0))
     for name, values in (("labels", labels), ("score", score)):
         create_image(tmp_path / name, geometry, values.dtype, (32, 32, 32))
         write_region(tmp_path / name, Region((0, 0, 0), SHAPE), values)
-    boxes = [[*np.argwhere(labels == k).min(0), *(np.argwhere(labels == k).max(0) + 1)] for k in (1, 2)]
+    numbers = range(1, int(labels.max()) + 1)
+    boxes = [[*np.argwhere(labels == k).min(0), *(np.argwhere(labels == k).max(0) + 1)] for k in numbers]
     save_npz(tmp_path / "regions.npz", box=np.array(boxes), voxels=np.bincount(labels.ravel())[1:])
     return Tomogram("TS_001", "TS_001.mrc", str(tmp_path), geometry)
+
+
+@pytest.fixture
+def microtubule(tmp_path):
+    """Two tubes side by side, 11 nm and 7 nm in radius."""
+    z, y, _ = np.indices(SHAPE)
+    wall, narrow = np.abs(np.hypot(z - 13, y - 14) - 11.2), np.abs(np.hypot(z - 30, y - 31) - 7.0)
+    return written(tmp_path, (wall < 1.5) + 2 * (narrow < 1.5), np.minimum(wall, narrow))
 
 
 @pytest.mark.parametrize(
@@ -79,3 +83,18 @@ def test_a_microtubule_that_the_network_found_is_left_out(microtubule, scores, d
     assert ("microtubule: straight tube of radius 11" in entries[1].get("reason", "")) == dropped
     assert (tmp_path / band_file(1)).exists() != dropped
     assert "reason" not in entries[2] and (tmp_path / band_file(2)).exists()
+
+
+@pytest.mark.parametrize("drop", [True, False])
+def test_its_two_walls_are_left_out_and_a_flat_sheet_beside_them_is_not(tmp_path, drop):
+    z, y, _ = np.indices(SHAPE)
+    side = (y - 14) / np.maximum(np.hypot(z - 20, y - 14), 1)
+    wall, sheet = np.abs(np.hypot(z - 20, y - 14) - 11.2), np.where(np.abs(z - 20) < 10, np.abs(y - 36), 99)
+    labels = (wall < 1.5) * ((side > 0.6) + 2 * (side < -0.6)) + 3 * (sheet < 1.5)
+    tomogram = written(tmp_path, labels, np.minimum(np.where(np.abs(side) > 0.6, wall, 99), sheet))
+    spec = FitSpec(drop_microtubules=drop, minimum_open_area_nm2=100.0)
+    planned = stage.plan(tomogram, spec, instances="labels", regions="regions.npz", scores="score")
+    one, two, flat = run_plan(planned)[0]["membranes"]
+    assert ("a microtubule: with 2 the walls of a straight tube of radius 1" in one.get("reason", "")) == drop
+    assert ("a microtubule: with 1 the walls" in two.get("reason", "")) == drop
+    assert "reason" not in flat and "strip" not in one | two | flat
