@@ -20,6 +20,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -341,12 +342,6 @@ def _train(
     training.output.mkdir(parents=True, exist_ok=True)
     path = training.output / f"{settings.model}.safetensors"
     card = {"name": settings.model, "cryoscale": __version__, "torch": torch.__version__, **card, **known}
-
-    def keep(model: Network, log: list[Row]) -> None:
-        save_model(path, model, card | {"scores": log[-1]})
-        write_text(path.with_suffix(".log.csv"), log_csv(log))
-        print(", ".join(f"{name} {value:.4g}" for name, value in log[-1].items()), file=sys.stderr)  # noqa: T201
-
     with _processes() as (device, leads):
         model, log = train(
             samples,
@@ -358,19 +353,26 @@ def _train(
             groups=groups,
             checkpoint=training.output / "checkpoint.safetensors",
             initial=initial,
-            on_row=keep,
+            on_row=partial(_keep, path, card),
             device=device,
         )
     if leads:
-        slices = sum(len(sample.slices) for sample in samples)
         row = min(log, key=lambda row: row["validation_loss"]) if settings.patience else log[-1]
         if initial and training.keep:
             blend(model, initial, training.keep)
             row = row | validate(model, validation, groups, settings.validation_slices)
+        slices = sum(len(sample.slices) for sample in samples)
         tested = {"test": validate(model, [test])} if test else {}
         save_model(path, model, card | {"scores": row} | tested)
         draw_losses(log, path.with_suffix(".losses.png"), title=f"{settings.model}: {slices} labelled slices")
     return path
+
+
+def _keep(path: Path, card: Card, model: Network, log: list[Row]) -> None:
+    """Bring weights, card and log up to date, and tell the newest row."""
+    save_model(path, model, card | {"scores": log[-1]})
+    write_text(path.with_suffix(".log.csv"), log_csv(log))
+    print(", ".join(f"{name} {value:.4g}" for name, value in log[-1].items()), file=sys.stderr)  # noqa: T201
 
 
 @contextmanager
