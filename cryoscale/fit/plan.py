@@ -73,18 +73,22 @@ def plan(tomogram: Tomogram, spec: FitSpec, *, instances: str, regions: str, sco
         for index, batch in enumerate(_batches(members, spec.batch_membranes))
     ]
     fitted = [entry for receipt in receipts for entry in receipt.numbers["membranes"]]
-    _name_walls(tomogram, fitted)
+    if spec.drop_microtubules and scores:
+        _name_walls(tomogram, fitted)
     return {"membranes": sorted(fitted, key=lambda entry: int(entry["number"]))}
 
 
 def _name_walls(tomogram: Tomogram, fitted: list[dict[str, Any]]) -> None:
-    """Give the surfaces that are a microtubule's two walls the reason why they are no membranes."""
-    radii = _radii_voxels(tomogram.known_geometry)
+    """Give the open surfaces that are a microtubule's two walls the reason why they are no membranes."""
     voxel_size_nm = tomogram.known_geometry.voxel_size_nm
-    strips = [entry for entry in fitted if entry.pop("strip", False)]
-    places = [load_npz(tomogram.path(band_file(entry["number"])), "bend_places")["bend_places"] for entry in strips]
-    for (one, here), (other, there) in itertools.combinations(zip(strips, places, strict=True), 2):
-        radius = tube_of_walls(here.astype(float), there.astype(float), radii)
+    radii = (MICROTUBULE_NM[0] / voxel_size_nm, MICROTUBULE_NM[1] / voxel_size_nm)
+    walls = []
+    for entry in fitted:
+        if "reason" not in entry and not entry["closed"]:
+            places = load_npz(tomogram.path(band_file(entry["number"])), "bend_places")["bend_places"].astype(float)
+            walls += [(entry, places)] if is_wall(places, radii[1]) else []
+    for (one, here), (other, there) in itertools.combinations(walls, 2):
+        radius = tube_of_walls(here, there, radii)
         if radius is None:
             continue
         for entry, opposite in ((one, other), (other, one)):
@@ -92,11 +96,6 @@ def _name_walls(tomogram: Tomogram, fitted: list[dict[str, Any]]) -> None:
                 f"a microtubule: with {opposite['number']} the walls of a straight tube of radius "
                 f"{radius * voxel_size_nm:.1f} nm; kept with fit.drop_microtubules = false"
             )
-
-
-def _radii_voxels(geometry: Geometry) -> tuple[float, float]:
-    """Return the least and the greatest radius of a microtubule's wall."""
-    return MICROTUBULE_NM[0] / geometry.voxel_size_nm, MICROTUBULE_NM[1] / geometry.voxel_size_nm
 
 
 def _batches(members: list[Member], most: int) -> list[tuple[Member, ...]]:
@@ -139,10 +138,7 @@ def fit_batch(
             entry["reason"] = reason
             continue
         files.append(band_file(number))
-        sites = surface_sites(surface)
-        save_band(Path(folder) / files[-1], band, **sites, **_pruned(surface))
-        if spec.drop_microtubules and scores and not surface.closed:
-            entry["strip"] = is_wall(sites["bend_places"].astype(float), _radii_voxels(geometry)[1])
+        save_band(Path(folder) / files[-1], band, **surface_sites(surface), **_pruned(surface))
     return Receipt(tuple(files), {"membranes": entries})
 
 
