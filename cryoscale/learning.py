@@ -38,7 +38,7 @@ def add_train_verb(verbs: Any) -> None:
     train.add_argument("--match", default="", metavar="FILE", help="tomogram whose intensities zhou2023 takes")
     train.add_argument("--volumes", type=int, help="simulated tomograms to train on (48), or images (2000)")
     train.add_argument("--model", default="", metavar="NAME", help="unet2d, unet25d, unet3d, twohead")
-    train.add_argument("--from", default="", dest="start", metavar="FILE", help="weights to start from, or `shipped`")
+    train.add_argument("--from", dest="start", metavar="FILE", help="weights to start from, or `shipped`")
     train.add_argument(
         "--keep",
         type=float,
@@ -121,6 +121,8 @@ def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
 
     if options.learning_rate is not None and not 0 < options.learning_rate < 1:
         raise UsageError("not a learning rate", where="--learning-rate", found=options.learning_rate, allowed="0 to 1")
+    if options.start == "":
+        raise UsageError("no weights are named", where="--from", todo="name their file, or leave --from out")
     if not 0 <= options.keep < 1 or (options.keep and not options.start):
         allowed = "from 0 to below 1, with --from"
         raise UsageError("not a share of weights to keep", where="--keep", found=options.keep, allowed=allowed)
@@ -132,7 +134,7 @@ def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
     model, network = _network_of(options, "unet2d" if paper else "unet25d")
     settings = settings_for(model, options=network, **own)
     length, threads = Length(options.minutes, options.steps), options.threads or os.cpu_count() or 1
-    return Training(options.output, settings, length, threads, options.start, options.keep)
+    return Training(options.output, settings, length, threads, options.start or "", options.keep)
 
 
 def _network_of(options: argparse.Namespace, usual: str) -> tuple[str, dict[str, int]]:

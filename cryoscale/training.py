@@ -35,14 +35,14 @@ from cryoscale.io.files import write_text
 from cryoscale.labelled import held_out, match_intensities, read_labelled, read_unlabelled
 from cryoscale.report.losses import draw_losses
 from cryoscale.segment import build_model
-from cryoscale.segment.card import Card, named_model
+from cryoscale.segment.card import Card
 from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.network import Network
 from cryoscale.segment.settings import TrainSettings, settings_for
+from cryoscale.segment.start import first_weights
 from cryoscale.segment.state import Row
 from cryoscale.segment.train import log_csv, train, validate
-from cryoscale.segment.unet import seeing_more
-from cryoscale.segment.weights import blend, load_model, save_model
+from cryoscale.segment.weights import blend, save_model
 from cryoscale.simulate.slices import paper_slices
 from cryoscale.simulated import (
     VALIDATION_SEED,
@@ -97,6 +97,11 @@ class Training:
     """Weights to start from, of the same network or of one that sees fewer slices; "shipped" are cryoscale's own."""
     keep: float = 0.0
     """Share of these in the result (`segment.weights.blend`)."""
+
+    @property
+    def weights(self) -> Path:
+        """Return the file of the result."""
+        return self.output / f"{self.settings.model}.safetensors"
 
     def command(self, **sources: Sequence[str]) -> str:
         """Return the command that trains so."""
@@ -294,33 +299,20 @@ def _network(training: Training) -> Network:
     Raises
     ------
     UsageError
-        If there is no such network, or the weights to start from are of another.
+        If there is no such network, or none can start from the weights that are named.
     """
     network = build_model(training.settings.model, **training.settings.options)
     if training.start:
-        _started(training, network)
+        first_weights(training.start, network, training.weights)
     return network
-
-
-def _started(training: Training, wanted: Network) -> tuple[dict[str, Tensor], Card]:
-    """Return the weights to start from, of the network that is wanted, and their card."""
-    first, card = load_model(named_model(training.start))
-    wider = seeing_more(first, wanted.slices_in)
-    if (wider.name, wider.options) != (wanted.name, wanted.options):
-        raise UsageError(
-            "the weights are of another network",
-            where=training.start,
-            found=f"{first.name} {first.options}",
-            allowed=f"{wanted.name} {wanted.options}, or of fewer slices",
-        )
-    return wider.state_dict(), card
 
 
 def _initial(training: Training) -> tuple[Training, dict[str, Tensor] | None, Card]:
     """Return the training that knows the weights it starts from, these and what the card says of them, if any."""
     if not training.start:
         return training, None, {}
-    weights, card = _started(training, build_model(training.settings.model, **training.settings.options))
+    network = build_model(training.settings.model, **training.settings.options)
+    weights, card = first_weights(training.start, network, training.weights)
     known = {"started_from_sha256": card["sha256"]}
     return training.knowing(f"{training.settings.data} from {card['sha256']}"), weights, known
 
@@ -340,7 +332,7 @@ def _train(
     settings, length = training.settings, training.length
     torch.set_num_threads(training.threads)
     training.output.mkdir(parents=True, exist_ok=True)
-    path = training.output / f"{settings.model}.safetensors"
+    path = training.weights
     card = {"name": settings.model, "cryoscale": __version__, "torch": torch.__version__, **card, **known}
     with _processes() as (device, leads):
         model, log = train(

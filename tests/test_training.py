@@ -160,6 +160,9 @@ def test_a_training_starts_from_given_weights(folder: Path, tmp_path: Path, caps
     capsys.readouterr()
     assert main(command(folder, tmp_path / "other", "--width", "4", "--from", start, "--steps", "1")) == 2
     assert "the weights are of another network" in capsys.readouterr().err
+    assert main(command(folder, tmp_path / "first", "--from", start, "--steps", "1")) == 2
+    assert "would overwrite the weights that it starts from" in capsys.readouterr().err
+    assert main(command(folder, tmp_path / "none", "--from", "", "--steps", "1")) == 2
     # Asked for nothing, the network is that of the weights.
     assert main(command(folder, tmp_path / "same", "--from", start, "--steps", "1")) == 0
     assert load_model(tmp_path / "same/unet2d.safetensors")[0].width == 2

@@ -51,7 +51,7 @@ def read_card(path: str | Path) -> Card:
         path = path.with_suffix(".json")
         card = json.loads(path.read_text(encoding="utf-8"))
         return {**card, "architecture": dict(card["architecture"]), "sha256": str(card["sha256"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise refused(path, "the model's card is missing or damaged", error) from error
 
 

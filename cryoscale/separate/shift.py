@@ -2,8 +2,8 @@ r"""The mean shift of `sheets`, voxel by voxel: each walks along its own normal 
 
 A voxel looks at the same few hundred neighbours turn after turn, and shares them with the next voxels of its row. They
 are gathered once, from a little further around than one look reaches, into four short columns; a turn is then one loop
-over these that compilers turn into vector instructions, and that gives the same bits on any processor. Voxels that walk
-out of what was gathered gather again.
+over these that compilers turn into vector instructions, and whose sums have the same bits on any processor. Voxels that
+walk out of what was gathered gather again.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _least_direction(a00, a01, a02, a11, a12, a22, v):  # type: ignore[no-untype
 def _gather(x, start, nz, ny, weight, centre, near):  # type: ignore[no-untyped-def]
     """Put offset (z, y, x) and scaled weight of the voxels around a place into the columns of near.
 
-    Returns how many, and the scale: the largest power of two for which no sum of theirs overflows.
+    Returns how many, and the scale: a power of two for which no sum of theirs overflows.
     """
     count, reach, total = 0, REACH + FREE, 0.0
     for z in range(max(int(np.ceil(centre[0] - reach)), 0), min(int(centre[0] + reach) + 1, nz)):
@@ -92,7 +92,8 @@ def _add_moments(near, count, offset, normal, far, wide, sums):  # type: ignore[
     """Put the sums of w, w d and w d d^T over the neighbours into ``sums``, d from the offset; far 1/r^2, wide 1/h^2.
 
     Each term is a float32, cut to a whole number: sums of whole numbers do not depend on their order, which is that of
-    the processor's vectors. What is cut off moves a voxel by some 1e-5, at most 1e-3.
+    the processor's vectors. What is cut off moves a voxel by 1e-5 to 1e-4; where no direction stands out, as in a full
+    cube, the normal may turn and more changes.
     """
     oz, oy, ox = np.float32(offset[0]), np.float32(offset[1]), np.float32(offset[2])
     nz, ny, nx = np.float32(normal[0]), np.float32(normal[1]), np.float32(normal[2])

@@ -120,7 +120,7 @@ def test_weights_of_another_network_are_refused(saved: Path, change: str) -> Non
         load_model(saved)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"architecture": 1, "sha256": "a"}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"architecture": 1, "sha256": "a"}', "[" * 200_000])
 def test_damaged_card_is_refused(saved: Path, text: str) -> None:
     saved.with_suffix(".json").write_text(text)
     with pytest.raises(UsageError, match=r"model\.json: the model's card is missing or damaged"):
