@@ -207,6 +207,7 @@ def _named(source: str, lists: tuple[str, ...]) -> Iterator[Path]:
     elif path.exists():
         yield _checked(path)
     elif glob.has_magic(source):
+        _look_into_all(path)
         yield from (_checked(Path(match)) for match in sorted(glob.glob(source, recursive=True)))
     else:
         raise UsageError("no such file, folder or glob", where=source)
@@ -220,6 +221,18 @@ def _search(folder: Path) -> Iterator[Path]:
             path = Path(root) / name
             if name.lower().endswith(SUFFIXES) and (name in stores or path.is_file()):
                 yield path
+
+
+def _look_into_all(pattern: Path) -> None:
+    """Raise if a folder that a pattern leads through may not be looked into: glob would pass over it in silence."""
+    for depth in range(1, len(pattern.parts)):
+        above, part = os.path.join(*pattern.parts[:depth], ""), pattern.parts[depth]  # noqa: PTH118 - ends in a slash
+        if glob.has_magic(part):
+            for folder in glob.glob(above, recursive=True):
+                os.scandir(folder).close()
+        elif glob.has_magic(above):
+            for folder in glob.glob(above, recursive=True):
+                os.stat(f"{folder}.")  # noqa: PTH116 - a Path forgets the dot, which only who may enter can ask for
 
 
 def _raise(error: OSError) -> None:

@@ -91,7 +91,7 @@ def test_what_cannot_be_looked_into_is_said(folder: Path, monkeypatch: pytest.Mo
     scan = os.scandir
 
     def closed(path: str) -> object:
-        if str(path).endswith("sub"):
+        if str(path).rstrip("/").endswith("sub"):
             raise PermissionError(13, "Permission denied", path)
         return scan(path)
 
@@ -99,6 +99,19 @@ def test_what_cannot_be_looked_into_is_said(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("os.scandir", closed)
     with pytest.raises(UsageError, match="sub: cannot be looked into; found Permission denied"):
         ids(folder)
+    for pattern in ("*/*.mrc", "**/*.mrc", "s*/*.mrc"):
+        with pytest.raises(UsageError, match="sub/: cannot be looked into; found Permission denied"):
+            ids(f"{folder}/{pattern}")
+    look = os.stat
+
+    def shut(path: str, **more: object) -> object:
+        if str(path).endswith("sub/."):
+            raise PermissionError(13, "Permission denied", path)
+        return look(path, **more)
+
+    monkeypatch.setattr("os.stat", shut)
+    with pytest.raises(UsageError, match=r"sub/\.: cannot be looked into"):
+        ids(f"{folder}/*/none.mrc")
 
 
 @pytest.mark.parametrize("pattern", ["{stem:>30}", "{stem!r}", "{stem.__class__}", "{path[0]}", "{}"])
