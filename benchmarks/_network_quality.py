@@ -117,7 +117,7 @@ def _line(label: str, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def paper_rows(count: int, models: Sequence[str]) -> list[dict[str, Any]]:
-    """Score networks on images of the paper's preset; one that wants neighbours is shown the same image five times."""
+    """Score networks on images of the paper's preset; one that wants neighbours is shown the same image as often."""
     rows = []
     for name in models:
         model, card = load_model(name or default_model_path())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from benchmarks import quality
 from benchmarks._network_quality import _scores, held_out_table, paper_rows, seen_dice
 from cryoscale.simulate import make_phantom
 
@@ -43,3 +47,24 @@ def test_the_shipped_network_on_the_papers_images() -> None:
     (scores,) = paper_rows(1, [""])
     assert scores["model"] == "unet25d"
     assert 0.5 < scores["pixel_accuracy"] <= 1
+
+
+def test_slices_without_a_membrane_do_not_spoil_the_means(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    scores = {
+        "raw_is": "scores",
+        "dice_raw": 0.8,
+        "dice_final": 0.9,
+        "dice_raw_by_angle": [0.7, 0.8, 0.9],
+        "dice_final_by_angle": [0.8, 0.9, 1.0],
+        "dice_raw_by_slice": [None, 0.8],
+        "dice_final_by_slice": [None, 0.9],
+        "instance_f1": 1.0,
+        "panoptic_quality": 0.5,
+    }
+    monkeypatch.setattr(quality, "write_simulation", lambda folder, **_: folder / "simulated_1.mrc")
+    monkeypatch.setattr(quality, "entries", lambda _: [])
+    monkeypatch.setattr(quality, "run_collection", lambda *_: SimpleNamespace(failures=[]))
+    monkeypatch.setattr(quality, "score_run", lambda *_: scores)
+    rows = [quality.one(tmp_path, seed, 0.3, (8, 8, 8), 1) for seed in (1, 2)]
+    mean = quality.table(rows).splitlines()[-1]
+    assert "mean | 0.800 0.900  1.12 |             0.700 0.800 0.900 | 0.800 0.900 1.000" in mean

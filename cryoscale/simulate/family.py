@@ -1,7 +1,7 @@
 """The family of scenes by name, and what each is imaged with.
 
 - demo: vesicles, one inside another, two that nearly touch, an open sheet (`presets.demo_scene`)
-- training: what the shipped weights were trained on (`presets.training_scene`)
+- training: what the shipped weights were trained on, later with cell and microtubules too (`presets.training_scene`)
 - shrec2021: the scene of the demo, imaged as the tomograms of SHREC 2021 were
 - cell: the scene of training, with cristae and the ice's own faces; wider numbers
 - microtubules: the scene of training, or microtubules with the grain of their walls in bundles among fewer membranes
@@ -189,4 +189,4 @@ CONDITIONS: dict[str, Conditions] = {
     "heldout": Conditions(snr=(0.1, 0.3), defocus_um=(2.5, 4.5), shift_sd_nm=(0.4, 0.6)),
     "real": Conditions(),
 }
-"""Of each preset that is imaged at all; what the shipped weights saw, `training.training_volume` draws by itself."""
+"""Of each preset that is imaged at all; what the preset training shows, `training.training_volume` draws by itself."""

@@ -1,4 +1,4 @@
-"""The two scenes that stored results and the shipped weights depend on: one to show, one that they were trained on."""
+"""The scenes that stored results and shipped weights depend on: one to show, one that they were first trained on."""
 
 from collections.abc import Callable
 from dataclasses import replace
