@@ -25,7 +25,7 @@ from cryoscale.report.text import (
     size_of,
     with_error,
 )  # fmt: skip
-from cryoscale.report.totals import area_nm2, is_closed
+from cryoscale.report.totals import area_nm2, has_surface, is_closed
 
 __all__ = ["article"]
 
@@ -113,6 +113,8 @@ def _membranes(tomogram: TomogramReport, most_rows: int) -> str:
     heads = [(*column_head(name), any(row[n].number for row in cells)) for n, name in enumerate(columns)]
     total = len(tomogram.membranes)
     words = f"the {len(rows)} largest of {total}" if total > len(rows) else f"{total}"
+    if without := total - sum(map(has_surface, tomogram.membranes)):
+        words += f", {without} of them without a surface"
     file = f"{clean(tomogram.root + tomogram.id)}/membranes.csv"
     link = f'all, with places and meshes, in <a href="{file}">membranes.csv</a>'
     return f'<h3>Membranes <span class="soft small">{words}; {link}</span></h3>' + table(

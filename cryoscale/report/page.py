@@ -17,7 +17,7 @@ from cryoscale.report.script import SCRIPT, policy
 from cryoscale.report.style import STYLE
 from cryoscale.report.tables import Cell, table, thumbnail
 from cryoscale.report.text import amount, clean, duration, size_of
-from cryoscale.report.totals import Gathered, Line, gathered, is_closed
+from cryoscale.report.totals import Gathered, Line, gathered, has_surface, is_closed
 
 __all__ = ["render_page"]
 
@@ -146,7 +146,7 @@ def _gallery(shown: Sequence[TomogramReport], total: int) -> str:
     cards = []
     for tomogram in shown:
         closed = sum(is_closed(row) for row in tomogram.membranes)
-        words = f"{len(tomogram.membranes)} membranes, {closed} closed"
+        words = f"{sum(map(has_surface, tomogram.membranes))} membranes, {closed} closed"
         cards.append(
             f'<a href="#t-{clean(tomogram.id)}">{thumbnail(tomogram)}<b>{clean(tomogram.id)}</b>'
             f'<span class="soft small">{words}</span></a>'

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from cryoscale.report.run import TomogramReport
 from cryoscale.report.text import number_in
 
-__all__ = ["COLUMNS", "Gathered", "Line", "area_nm2", "gathered", "is_closed"]
+__all__ = ["COLUMNS", "Gathered", "Line", "area_nm2", "gathered", "has_surface", "is_closed"]
 
 COLUMNS = (
     "area_nm2", "major_axis_nm", "mean_curvature_per_nm", "thickness_nm", "nearest_distance_nm", "mean_sd_nm",
@@ -51,6 +51,11 @@ class Line:
 def is_closed(row: Row) -> bool:
     """Whether a membrane's surface is closed."""
     return row.get("closed", "").strip().lower() in ("yes", "true", "1", "closed")
+
+
+def has_surface(row: Row) -> bool:
+    """Whether a row is a membrane; a region that turned out to be none is listed too, with the reason."""
+    return row.get("closed") != "no surface"
 
 
 def area_nm2(row: Row) -> float:
@@ -92,7 +97,7 @@ def _line(tomogram: TomogramReport) -> Line:
     return Line(
         tomogram.id,
         tomogram.page,
-        len(rows),
+        sum(map(has_surface, rows)),
         sum(map(is_closed, rows)) if any("closed" in row for row in rows) else None,
         sum(areas),
         known,

@@ -208,6 +208,15 @@ def test_columns_of_the_table() -> None:
     assert "z low" not in page
 
 
+def test_a_region_that_is_no_membrane_is_listed_and_not_counted() -> None:
+    one = tomogram("TS_01")
+    none = {"id": "5", "closed": "no surface", "reason": "no surface: a microtubule"}
+    page = render_page(run(dataclasses.replace(one, membranes=(*one.membranes, none)), tomogram("TS_02")))
+    assert re.search(r"<b>8</b><span>membranes</span>", page) and "of 8" in page and "of 9" not in page
+    assert "4 membranes, 3 closed" in page and "5 membranes" not in page
+    assert "5, 1 of them without a surface" in page and "no surface: a microtubule: membrane 5" in page
+
+
 def test_an_empty_run_and_a_tomogram_without_anything() -> None:
     check(render_page(ReportRun("Empty", "0.1.0", "", "")))
     bare = ReportRun("Bare", "0.1.0", "", "", tomograms=(TomogramReport("TS_01", "a.mrc"),))
