@@ -35,7 +35,7 @@ from cryoscale.simulate.shapes import Shape, Sheet, Tube
 
 Doubles = npt.NDArray[np.float64]
 NARROWEST_TUBE_NM = 15.0
-"""Least radius of a membrane tube in a cell: one as narrow as a microtubule, 11 nm, could not be told from it."""
+"""Least radius of a membrane tube among microtubules: one as narrow as they are, 11 nm, could not be told from them."""
 MICROTUBULES = 0.7
 """Share of a cell's filaments that are microtubules."""
 
@@ -64,11 +64,11 @@ def microtubule_scene(rng: np.random.Generator, shape: tuple[int, int, int], vox
     One scene in three is that of training: what it teaches must not be lost.
     """
     if rng.random() < 0.35:
-        return _training_scene(rng, shape, voxel_nm)
+        return _training_scene(rng, shape, voxel_nm, NARROWEST_TUBE_NM)
     scene = Scene(shape, voxel_nm)
     crowd = float(np.prod(shape)) * voxel_nm**3 / (112.0 * 256.0 * 256.0)
     if rng.random() < 0.75:
-        add_membranes(rng, scene, 0.4 * crowd)
+        add_membranes(rng, scene, 0.4 * crowd, NARROWEST_TUBE_NM)
     add_microtubules(rng, scene, 5 + int(rng.poisson(min(3.0 * crowd, 15.0))))
     add_distractors(rng, scene, crowd, int(rng.poisson(1.0)), 0.0)
     return scene

@@ -18,6 +18,10 @@ Doubles = npt.NDArray[np.float64]
 RADIUS_NM = 11.2
 """Of the middle of the wall, with `PROTOFILAMENTS`."""
 PROTOFILAMENTS = 13
+WALL_NM = 4.2
+"""Usual thickness of the wall, at half its density."""
+WALLS_NM = (3.4, 4.8)
+"""Between a tubulin's narrow and wide side; a thinner wall would tell a microtubule from a membrane all by itself."""
 _MONOMER_NM = 4.05
 _STARTS = 3
 

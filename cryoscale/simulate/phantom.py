@@ -9,6 +9,7 @@ protein reaches into that, the membrane keeps the voxel. The mid-surface itself 
 it passes through, with their normals.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -218,7 +219,7 @@ def _draw_bilayer(
 
 
 def _draw_filament(filament: Filament, voxel_nm: float, density: npt.NDArray[np.float32]) -> None:
-    wall = 1.3 / voxel_nm
+    wall = filament.wall_nm / (math.sqrt(8.0 * math.log(2.0)) * voxel_nm)
     for voxels, points in _voxels_near(filament.tube, density.shape, 3.5 * wall, not filament.hollow):
         distance, normals = filament.tube.distance(points)
         profile = np.exp(-0.5 * (distance / wall) ** 2) if filament.hollow else _soft(-distance)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from cryoscale.simulate.lattice import radius_nm, random_lattice
+from cryoscale.simulate.lattice import WALLS_NM, radius_nm, random_lattice
 from cryoscale.simulate.scene import (
     Bilayer,
     Carbon,
@@ -32,6 +32,8 @@ DEMO_MARGIN_VOXELS = 10.0
 #: Least distance between mid-surfaces in the demo, 8 voxels between membranes 4 nm thick at 10 ångström.
 DEMO_GAP_VOXELS = 12.0
 GOLD_VOLTS = 12.0
+NARROWEST_NM = 8.0
+"""Least radius of a membrane tube in the scene of training."""
 
 
 def demo_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: float) -> Scene:
@@ -114,20 +116,23 @@ def _stands_alone(scene: Scene, new: Shape) -> bool:
     return apart and scene.clears(new, DEMO_GAP_VOXELS)
 
 
-def training_scene(rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: float) -> Scene:
+def training_scene(
+    rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: float, narrowest_nm: float = NARROWEST_NM
+) -> Scene:
     """Crowded and varied: vesicles, tubes, sheets and double membranes, cut by the borders as they come.
 
     One scene in sixteen has no membrane at all. Filaments, ribosome-like lumps, gold and carbon belong to no class.
+    ``narrowest_nm`` is the least radius of a tube.
     """
     scene = Scene(shape, voxel_nm)
     crowd = float(np.prod(shape)) * voxel_nm**3 / (112.0 * 256.0 * 256.0)
     if rng.random() >= 1 / 16:
-        add_membranes(rng, scene, crowd)
+        add_membranes(rng, scene, crowd, narrowest_nm)
     add_distractors(rng, scene, crowd, int(rng.poisson(1.0)))
     return scene
 
 
-def add_membranes(rng: np.random.Generator, scene: Scene, crowd: float, narrowest_nm: float = 8.0) -> None:
+def add_membranes(rng: np.random.Generator, scene: Scene, crowd: float, narrowest_nm: float) -> None:
     """Try 6 to 22 membranes at random for each (112, 256, 256) voxels of 1 nm, of which there are `crowd`.
 
     ``narrowest_nm`` is the least radius of a tube.
@@ -218,6 +223,7 @@ def add_microtubules(rng: np.random.Generator, scene: Scene, count: int) -> None
         side_by_side = int(rng.integers(2, 7)) if rng.random() < 0.3 else 1
         length, bend = rng.uniform(150.0, 600.0) / scene.voxel_nm, rng.uniform(0.0, 0.1)
         volts, apart = rng.uniform(1.2, 2.8), rng.uniform(27.0, 45.0) / scene.voxel_nm
+        wall_nm = rng.uniform(*WALLS_NM)
         for _ in range(40):
             middle = random_curve(rng, rng.uniform(0.0, scene.shape), length, bend, rng.choice([0.1, 0.3, 1.0]))
             axis = (middle[-1] - middle[0]) / np.linalg.norm(middle[-1] - middle[0])
@@ -234,7 +240,7 @@ def add_microtubules(rng: np.random.Generator, scene: Scene, count: int) -> None
             if scene.free(curve, radius + 7.0 / scene.voxel_nm):
                 tube = Tube(curve, radius, "filament")
                 turned = replace(lattice, phase=lattice.phase + number)
-                scene.filaments.append(Filament(tube, volts, hollow=True, lattice=turned))
+                scene.filaments.append(Filament(tube, volts, hollow=True, lattice=turned, wall_nm=wall_nm))
 
 
 def add_carbon(rng: np.random.Generator, scene: Scene) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from cryoscale.simulate.lattice import Lattice
+from cryoscale.simulate.lattice import WALL_NM, Lattice
 from cryoscale.simulate.shapes import Shape, Sheet, Tube, Vesicle
 
 Doubles = npt.NDArray[np.float64]
@@ -49,6 +49,8 @@ class Filament:
     hollow: bool
     lattice: Lattice | None = None
     """Of a hollow one's wall; without it the wall is smooth."""
+    wall_nm: float = WALL_NM
+    """Thickness of a hollow one's wall, at half its density."""
 
 
 @dataclass(frozen=True)

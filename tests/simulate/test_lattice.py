@@ -63,6 +63,19 @@ def test_a_wall_with_a_lattice_is_drawn_in_no_class():
     assert plain[20, 20].argmax() in (9, 31)  # 11.2 voxels from the axis
 
 
+@pytest.mark.parametrize("wall_nm", [3.4, 4.8])
+def test_a_wall_is_as_thick_as_asked_at_half_its_density(wall_nm):
+    # So wide that it is nearly flat, and cut where it stands upright in the slices.
+    tube = Tube(np.linspace([60.0, 0, 60], [60.0, 39, 60], 20), 50.0, "filament")
+    phantom = draw(
+        Scene((120, 40, 120), 0.5, filaments=[Filament(tube, 2.0, hollow=True, wall_nm=wall_nm)]),
+        np.random.default_rng(0),
+    )
+    line = phantom.density[60, 20, :60].astype(float)
+    fine = np.interp(np.linspace(0, 59, 59_001), np.arange(60), line)
+    assert (fine >= 0.5 * fine.max()).sum() / 1000 * 0.5 == pytest.approx(wall_nm, rel=0.02)
+
+
 def test_the_presets_microtubules_have_the_radius_of_their_number():
     filaments = [
         f
@@ -73,7 +86,9 @@ def test_the_presets_microtubules_have_the_radius_of_their_number():
     assert len(grained) >= 10
     for filament in grained:
         assert filament.hollow
+        assert 3.4 <= filament.wall_nm <= 4.8
         assert filament.tube.radius * 1.2 == pytest.approx(11.2 * filament.lattice.protofilaments / 13)
+    assert np.ptp([f.wall_nm for f in grained]) > 0.7
     counts = [random_lattice(np.random.default_rng(seed), AXIS).protofilaments for seed in range(200)]
     assert 0.5 < np.mean(np.array(counts) == 13) < 0.7
     assert set(counts) == {11, 12, 13, 14, 15}
