@@ -144,21 +144,23 @@ def _not_closed(tomogram: TomogramReport) -> str:
     """Group the open surfaces by the reason their row gives."""
     if not any("closed" in row for row in tomogram.membranes):
         return ""
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
     for row in tomogram.membranes:
         if not is_closed(row):
             why = next((value for name, value in row.items() if "reason" in name and value), "no reason recorded")
-            reasons.setdefault(why, []).append(str(number_of(row) or "?"))
+            noun = "membrane" if has_surface(row) else "region"
+            reasons.setdefault((noun, why), []).append(str(number_of(row) or "?"))
     if not reasons:
         return ""
-    count = sum(len(numbers) for numbers in reasons.values())
     items = "".join(
-        f"<li>{clean(why, longest=600)}: {'membrane' if len(numbers) == 1 else 'membranes'} "
+        f"<li>{clean(why, longest=600)}: {noun}{'' if len(numbers) == 1 else 's'} "
         f"{', '.join(numbers[:40])}{' …' if len(numbers) > 40 else ''}</li>"
-        for why, numbers in sorted(reasons.items(), key=lambda entry: -len(entry[1]))
+        for (noun, why), numbers in sorted(reasons.items(), key=lambda entry: (entry[0][0], -len(entry[1])))
     )
-    verb = "is" if count == 1 else "are"
-    title = f"Why {count} of {len(tomogram.membranes)} {verb} not closed"
+    count = sum(len(numbers) for (noun, _), numbers in reasons.items() if noun == "membrane")
+    title = f"Why {count} of {sum(map(has_surface, tomogram.membranes))} {'is' if count == 1 else 'are'} not closed"
+    if any(noun == "region" for noun, _ in reasons):
+        title = f"{title}, and others have no surface" if count else "Why regions have no surface"
     return f'<h3>{title}</h3><ul class="small">{items}</ul>'
 
 

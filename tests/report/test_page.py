@@ -214,7 +214,11 @@ def test_a_region_that_is_no_membrane_is_listed_and_not_counted() -> None:
     page = render_page(run(dataclasses.replace(one, membranes=(*one.membranes, none)), tomogram("TS_02")))
     assert re.search(r"<b>8</b><span>membranes</span>", page) and "of 8" in page and "of 9" not in page
     assert "4 membranes, 3 closed" in page and "5 membranes" not in page
-    assert "5, 1 of them without a surface" in page and "no surface: a microtubule: membrane 5" in page
+    assert "5, 1 of them without a surface" in page and "no surface: a microtubule: region 5" in page
+    assert "Why 1 of 4 is not closed, and others have no surface" in page
+    alone = tuple(row for row in one.membranes if row["closed"] == "yes")
+    page = render_page(run(dataclasses.replace(one, membranes=(*alone, none))))
+    assert "Why regions have no surface" in page and "not closed" not in page
 
 
 def test_an_empty_run_and_a_tomogram_without_anything() -> None:
