@@ -4,10 +4,16 @@ With c the centre and M the symmetric matrix whose eigenvalues are 1 / axis^2, g
 
     d(x) = (g - 1) / |grad g| = (g^2 - g) / |M (x - c)|
 
-the first-order (Sampson) signed distance, negative inside, exact on the surface and on spheres. The fit minimises a
-soft-L1 loss of d over the points, with a weak prior that holds the logarithms of the axes together: caps that the
-missing wedge took away leave one axis nearly free. What that freedom means for the surface is told by `trend`, the
-change of d with each of the 9 parameters.
+the first-order (Sampson) signed distance, negative inside, exact on the surface and on spheres. Between the foci it
+jumps, and so does its change with the parameters, enough to make zeros of their own in a slender membrane's middle. So
+deep inside, it levels off: with b the least half axis and t = (-d - `LEVEL_FROM` b) / ((`LEVEL_TO` - `LEVEL_FROM`) b)
+between 0 and 1,
+
+    m = -b (`LEVEL_FROM` + (`LEVEL_TO` - `LEVEL_FROM`) (t - t^3 + t^4 / 2)),     constant beyond
+
+whose slope falls from 1 to 0, twice differentiable. The fit minimises a soft-L1 loss of d over the points, with a weak
+prior that holds the logarithms of the axes together: caps that the missing wedge took away leave one axis nearly free.
+What that freedom means for the surface is told by `trend`, the change of m with each of the 9 parameters.
 """
 
 from __future__ import annotations
@@ -39,6 +45,8 @@ FORWARD_STEP = 2.0**-26
 """Root of the spacing of doubles at 1."""
 GRADIENT_STEP = 1e-2
 """Voxels over which a trend's gradient is taken."""
+LEVEL_FROM, LEVEL_TO = 0.6, 0.9
+"""Depth, over the least half axis, from which on the distance levels off, and from which it is level."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class Ellipsoid:
     centre: Array
     matrix: Array
     axes: Array
+    depth: float = math.inf
+    """The half axis b by which the distance levels off inside; infinite where it does not."""
 
     @property
     def radius(self) -> float:
@@ -57,7 +67,7 @@ class Ellipsoid:
     def distance(self, q: Array) -> Array:
         """Return the first-order signed distance (m,) at places (m, 3)."""
         _, p, g = self._slope(q)
-        return np.asarray((g * g - g) / p)
+        return _levelled((g * g - g) / p, self.depth)[0]
 
     def _slope(self, q: Array) -> tuple[Array, Array, Array]:
         """Return M (x - c) (m, 3), its length (m,) and g (m,)."""
@@ -72,7 +82,8 @@ class Ellipsoid:
         value = (g * g - g) / p
         curve = slope @ self.matrix
         gradient = ((2 * g - 1) / (p * g))[:, None] * slope - (value / (p * p))[:, None] * curve
-        return value, gradient
+        level, steep, _ = _levelled(value, self.depth)
+        return level, steep[:, None] * gradient
 
     def distance_hessian(self, q: Array) -> Array:
         """Return the Hessian (m, 3, 3) of the signed distance at places (m, 3)."""
@@ -89,7 +100,10 @@ class Ellipsoid:
         turn = (self.matrix @ self.matrix) / p - lean * np.swapaxes(lean, 1, 2) / p
         cross = slope * np.swapaxes(lean, 1, 2)
         cross = cross + np.swapaxes(cross, 1, 2)
-        return np.asarray(bend / p - (cross + value * turn) / p**2 + 2 * value * lean * np.swapaxes(lean, 1, 2) / p**3)
+        plain = bend / p - (cross + value * turn) / p**2 + 2 * value * lean * np.swapaxes(lean, 1, 2) / p**3
+        gradient = slope / p - value * lean / p**2
+        _, steep, bent = _levelled(value / p, self.depth)
+        return np.asarray(steep * plain + bent * gradient * np.swapaxes(gradient, 1, 2))
 
     def moved(self, change: Array) -> Ellipsoid:
         """Return the ellipsoid with its 9 parameters changed, in units of their prior standard deviations.
@@ -104,15 +118,15 @@ class Ellipsoid:
         powers, turned = np.linalg.eigh(stretch)
         matrix = root @ ((turned * np.exp(np.clip(powers, -8, 8))) @ turned.T) @ root
         matrix = (matrix + matrix.T) / 2
-        return Ellipsoid(
-            self.centre + change[:3] * CENTRE_SD * self.radius, matrix, np.linalg.eigvalsh(matrix)[::-1] ** -0.5
-        )
+        axes = np.linalg.eigvalsh(matrix)[::-1] ** -0.5
+        return Ellipsoid(self.centre + change[:3] * CENTRE_SD * self.radius, matrix, axes, self.depth)
 
     def trend(self, q: Array) -> Array:
         """Return the change of the distance (m, 9) at places (m, 3) with each parameter, times its prior sd."""
         centres, matrices = self._moved
         out = np.empty((len(q), len(centres)))
         _distances(centres, matrices, np.ascontiguousarray(q, np.float64), out)
+        out = _levelled(out, self.depth)[0]
         return (out[:, ::2] - out[:, 1::2]) / (2 * TREND_STEP)
 
     @cached_property
@@ -126,6 +140,16 @@ class Ellipsoid:
         around = [self.trend(q + side * step) for step in GRADIENT_STEP * np.eye(3) for side in (1.0, -1.0)]
         slopes = [(ahead - behind) / (2 * GRADIENT_STEP) for ahead, behind in pairwise(around)][::2]
         return self.trend(q), np.stack(slopes, 2)
+
+
+def _levelled(distance: Array, depth: float) -> tuple[Array, Array, Array]:
+    """Return the levelled distance with its first and second derivative by the plain one, of any shape."""
+    if math.isinf(depth):
+        return distance, np.ones_like(distance), np.zeros_like(distance)
+    width = (LEVEL_TO - LEVEL_FROM) * depth
+    t = np.clip((-distance - LEVEL_FROM * depth) / width, 0, 1)
+    deep = -LEVEL_FROM * depth - width * t * (1 - t * t * (1 - 0.5 * t))
+    return np.where(t > 0, deep, distance), 1 - t * t * (3 - 2 * t), 6 * t * (1 - t) / width
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -175,7 +199,8 @@ def fit_ellipsoid(points: Array, *, weights: Array | None = None) -> tuple[Ellip
             best = found
     assert best is not None
     unit = _build(best.x)
-    ellipsoid = Ellipsoid(unit.centre * size + origin, unit.matrix / size**2, unit.axes * size)
+    axes = unit.axes * size
+    ellipsoid = Ellipsoid(unit.centre * size + origin, unit.matrix / size**2, axes, float(axes.min()))
     return ellipsoid, 1.4826 * float(np.median(np.abs(ellipsoid.distance(points))))
 
 

@@ -130,13 +130,30 @@ def fit_surfaces(
         except ValueError as error:
             prepared.append(error)
     fine = [p for p in prepared if not isinstance(p, ValueError)]
-    pieces = [split(p) for p in fine]
+    # Large ones are fitted twice, in patches and as a whole.
+    every = [*fine, *(p.whole for p in fine if p.whole is not None)]
+    pieces = [split(p) for p in every]
     choices = choose(
-        [_task(p, parts[_middle(parts)][0], kinds) for p, parts in zip(fine, pieces, strict=True)], seed=seed, xp=xp
+        [_task(p, parts[_middle(parts)][0], kinds) for p, parts in zip(every, pieces, strict=True)], seed=seed, xp=xp
     )
-    models = _solve(pieces, choices, xp)
-    made = iter([_finish(p, c, m, box) for p, c, m in zip(fine, choices, models, strict=True)])
+    models = _grounded(every, _solve(pieces, choices, xp))
+    made = iter([_finish(p, c, m, box) for p, c, m in zip(fine, choices[: len(fine)], models, strict=True)])
     return [p if isinstance(p, ValueError) else next(made) for p in prepared]
+
+
+def _grounded(
+    prepared: Sequence[Prepared], models: Sequence[Model | np.linalg.LinAlgError]
+) -> list[Model | np.linalg.LinAlgError]:
+    """Give the models of large membranes those of the whole, which come last, to stand on."""
+    large = [number for number, p in enumerate(prepared) if p.whole is not None]
+    out = list(models[: len(prepared) - len(large)])
+    for number, whole in zip(large, models[len(out) :], strict=True):
+        model = out[number]
+        if isinstance(whole, np.linalg.LinAlgError):
+            out[number] = whole
+        elif isinstance(model, Model):
+            out[number] = replace(model, ground=whole.patches[0], ground_scale=whole.scale)
+    return out
 
 
 def projected_bytes(n_points: int, *, control_points: int = 500) -> int:
@@ -270,15 +287,22 @@ def _finish(
 
 
 def _membrane(prepared: Prepared, model: Model, box: tuple[Array, Array] | None) -> tuple[Samples, Verdict]:
-    """Return the zero set around the points and what of it is membrane, looked for farther out where it tapers."""
-    data = prepared.selection.points
+    """Return the zero set around the points and what of it is membrane, looked for farther out where it tapers.
+
+    Of a large membrane it is looked for around its control points and around what the fit of the whole is.
+    """
+    data, near = prepared.selection.points, None
     step = float(np.clip(prepared.radius / 8, 1.5, 4.0))
-    near = prepared.constraints.points[: prepared.constraints.surface] if prepared.large else None
+    if prepared.whole is not None and model.ground is not None:
+        outline, found = _membrane(prepared.whole, Model((model.ground,)), box)
+        control = prepared.constraints.points[: prepared.constraints.surface]
+        near = np.concatenate([control, outline.points[found.keep]])
 
     def within(margin: float) -> tuple[Samples, Verdict]:
-        low, high = data.min(0) - margin, data.max(0) + margin
+        around = data if near is None else near
+        low, high = around.min(0) - margin, around.max(0) + margin
         samples = trace(model.value_gradient, low, high, step, near=near, reach=margin)
-        return samples, judge(samples, data, limit=prepared.limit, box=box, tubes=not prepared.large)
+        return samples, judge(samples, data, limit=prepared.limit, box=box)
 
     margin = OVERLAP if prepared.large else max(LEAST_MARGIN, MARGIN * prepared.radius)
     first = within(margin)

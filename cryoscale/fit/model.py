@@ -4,10 +4,12 @@ r"""The fitted field: one Gaussian process, or several overlapping ones blended 
     w_p(q) = prod over axes of smooth(1 - (distance of q to box p) / overlap)
 
 with smooth(t) = t^3 (10 - 15 t + 6 t^2) on [0, 1], twice differentiable. Inside its own box a patch has weight 1 before
-the division, and none beyond the overlap. The variance of the blend is taken as the blend of the variances: the
-patches share their data near a seam, so their errors are nearly the same error. With an ellipsoid as the prior mean, m
-is its distance plus the change of that distance with its 9 parameters, to first order: the parameters are unknowns of
-the same Gaussian process.
+the division, and none beyond the overlap. Where the weights of all patches add up to s < 1, a fit of the whole membrane
+in one piece, the *ground*, has the weight (1 - s)^3: what is far from all data, as the caps of a large vesicle, is told
+by the shape of the whole, and what lies inside a box by its patch alone. The variance of the blend is taken as the
+blend of the variances: the patches share their data near a seam, so their errors are nearly the same error. With an
+ellipsoid as the prior mean, m is its distance plus the change of that distance with its 9 parameters, to first order:
+the parameters are unknowns of the same Gaussian process.
 """
 
 from __future__ import annotations
@@ -168,6 +170,10 @@ class Model:
     overlap: float = 1.0
     scale: float = 1.0
     """Factor on the posterior's standard deviations; see `calibrate`."""
+    ground: Patch | None = None
+    """What speaks where no patch does."""
+    ground_scale: float = 1.0
+    """Factor on its standard deviations."""
 
     def value_gradient(self, q: Array) -> tuple[Array, Array]:
         """Return the field (m,) and its gradient (m, 3) at places (m, 3)."""
@@ -198,7 +204,11 @@ class Model:
         turn, bend = np.zeros((len(q), 3, 3)), np.zeros((len(q), 3, 3))
         for patch, rows, w, dw in self.shares(q):
             f, g = patch.value_gradient(q[rows])
-            ddw = _weight_hessians(q[rows], patch.low, patch.high, self.overlap)
+            if patch is self.ground:
+                # All others come first: their sums are whole.
+                ddw = _ground_weights(total[rows], lean[rows], turn[rows])[2]
+            else:
+                ddw = _weight_hessians(q[rows], patch.low, patch.high, self.overlap)
             total[rows] += w
             value[rows] += w * f
             lean[rows] += dw
@@ -236,6 +246,8 @@ class Model:
         value: Array | None = None
         for patch, rows, w, _ in self.shares(q):
             found = of(patch, rows)
+            if patch is self.ground:
+                found = found * (self.ground_scale / self.scale) ** 2
             if value is None:
                 value = np.zeros((len(q), *found.shape[1:]))
             total[rows] += w
@@ -257,7 +269,8 @@ class Model:
             best = np.minimum(best, far)
             rows = np.flatnonzero(far < self.overlap)
             shares.append(rows)
-        lost = best >= self.overlap
+        lost = best >= self.overlap if self.ground is None else np.zeros(len(q), bool)
+        total, lean = np.zeros(len(q)), np.zeros((len(q), 3))
         out = []
         for number, rows in enumerate(shares):
             w, dw = _weights(q[rows], low[number], high[number], self.overlap)
@@ -267,7 +280,20 @@ class Model:
             dw = np.concatenate([dw, np.zeros((len(alone), 3))])
             if len(rows):
                 out.append((self.patches[number], rows, w, dw))
+                total[rows] += w
+                lean[rows] += dw
+        rows = np.flatnonzero(total < 1)
+        if self.ground is not None and len(rows):
+            out.append((self.ground, rows, *_ground_weights(total[rows], lean[rows])[:2]))
         return out
+
+
+def _ground_weights(total: Array, lean: Array, turn: Array | None = None) -> tuple[Array, Array, Array]:
+    """Return (1 - s)^3 (m,) with its gradient (m, 3) and Hessian (m, 3, 3), from s and its derivatives."""
+    left = (1 - total)[:, None]
+    bend = np.zeros((len(total), 3, 3)) if turn is None else -3 * left[..., None] ** 2 * turn
+    bend += 6 * left[..., None] * lean[:, :, None] * lean[:, None, :]
+    return left[:, 0] ** 3, -3 * left**2 * lean, bend
 
 
 def _axis_weights(q: Array, low: Array, high: Array, overlap: float) -> tuple[Array, Array, Array]:

@@ -2,12 +2,13 @@ r"""From raw points to the task of choosing a prior: selection, control points, 
 
 The number of control points follows the area: about one per 35 square voxels, at least 150 where the points allow it,
 at most the cap; more does not make caps better. Areas worth more than `LARGE` control points are kept at that density
-and fitted in patches instead.
+and fitted in patches instead; what no patch is near of, as the caps of a large vesicle, is left to a fit of the whole
+with as many control points as the cap allows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ FINEST_CELL = 2.5
 LEAST_POINTS = 150
 LARGE = 1500
 LEAST_CONTROL = 3
+MOST_SLENDER = 6.0
+"""Ratio of its half axes up to which an ellipsoid is offered as the prior mean."""
 PLANE_REACH = 1.2
 """Radius of a plane's neighbourhood over the distance of control points."""
 EXACT = 0.1
@@ -53,6 +56,8 @@ class Prepared:
     large: bool
     systematic: Systematic
     """What the points have wrong in common."""
+    whole: Prepared | None = None
+    """Of a large membrane: the same with few control points, to be fitted in one piece."""
 
 
 def prepare(
@@ -66,8 +71,25 @@ def prepare(
         raise ValueError(msg)
     raw = select_points(array / unit, share)
     step = float(np.median(cKDTree(raw.points).query(raw.points[:: max(1, len(raw.points) // 2000)], k=2)[0][:, 1]))
-    control, merged, cell, large = _control_points(raw, cap)
-    means = control
+    limit = max(3.0, 2.5 * step)
+    fine = _prepared(raw, _control_points(raw, cap), unit=unit, limit=limit, seed=seed)
+    if not fine.large:
+        return fine
+    few = (*thin(raw.points, raw.weights, cap=cap, cell=CELL), False)
+    return replace(fine, whole=_prepared(raw, few, unit=unit, limit=limit, seed=seed, like=fine))
+
+
+def _prepared(
+    raw: Selection,
+    control_points: tuple[Array, Array, float, bool],
+    *,
+    unit: float,
+    limit: float,
+    seed: int,
+    like: Prepared | None = None,
+) -> Prepared:
+    """Make constraints of control points, their normals turned as those of a finer preparation are."""
+    means, merged, cell, large = control_points
     control, normals, noise = centre_line(means, raw.points, raw.weights, radius=PLANE_REACH * cell, seed=seed)
     if np.median(noise.sd) < EXACT:
         control, normals, noise = centre_line(means, raw.points, raw.weights, radius=EXACT_REACH * cell, seed=seed)
@@ -76,11 +98,14 @@ def prepare(
     control, merged, sd = control[keep], merged[keep], noise.sd[keep]
     if len(control) < LEAST_CONTROL:
         msg = (
-            f"the {len(array)} points make {len(control)} control points {cell:g} voxels apart, voxel {unit:g}; "
+            f"the {len(raw.points)} points make {len(control)} control points {cell:g} voxels apart, voxel {unit:g}; "
             f"a surface needs {LEAST_CONTROL}: give more points, or the voxel size where points are sparser than voxels"
         )
         raise ValueError(msg)
     normals = orient(control, normals[keep])
+    if like is not None:
+        near = cKDTree(like.constraints.points[: like.constraints.surface]).query(control)[1]
+        normals = normals * (1.0 if (normals * like.normals[near]).sum() >= 0 else -1.0)
     middle = np.average(control, axis=0, weights=np.minimum(merged, 9))
     radius = float(np.median(np.linalg.norm(control - middle, axis=1)))
     closed = bool(np.linalg.norm(normals.mean(0)) <= MOST_OPEN)
@@ -89,8 +114,9 @@ def prepare(
     constraints = signed_pairs(control, sd, normals, radius=radius, spacing=cell, shift=shift)
     ellipsoid = None
     if not large and len(control) >= 12:
-        ellipsoid = fit_ellipsoid(control, weights=np.minimum(merged, 9))[0]
-    limit = max(3.0, 2.5 * step)
+        found = fit_ellipsoid(control, weights=np.minimum(merged, 9))[0]
+        # Beyond the edge of a flatter one the first-order distance is none, and has zeros of its own.
+        ellipsoid = found if found.axes.max() <= MOST_SLENDER * found.axes.min() else None
     return Prepared(unit, raw, constraints, normals, cell, radius, ellipsoid, limit, large, systematic)
 
 

@@ -192,9 +192,7 @@ class Verdict:
     """Whether it is open only because it leaves the traced region above or below the points, while it narrows."""
 
 
-def judge(
-    samples: Samples, data: Array, *, limit: float, box: tuple[Array, Array] | None = None, tubes: bool = True
-) -> Verdict:
+def judge(samples: Samples, data: Array, *, limit: float, box: tuple[Array, Array] | None = None) -> Verdict:
     """Decide which part of a zero set is the membrane.
 
     Parameters
@@ -208,8 +206,6 @@ def judge(
     box
         Corners of the volume, where it is known: where the border cuts a membrane that was seen up to it, what lies
         outside cannot have been seen and does not count against closing.
-    tubes
-        Whether tubes are looked for: a field made of patches does not know what lies across a wide gap.
     """
     n = len(samples.points)
     if not n:
@@ -226,8 +222,7 @@ def judge(
     keep[supported.argmax()] = True
     closes = _closes(samples, seen, label, supported, total)
     cut = _outside(samples, seen, support > NECK * limit, label, supported) & ~closes[label]
-    if tubes:
-        cut &= ~_within_tubes(samples, seen, label, supported, limit)
+    cut &= ~_within_tubes(samples, seen, label, supported, limit)
     kept = keep[label] & ~cut
     area = samples.areas * kept
     inferred = float((area * ~seen).sum() / max(area.sum(), 1e-12))

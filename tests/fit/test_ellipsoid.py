@@ -1,6 +1,7 @@
 """The robust ellipsoid against known ones, and its gradient against differences."""
 
 import numpy as np
+import pytest
 from scipy.spatial.transform import Rotation
 
 from cryoscale.fit.ellipsoid import Ellipsoid, _matrix, fit_ellipsoid
@@ -22,15 +23,18 @@ def test_distance_is_exact_on_spheres() -> None:
     assert np.allclose(sphere.distance(q / 2), -3.5)
 
 
-def test_gradient_against_differences() -> None:
+@pytest.mark.parametrize("depth", [np.inf, 10.0])
+def test_gradient_and_hessian_against_differences(depth: float) -> None:
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     axes = np.array([10.0, 14.0, 20.0])
-    e = Ellipsoid(np.ones(3), (turn / axes**2) @ turn.T, axes)
+    e = Ellipsoid(np.ones(3), (turn / axes**2) @ turn.T, axes, depth)
     q = np.random.default_rng(1).normal(scale=15, size=(80, 3))
     value, gradient = e.distance_gradient(q)
     step = 1e-5 * np.eye(3)
     numeric = np.stack([(e.distance(q + step[a]) - e.distance(q - step[a])) / 2e-5 for a in range(3)], 1)
     assert np.allclose(gradient, numeric, atol=1e-5)
+    bent = [e.distance_gradient(q + step[a])[1] - e.distance_gradient(q - step[a])[1] for a in range(3)]
+    assert np.allclose(e.distance_hessian(q), np.stack(bent, 2) / 2e-5, atol=1e-4)
     assert np.isfinite(e.distance(np.ones((1, 3)))).all()
     assert value.shape == (80,)
 
@@ -51,3 +55,14 @@ def test_the_matrix_against_scipys_rotation() -> None:
         log_axes, rotation = rng.normal(size=3), Rotation.from_rotvec(turn).as_matrix()
         want = (rotation / np.exp(2 * log_axes)) @ rotation.T
         assert np.allclose(_matrix(np.concatenate([np.zeros(3), log_axes, turn])), want, atol=1e-12)
+
+
+def test_the_distance_is_level_between_the_foci_and_plain_near_the_surface() -> None:
+    axes = np.array([15.0, 15.0, 75.0])
+    plain = Ellipsoid(np.zeros(3), np.diag(axes**-2.0), axes)
+    level = Ellipsoid(np.zeros(3), np.diag(axes**-2.0), axes, 15.0)
+    near, deep = sphere_points(1.0, 200, seed=0) * axes, sphere_points(0.5, 200, seed=1)
+    assert np.array_equal(level.distance(0.9 * near), plain.distance(0.9 * near))
+    assert np.ptp(plain.distance(deep)) > 30
+    assert np.ptp(level.distance(deep)) < 1e-9
+    assert np.abs(level.trend(deep)).max() < 1e-6 < np.abs(plain.trend(deep)).max()

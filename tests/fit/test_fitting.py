@@ -301,3 +301,18 @@ def test_a_barrel_cut_by_the_border_stays_open() -> None:
     surface = fit_surface(_barrel(24, 0.1), spacing=1.0, box=box)
     assert not surface.closed
     assert fit_surface(_barrel(24, 0.1), spacing=1.0, box=((0, 0, 0), (120, 120, 120))).closed
+
+
+@pytest.mark.parametrize("axes", [(15.0, 15.0, 75.0), (12.0, 40.0, 70.0), (8.0, 50.0, 50.0)])
+def test_nothing_is_painted_inside_slender_membranes_nor_beyond_their_edges(axes: tuple[float, float, float]) -> None:
+    rng = np.random.default_rng(0)
+    unit = sphere_points(1.0, 60_000, seed=0)
+    # As many points everywhere: the sphere's are thinned by how much the ellipsoid's area is stretched there.
+    stretch = np.linalg.norm(unit / axes, axis=1)
+    surface = fit_surface((unit * axes)[rng.random(len(unit)) < 0.4 * stretch / stretch.max()], spacing=1.0)
+    band = surface.band(2.0)
+    painted = band.index[np.abs(band.distance) <= 1.5]
+    depth = np.linalg.norm(painted / np.array(axes), axis=1) - 1
+    assert not (surface.choice["ellipsoid"] and max(axes) > 6 * min(axes))
+    assert (np.abs(cKDTree(unit * axes).query(painted)[0]) <= 3.0).all()
+    assert depth.min() > -0.7

@@ -1,11 +1,15 @@
 """Patches of one large membrane: the blend, its gradient, and that no seam shows."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from cryoscale.band import band_mesh, is_closed
 from cryoscale.fit import Surface, fit_surface, fitting, patches, prepare
 from cryoscale.fit.model import _weights
+from cryoscale.fit.select import thin
 from tests.fit.shapes import SHAPES, degrade, sphere_points
 
 
@@ -82,3 +86,43 @@ def test_patches_agree_with_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.abs(whole.distance(q) - pieces.distance(q)).mean() < 0.1
     assert (pieces.variance(q) >= 0).all()
     assert fitting.OVERLAP == patches.OVERLAP
+
+
+def test_a_large_vesicle_is_closed_over_caps_that_nobody_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud, truth = sphere_points(80, 40_000, seed=0, cap=0.7, noise=0.5), sphere_points(80, 3000, seed=1)
+    surface = fit_surface(cloud, spacing=1.0)
+    assert surface.choice["patches"] > 2 and surface.closed
+    assert 0.2 < surface.choice["inferred_share"] < 0.35
+    mesh = band_mesh(surface.band(2.5))
+    assert is_closed(mesh)
+    assert np.abs(np.linalg.norm(mesh.vertices, axis=1) - 80).max() < 1.0
+    cap = truth[np.abs(truth[:, 0]) > 0.75 * 80]
+    assert np.abs(surface.distance(cap)).max() < 1.0
+    assert (np.abs(surface.distance(cap)) <= 2 * surface.distance_sd(cap)).mean() > 0.9
+    # Between what patches and what the whole tell: its derivatives there.
+    middle = cap[:: len(cap) // 60] * 1.01
+    weights = [w for patch, _, w, _ in surface.model.shares(middle) if patch is surface.model.ground]
+    assert weights[0].min() < 0.5 < weights[0].max()
+    step = 1e-2 * np.eye(3)
+    slope = np.stack([(surface.mean(middle + step[a]) - surface.mean(middle - step[a])) / 2e-2 for a in range(3)], 1)
+    assert np.allclose(surface.gradient(middle), slope, atol=2e-4)
+    bend = [(surface.gradient(middle + step[a]) - surface.gradient(middle - step[a])) / 2e-2 for a in range(3)]
+    assert np.allclose(surface.hessian(middle), np.stack(bend, 2), atol=2e-4)
+    monkeypatch.setattr(fitting, "_grounded", lambda prepared, models: models[:1])
+    assert not is_closed(band_mesh(fit_surface(cloud, spacing=1.0).band(2.5)))
+
+
+def test_the_whole_has_the_sides_of_its_patches() -> None:
+    rng = np.random.default_rng(0)
+    y, x = rng.uniform(-140, 140, (2, 40_000))
+    sheet = np.column_stack([20 * np.sin(x / 50) + rng.normal(0, 0.5, len(x)), y, x])
+    fine = prepare.prepare(sheet, spacing=1.0)
+    assert fine.whole is not None and fine.large
+    for sign in (1.0, -1.0):
+        few = (*thin(fine.selection.points, fine.selection.weights, cap=500), False)
+        turned = dataclasses.replace(fine, normals=sign * fine.normals)
+        whole = prepare._prepared(fine.selection, few, unit=1.0, limit=3.0, seed=0, like=turned)
+        near = cKDTree(fine.constraints.points[: fine.constraints.surface]).query(
+            whole.constraints.points[: whole.constraints.surface]
+        )[1]
+        assert ((whole.normals * turned.normals[near]).sum(1) > 0).mean() > 0.99
