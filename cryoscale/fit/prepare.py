@@ -3,7 +3,8 @@ r"""From raw points to the task of choosing a prior: selection, control points, 
 The number of control points follows the area: about one per 35 square voxels, at least 150 where the points allow it,
 at most the cap; more does not make caps better. Areas worth more than `LARGE` control points are kept at that density
 and fitted in patches instead; what no patch is near of, as the caps of a large vesicle, is left to a fit of the whole
-with as many control points as the cap allows.
+with as many control points as the cap allows. Where facing sheets are so near that one neighbourhood would hold both
+(`folds`), control points are made denser, and patches are used for more of them than the cap.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from scipy.spatial import cKDTree
 
 from cryoscale.fit.constraints import Constraints, signed_pairs
 from cryoscale.fit.ellipsoid import Ellipsoid, fit_ellipsoid
+from cryoscale.fit.folds import folded
 from cryoscale.fit.normals import centre_line, orient
 from cryoscale.fit.select import Selection, check_points, infer_spacing, merge_cells, select_points, thin
 from cryoscale.fit.systematic import Systematic
@@ -57,7 +59,7 @@ class Prepared:
     systematic: Systematic
     """What the points have wrong in common."""
     whole: Prepared | None = None
-    """Of a large membrane: the same with few control points, to be fitted in one piece."""
+    """Of a large membrane: the same with few control points, to be fitted in one piece; None where it is folded."""
 
 
 def prepare(
@@ -76,6 +78,8 @@ def prepare(
     if not fine.large:
         return fine
     few = (*thin(raw.points, raw.weights, cap=cap, cell=CELL), False)
+    if folded(raw.points, PLANE_REACH * few[2]):
+        return fine
     return replace(fine, whole=_prepared(raw, few, unit=unit, limit=limit, seed=seed, like=fine))
 
 
@@ -121,16 +125,21 @@ def _prepared(
 
 
 def _control_points(raw: Selection, cap: int) -> tuple[Array, Array, float, bool]:
-    cell = CELL
+    """Return control points, the weights of the points each stands for, their distance, and whether to use patches."""
+    cell, most = CELL, LARGE
     means, merged = merge_cells(raw.points, raw.weights, cell)
-    if len(means) > LARGE:
-        return means, merged, cell, True
-    if len(means) > cap:
-        return *thin(raw.points, raw.weights, cap=cap, cell=cell), False
+    if cap < len(means) <= LARGE:
+        thinned = thin(raw.points, raw.weights, cap=cap, cell=cell)
+        if not folded(raw.points, PLANE_REACH * thinned[2]):
+            return *thinned, False
+        most = cap
     while len(means) < min(LEAST_POINTS, len(raw.points)) and cell > FINEST_CELL:
         cell = max(FINEST_CELL, cell * 0.85)
         means, merged = merge_cells(raw.points, raw.weights, cell)
-    return means, merged, cell, False
+    while cell > FINEST_CELL and folded(raw.points, PLANE_REACH * cell):
+        cell, most = max(FINEST_CELL, cell * 0.75), cap
+        means, merged = merge_cells(raw.points, raw.weights, cell)
+    return means, merged, cell, len(means) > most
 
 
 def _distinct(points: Array) -> NDArray[np.bool_]:
