@@ -22,6 +22,8 @@ def _sheets(gap: float, noise: float, seed: int = 0) -> np.ndarray:
 def test_facing_sheets_are_folded_within_their_distance_alone(gap: float) -> None:
     assert folded(_sheets(gap, 0.5), 1.5 * gap)
     assert not folded(_sheets(gap, 0.5), 0.6 * gap)
+    stack = np.concatenate([_sheets(gap, 0.4) + np.array([2 * gap * layer, 0, 0]) for layer in range(4)])
+    assert folded(stack, 1.8 * gap)
 
 
 def test_one_sheet_is_not_folded_however_thick_noisy_or_bent() -> None:
@@ -33,7 +35,7 @@ def test_one_sheet_is_not_folded_however_thick_noisy_or_bent() -> None:
         assert not folded(degrade(shape, seed=0, cap=0.7, noise=1.0)[0], 1.2 * 7.0), name
 
 
-@pytest.mark.parametrize(("radius", "gap"), [(50.0, 6.0), (80.0, 8.0)])
+@pytest.mark.parametrize(("radius", "gap"), [(80.0, 8.0)])
 def test_a_flat_sac_keeps_both_of_its_faces(radius: float, gap: float, monkeypatch: pytest.MonkeyPatch) -> None:
     rng, half = np.random.default_rng(0), gap / 2
     r, t = radius * np.sqrt(rng.random((2, int(1.6 * radius**2)))), rng.uniform(0, 2 * np.pi, int(1.6 * radius**2))
