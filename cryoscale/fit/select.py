@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from cryoscale.fit.bins import NEIGHBOURS, bin_points, joined, moments_around, nearest_squares
+from cryoscale.fit.checks import checked_cloud
 from cryoscale.fit.ellipses import near_ellipses, slice_numbers
 from cryoscale.fit.ellipsoid import fit_ellipsoid
 
@@ -71,25 +72,9 @@ def check_points(points: object, weights: object = None) -> tuple[Array, Array]:
     Raises
     ------
     ValueError
-        If the shape is not (n, 3), a value is not finite, fewer than 4 distinct points remain or they lie on a line.
+        If `checked_cloud` refuses them, fewer than 4 distinct points remain or they lie on a line.
     """
-    array = np.asarray(points, dtype=np.float64)
-    if array.ndim != 2 or array.shape[1] != 3:
-        msg = f"points must have shape (n, 3), z, y, x; found {array.shape}"
-        raise ValueError(msg)
-    share = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if share.shape != (len(array),):
-        msg = f"weights must have shape ({len(array)},), one per point; found {share.shape}"
-        raise ValueError(msg)
-    bad = ~np.isfinite(array).all(1)
-    if bad.any():
-        count, first = int(bad.sum()), int(bad.argmax())
-        msg = f"{count} of {len(array)} points have a coordinate that is not finite; the first is row {first}"
-        raise ValueError(msg)
-    if not (np.isfinite(share).all() and (share >= 0).all()):
-        msg = f"weights must be finite and not negative; found {share.min()} to {share.max()}"
-        raise ValueError(msg)
-    array, share = array[share > 0], share[share > 0]
+    array, share = checked_cloud(points, weights)
     order = np.argsort(array[:, 0])
     if (np.diff(array[order, 0]) == 0).any():
         order = np.lexsort(array.T[::-1])
