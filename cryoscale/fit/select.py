@@ -33,6 +33,10 @@ __all__ = ["Selection", "check_points", "infer_spacing", "select_points", "thin"
 Array = NDArray[np.float64]
 MOST_POINTS = 60_000
 """More raw points than this are first merged in cells of 2 voxels."""
+LINE = 1e-6
+"""Second over first extent of a cloud up to which it is a line."""
+CORE = (0.05, 0.95)
+"""Shares of a cloud along each axis between which its middle lies."""
 ISLAND_CELL = 4.0
 ISLAND_SHARE = 0.02
 TWIG_RADIUS = 5.0
@@ -83,11 +87,24 @@ def check_points(points: object, weights: object = None) -> tuple[Array, Array]:
     if len(array) < 4:
         msg = f"a surface needs at least 4 distinct points; found {len(array)}"
         raise ValueError(msg)
-    spread = np.linalg.svd(array - array.mean(0), compute_uv=False)
-    if spread[1] <= 1e-6 * spread[0]:
+    if _on_a_line(array) and _on_a_line(_core(array)):
         msg = f"the {len(array)} points lie on one line; a surface needs points beside it"
         raise ValueError(msg)
     return array, share
+
+
+def _on_a_line(points: Array) -> bool:
+    """Return whether nothing of points (n, 3) shows beside their longest extent; it does of no two."""
+    if len(points) < 3:
+        return True
+    spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
+    return bool(spread[1] <= LINE * spread[0])
+
+
+def _core(points: Array) -> Array:
+    """Return the points in the middle along every axis: beside one far enough away all others look like one place."""
+    low, high = np.quantile(points, CORE, axis=0)
+    return np.asarray(points[((points >= low) & (points <= high)).all(1)])
 
 
 def infer_spacing(points: Array) -> float:
