@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from cryoscale.fit import evaluate
 from cryoscale.fit.calibrate import BLOCK_CELLS, block_scale
 from cryoscale.fit.checks import Box, checked_box, checked_control_points, one_share_each
-from cryoscale.fit.choose import NOISE_SCALES, Hypothesis, Task, choose, problem_of
+from cryoscale.fit.choose import Hypothesis, Task, at_bounds, choose, problem_of
 from cryoscale.fit.constraints import SHARED_CELLS, Constraints
 from cryoscale.fit.covariance import KINDS
 from cryoscale.fit.model import Model, Patch
@@ -172,9 +172,15 @@ def _middle(parts: Sequence[tuple[Constraints, Array, Array]]) -> int:
     return int(np.argmax([len(part[0].points) for part in parts]))
 
 
+def _radius(prepared: Prepared, constraints: Constraints) -> float:
+    """Return what the candidates of a membrane are scaled by: its radius, or about that of its choosing patch."""
+    if not prepared.large:
+        return prepared.radius
+    return 0.35 * float(np.linalg.norm(np.ptp(constraints.points, axis=0)))
+
+
 def _task(prepared: Prepared, constraints: Constraints, kinds: tuple[str, ...]) -> Task:
-    extent = np.ptp(constraints.points, axis=0)
-    radius = prepared.radius if not prepared.large else 0.35 * float(np.linalg.norm(extent))
+    extent, radius = np.ptp(constraints.points, axis=0), _radius(prepared, constraints)
     margin = max(LEAST_MARGIN, MARGIN * radius)
     return Task(constraints, radius, float(np.linalg.norm(extent + 2 * margin)), prepared.ellipsoid, kinds)
 
@@ -299,12 +305,13 @@ def _summary(prepared: Prepared, choice: tuple[Hypothesis, float], model: Model,
     hypothesis, evidence = choice
     kernel = hypothesis.kernel
     noise = prepared.constraints.noise[: prepared.constraints.surface]
+    middle = max(model.patches, key=lambda patch: len(patch.constraints.points))
     return {
         "kernel": kernel.kind,
         "amplitude": kernel.amplitude * prepared.unit,
         "length": kernel.length * prepared.unit,
         "noise": hypothesis.noise_scale * float(np.median(noise)) * prepared.unit,
-        "noise_at_bound": hypothesis.noise_scale == NOISE_SCALES[-1],
+        **at_bounds(hypothesis, _radius(prepared, middle.constraints)),
         "common_noise": prepared.systematic.share,
         "outward_shift_removed": prepared.systematic.outward and prepared.systematic.share > 0,
         "sd_scale": model.scale,
