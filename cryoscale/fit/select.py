@@ -67,7 +67,7 @@ class Selection:
     weights: Array
     """(n,) number of raw points (times their weights) that each stands for."""
     dropped: dict[str, Array] = field(default_factory=dict)
-    """(k, 3) points, in voxels, by the rule that dropped them."""
+    """(k, 3) points as they were given, in voxels, by the rule that dropped them."""
 
 
 def check_points(points: object, weights: object = None) -> tuple[Array, Array]:
@@ -124,15 +124,19 @@ def select_points(points: Array, weights: Array, *, size: float = 1.0) -> Select
         Typical distance between neighbouring raw points; voxels that were merged beforehand are farther apart.
     """
     dropped: dict[str, Array] = {}
+    raw, where = points, np.arange(len(points))
+    if len(points) > MOST_POINTS:
+        where = bin_points(points, 2.0).where
+        points, weights = _means(points, weights, where)
+    cells = np.arange(len(points))
 
     def drop(name: str, keep: NDArray[np.bool_], least: float = 0.5) -> None:
-        nonlocal points, weights
+        nonlocal points, weights, cells
         if not keep.all() and keep.mean() >= least:
-            dropped[name] = points[~keep]
-            points, weights = points[keep], weights[keep]
+            # A cell's mean was never a point: what is listed is what the cell held.
+            dropped[name] = raw[np.isin(where, cells[~keep])]
+            points, weights, cells = points[keep], weights[keep], cells[keep]
 
-    if len(points) > MOST_POINTS:
-        points, weights = merge_cells(points, weights, 2.0)
     if len(points) > 3 * NEIGHBOURS:
         drop("sparse", ~_sparse(points))
         drop("twig", ~_twigs(points, TWIG_RADIUS * size))
@@ -230,7 +234,11 @@ def _off_ellipses(points: Array) -> NDArray[np.bool_]:
 
 def merge_cells(points: Array, weights: Array, cell: float) -> tuple[Array, Array]:
     """Return the weighted means (m, 3) of the points in each cell of a grid, and the sums of their weights (m,)."""
-    where = bin_points(points, cell).where
+    return _means(points, weights, bin_points(points, cell).where)
+
+
+def _means(points: Array, weights: Array, where: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Return what `merge_cells` does where it is known which cell each point is in."""
     total = np.bincount(where, weights).astype(np.float64)
     means = np.stack([np.bincount(where, points[:, axis] * weights) for axis in range(3)], 1) / total[:, None]
     return means, total

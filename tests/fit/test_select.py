@@ -78,6 +78,17 @@ def test_outliers_are_dropped_and_membrane_is_kept() -> None:
     assert np.array_equal(listed[np.lexsort(listed.T)], cloud[np.lexsort(cloud.T)])
 
 
+def test_of_cells_that_were_merged_the_points_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud, _ = degrade(SHAPES["bumpy"], seed=4, cap=0.7, noise=0.5, density=3.0)
+    monkeypatch.setattr(select, "MOST_POINTS", len(cloud) - 1)
+    kept = select_points(cloud, np.ones(len(cloud)))
+    listed = np.concatenate(list(kept.dropped.values()))
+    assert len(kept.points) < 0.8 * kept.weights.sum() and len(kept.dropped) >= 2
+    # Each point that was given is in a cell that is kept, or listed once.
+    assert kept.weights.sum() + len(listed) == len(cloud)
+    assert len({tuple(p) for p in listed}) == len(listed) and {tuple(p) for p in listed} <= {tuple(p) for p in cloud}
+
+
 @pytest.mark.parametrize(("wide", "rule"), [(0, "sparse"), (1, "twig")])
 def test_a_twig_is_dropped_and_listed(wide: int, rule: str) -> None:
     shell = np.argwhere(np.ones((61, 61, 61), bool)) - 30.0
