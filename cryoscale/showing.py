@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from cryoscale.connect import options_in_voxels
 from cryoscale.connect.slice import connect_slice
 from cryoscale.connect.volume import slice_seed
 from cryoscale.errors import UsageError
-from cryoscale.fit.slicefit import SliceFit, field_near, fit_slice
-from cryoscale.foreground import foreground_of
+from cryoscale.fit.slicefit import LEAST_PIXELS, SliceFit, field_near, fit_slice
+from cryoscale.foreground import Foreground, foreground_of, nothing_found
+from cryoscale.ingest.plan import clean_mask, mask_dtype
 from cryoscale.io.files import atomic_write
+from cryoscale.io.inputs import printable
 from cryoscale.io.omezarr import image_geometry, read_region
 from cryoscale.io.source import open_source
 from cryoscale.io.voxelsize import resolve_voxel_size
@@ -41,6 +44,7 @@ _MEMBRANE = 2
 _CARRIED_SLICES = 12
 """Slices on either side from which an ellipse's parameters may be carried."""
 _SEEN_PIXELS = 3.0
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class _Slab:
     """(k, ny, nx) as stored: classes, labels, scores, or membranes of a run."""
     mask: NDArray[np.bool_]
     """(k, ny, nx) what the stages take for membrane."""
+    foreground: Foreground
+    """What that is, in words."""
     separated: bool
     """Whether the values of `array` are membranes."""
     row: int
@@ -63,12 +69,25 @@ class _Slab:
     def membranes(self) -> NDArray[np.integer]:
         """Return the membranes as they are known, else the numbered 26-connected pieces of the mask."""
         if self.separated:
-            return np.where(self.mask, self.array, 0).astype(np.int32)
+            return np.where(self.mask, self.array, self.array.dtype.type(0))
         return np.asarray(label(self.mask, np.ones((3, 3, 3)))[0])
+
+    def nothing(self) -> str:
+        """Return why the slice has no membrane; an empty text where it has."""
+        return "" if self.mask[self.row].any() else nothing_found(self.title, self.foreground, 0)[0]
+
+
+def _say_nothing(text: str) -> None:
+    """Leave it to the picture."""
 
 
 def show_connection(
-    source: str | Path, slice_index: int, output_png: str | Path, *, spec: RunSpec | None = None
+    source: str | Path,
+    slice_index: int,
+    output_png: str | Path,
+    *,
+    spec: RunSpec | None = None,
+    tell: Tell = _say_nothing,
 ) -> Path:
     """Connect the pieces of one slice and draw segments, membranes with their joins, and the Q-table.
 
@@ -82,6 +101,8 @@ def show_connection(
         Where the picture goes.
     spec
         Options; None takes those of the run, or the defaults.
+    tell
+        Is told where the slice has nothing to be drawn; the picture is drawn all the same.
 
     Returns
     -------
@@ -95,6 +116,8 @@ def show_connection(
         The source cannot be read, or does not state its voxel size.
     """
     found = _slab(Path(source), slice_index, spec)
+    if nothing := found.nothing():
+        tell(nothing)
     options = options_in_voxels(found.spec.connect, found.voxel_size_angstrom)
     mask = found.mask[found.row]
     connected = connect_slice(mask, options, slice_seed(found.spec.connect.seed, slice_index))
@@ -113,7 +136,14 @@ def show_connection(
     return _write(output_png, figure_pixels(connection_figure(picture)))
 
 
-def show_fit(source: str | Path, slice_index: int, output_png: str | Path, *, spec: RunSpec | None = None) -> Path:
+def show_fit(
+    source: str | Path,
+    slice_index: int,
+    output_png: str | Path,
+    *,
+    spec: RunSpec | None = None,
+    tell: Tell = _say_nothing,
+) -> Path:
     """Fit ellipses and curves to the membranes of one slice and draw them: pixels, curves with their bands, the field.
 
     Parameters
@@ -124,7 +154,7 @@ def show_fit(source: str | Path, slice_index: int, output_png: str | Path, *, sp
         options separate them.
     slice_index
         The slice, from 0; the 12 on either side lend it their ellipses.
-    output_png, spec
+    output_png, spec, tell
         As for `show_connection`.
 
     Returns
@@ -138,7 +168,12 @@ def show_fit(source: str | Path, slice_index: int, output_png: str | Path, *, sp
     """
     found = _slab(Path(source), slice_index, spec, around=_CARRIED_SLICES, membranes=True)
     labels = found.membranes()
-    drawn = _drawn(found, labels[found.row] != 0, fit_slice(labels, found.row))
+    fitted = fit_slice(labels, found.row)
+    if nothing := found.nothing():
+        tell(nothing)
+    elif not fitted.membranes:
+        tell(f"{found.title}: no membrane has {LEAST_PIXELS} pixels in this slice, so nothing is fitted")
+    drawn = _drawn(found, labels[found.row] != 0, fitted)
     return _write(output_png, figure_pixels(slice_fits_figure(drawn)))
 
 
@@ -179,7 +214,7 @@ def _slab(source: Path, z: int, spec: RunSpec | None, *, around: int = 0, membra
     """Read a slice with those around it: of a run its masks, or its membranes where they are wanted and known."""
     folder = tomogram_folder(source)
     if not folder:
-        return _file_slab(source, z, around, spec or RunSpec())
+        return _file_slab(source, z, around, spec or RunSpec(), membranes)
     known = membranes and (folder / _INSTANCES).is_dir()
     return _run_slab(folder, z, around, _run_spec(folder, spec), known)
 
@@ -190,9 +225,19 @@ def _run_slab(folder: Path, z: int, around: int, spec: RunSpec, known: bool) -> 
     voxel = geometry.voxel_size_angstrom[2]
     region = _slices_of(geometry.shape, z, str(path), around)
     array = read_region(path, region)
-    mask = array != 0 if known else _mask(path, array, values, spec)
+    foreground = Foreground() if known else _foreground(path, array, values, spec)
     intensity = _intensity(folder, _slices_of(geometry.shape, z, str(path)))
-    return _Slab(array, mask, known, z - region.start[0], intensity, voxel, _title(folder, z, voxel), spec)
+    return _Slab(
+        array,
+        foreground.of(array),
+        foreground,
+        known,
+        z - region.start[0],
+        intensity,
+        voxel,
+        _title(folder, z, voxel),
+        spec,
+    )
 
 
 def _run_masks(folder: Path, spec: RunSpec) -> tuple[Path, tuple[int, ...]]:
@@ -206,7 +251,8 @@ def _intensity(folder: Path, region: Region) -> NDArray[np.floating] | None:
     return read_region(tomogram, region)[0].astype(np.float32) if tomogram.is_dir() else None
 
 
-def _file_slab(path: Path, z: int, around: int, spec: RunSpec) -> _Slab:
+def _file_slab(path: Path, z: int, around: int, spec: RunSpec, membranes: bool) -> _Slab:
+    """Read slices of a mask or of scores as a run would take them in; refused is what it refuses."""
     ingest = spec.ingest
     with tempfile.TemporaryDirectory() as scratch:
         source = open_source(
@@ -220,9 +266,11 @@ def _file_slab(path: Path, z: int, around: int, spec: RunSpec) -> _Slab:
         )
         region = _slices_of(source.shape, z, str(path), around)
         array = source.read(region.start, region.stop)
-    mask = _mask(path, array, spec.merge.mask_labels, spec)
-    separated = spec.merge.separate_labels and array.dtype.kind in "iu"
-    return _Slab(array, mask, separated, z - region.start[0], None, voxel[2], _title(path, z, voxel[2]), spec)
+    array = clean_mask(array, mask_dtype(array.dtype), printable(path))
+    apart = membranes and spec.merge.separate_labels
+    foreground = _foreground(path, array, spec.merge.mask_labels, spec, apart)
+    mask, title = np.asarray(foreground.of(array) != 0), _title(path, z, voxel[2])
+    return _Slab(array, mask, foreground, apart, z - region.start[0], None, voxel[2], title, spec)
 
 
 def _title(path: Path, z: int, voxel_size_angstrom: float) -> str:
@@ -235,9 +283,11 @@ def _slices_of(shape: tuple[int, int, int], z: int, where: str, around: int = 0)
     return Region((max(z - around, 0), 0, 0), (min(z + around + 1, shape[0]), *shape[1:]))
 
 
-def _mask(path: Path, array: NDArray[np.generic], values: tuple[int, ...], spec: RunSpec) -> NDArray[np.bool_]:
+def _foreground(
+    path: Path, array: NDArray[np.generic], values: tuple[int, ...], spec: RunSpec, apart: bool = False
+) -> Foreground:
     """Return what the merge and connect stages would take for membrane."""
-    return foreground_of(str(path), array.dtype, spec.merge.mask_threshold, values).of(array)
+    return foreground_of(str(path), array.dtype, spec.merge.mask_threshold, values, separate_values=apart)
 
 
 def _drawn(found: _Slab, mask: NDArray[np.bool_], fitted: SliceFit) -> SliceFits:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from cryoscale.arguments import add_reading_options, add_separate_labels, reading_options, spec_of
 from cryoscale.errors import UsageError
+from cryoscale.io.inputs import printable
 from cryoscale.spec import RunSpec
 
 __all__ = ["add_slice_verbs"]
@@ -32,8 +34,12 @@ def _show(options: argparse.Namespace) -> int:
 
     draw = {"connect": show_connection, "fit": show_fit}[options.verb]
     picture = options.output or f"{options.verb}_{options.show}.png"
-    print(draw(options.source, options.show, picture, spec=_spec_of(options)))
+    print(draw(options.source, options.show, picture, spec=_spec_of(options), tell=_tell))
     return 0
+
+
+def _tell(text: str) -> None:
+    print(printable(text), file=sys.stderr)
 
 
 def _spec_of(options: argparse.Namespace) -> RunSpec | None:

@@ -158,6 +158,68 @@ def test_values_of_a_mask_are_its_membranes_where_they_are_separated(tmp_path, f
     assert values.membranes[1].outline is not None
 
 
+def as_mrc(path, volume):
+    with mrcfile.new(path) as mrc:
+        mrc.set_data(volume)
+        mrc.voxel_size = 8.0
+    return path
+
+
+SEPARATED = RunSpec(merge=MergeSpec(separate_labels=True))
+
+
+def test_labels_of_any_size_are_separated(tmp_path, fitted):
+    """One beyond int32, and one that a table of all numbers up to it would need gigabytes for."""
+    labels = mask() * np.uint32(2**31 + 5)
+    labels[:, :3] = 150_000_000
+    store(tmp_path, "labels.ome.zarr", labels)
+    show_fit(tmp_path / "labels.ome.zarr", 2, tmp_path / "a.png", spec=SEPARATED)
+    assert [one.number for one in fitted[0].membranes] == [150_000_000, 2**31 + 5]
+
+
+@pytest.mark.parametrize("draw", [show_connection, show_fit])
+def test_a_mask_that_a_run_refuses_is_refused(tmp_path, draw):
+    negative = as_mrc(tmp_path / "negative.mrc", mask() * np.int16(-3))
+    for spec in (None, SEPARATED):
+        with pytest.raises(TomogramError, match=r"a mask with negative values; found -3"):
+            draw(negative, 2, tmp_path / "m.png", spec=spec)
+
+
+def test_scores_have_no_labels_to_separate(tmp_path):
+    scores = as_mrc(tmp_path / "scores.mrc", mask() * np.float32(70000))
+    with pytest.raises(UsageError, match="scores have no values to choose or to keep apart"):
+        show_fit(scores, 2, tmp_path / "m.png", spec=SEPARATED)
+    # What draws no membranes separates none.
+    show_connection(scores, 2, tmp_path / "m.png", spec=SEPARATED)
+
+
+@pytest.mark.parametrize("verb", ["connect", "fit"])
+def test_a_slice_without_membrane_is_said_to_be(tmp_path, capsys, verb):
+    from cryoscale.cli import main
+
+    full, empty = (
+        as_mrc(tmp_path / "full.mrc", mask().astype(np.int16)),
+        as_mrc(tmp_path / "0.mrc", np.zeros(SHAPE, "i2")),
+    )
+    command = [verb, "--show", "1", "--output", str(tmp_path / "s.png")]
+    for source, options, says in (
+        (empty, [], "0.mrc, z = 1 (1 nm): no voxel is membrane; looked for values other than 0"),
+        (full, ["--mask-labels", "99"], "full.mrc, z = 1 (1 nm): no voxel is membrane; looked for values [99]"),
+        (full, [], ""),
+    ):
+        assert main([*command, str(source), *options]) == 0
+        assert capsys.readouterr().err.strip() == says
+        assert png_size((tmp_path / "s.png").read_bytes())[0] > 300
+
+
+def test_a_slice_of_crumbs_is_said_to_have_no_fit(tmp_path):
+    crumbs = np.zeros(SHAPE, np.int16)
+    crumbs[:, 5, 5:10] = 1
+    told = []
+    show_fit(as_mrc(tmp_path / "m.mrc", crumbs), 1, tmp_path / "s.png", tell=told.append)
+    assert len(told) == 1 and "no membrane has 12 pixels in this slice" in told[0]
+
+
 def test_a_nest_has_a_colour_for_each_ring(tmp_path, fitted):
     _, y, x = np.indices(SHAPE)
     far = np.hypot(y - 30, x - 40)

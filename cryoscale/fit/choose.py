@@ -16,7 +16,7 @@ and with all five to choose from (within a tenth of the least error) the mean Di
 N has s_i s_j (0.1 [i = j] + 0.9 exp(-r_ij / reach)) for surface points, s_i their measured noise, and is diagonal for
 pairs. Candidates are ranked on a subset of the constraints, the best few are judged on `JUDGED` of them, and the
 winner's amplitude is then refined and its noise scaled within [1, 2]: the measured noise may be raised, never lowered.
-A choice that ends at the upper bound says so.
+A length, amplitude or noise that ends at its upper bound is told (`at_bounds`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from cryoscale.fit.ellipsoid import Ellipsoid
 from cryoscale.fit.extrapolate import extrapolation_error, sides
 from cryoscale.fit.solve import Problem, Solution, padded_size, solve_many
 
-__all__ = ["Hypothesis", "Task", "candidates", "choose", "prior_of", "problem_of"]
+__all__ = ["Hypothesis", "Task", "at_bounds", "candidates", "choose", "prior_of", "problem_of"]
 
 Array = NDArray[np.float64]
 SCREENED = 256
@@ -118,6 +118,21 @@ def candidates(task: Task) -> list[Hypothesis]:
         for kind, length in shapes
         for amplitude in amplitudes
     ]
+
+
+def at_bounds(hypothesis: Hypothesis, radius: float) -> dict[str, bool]:
+    """Return which of a choice's parameters are the largest that were compared, so that more might have been likelier.
+
+    The cubic's length is its box's, and nothing that was chosen.
+    """
+    kernel = hypothesis.kernel
+    amplitudes = PLAIN_AMPLITUDES if hypothesis.ellipsoid is None else ELLIPSOID_AMPLITUDES
+    longest, largest = MATERN_LENGTHS[-1] * radius, amplitudes[-1] * FINER_AMPLITUDES[-1] * radius
+    return {
+        "length_at_bound": kernel.kind == "matern52" and bool(np.isclose(kernel.length, longest)),
+        "amplitude_at_bound": bool(np.isclose(kernel.amplitude, largest)),
+        "noise_at_bound": hypothesis.noise_scale == NOISE_SCALES[-1],
+    }
 
 
 def choose(

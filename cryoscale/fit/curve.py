@@ -53,6 +53,8 @@ BLOCK = 2_000_000
 SUPPORT_PIXELS = 3.0
 LEAST_SUPPORT = 0.15
 """Share of a contour that must have data within 3 pixels: the field also vanishes far from all data."""
+MOST_PLACES = 2**25
+"""Nodes of the grid that a contour is looked for on: a slice of 11,000 by 11,000 pixels."""
 OPEN_SD_RATIO = 2.0
 """An open curve ends where its sd exceeds this many times the median sd at the control points."""
 
@@ -123,9 +125,14 @@ class Curve:
         return np.asarray(np.sqrt(self.variance(q)) / np.maximum(slope, 1e-300))
 
     def contours(self, *, step_pixels: float = 2.0) -> list[Contour]:
-        """Return the pieces of the zero level that data supports, longest first; open ones end where evidence does."""
-        (y0, x0), (y1, x1) = self.box
-        y, x = (np.linspace(a, b, max(3, math.ceil((b - a) / step_pixels) + 1)) for a, b in ((y0, y1), (x0, x1)))
+        """Return the pieces of the zero level that data supports, longest first; open ones end where evidence does.
+
+        Raises
+        ------
+        ValueError
+            The step is not positive, or so small against the box that the grid would not fit into memory.
+        """
+        (y0, x0), (y, x) = self.box[0], self._axes(step_pixels)
         grid = np.stack(np.meshgrid(y, x, indexing="ij"), -1)
         field = self.mean(grid.reshape(-1, 2)).reshape(grid.shape[:2])
         tree = cKDTree(self.data)
@@ -146,6 +153,20 @@ class Curve:
             normals = -slope / steep[:, None]
             found.append(Contour(places[keep], sd[keep], normals[keep], support[keep], closed))
         return sorted((c for c in found if len(c.points) > 2), key=lambda c: -len(c.points))
+
+    def _axes(self, step_pixels: float) -> list[Array]:
+        """Return the grid's places along y and x, about a step apart."""
+        if not (step_pixels > 0 and math.isfinite(step_pixels)):
+            msg = f"step_pixels must be a positive length, found {step_pixels}"
+            raise ValueError(msg)
+        counts = [max(3.0, np.ceil((b - a) / step_pixels) + 1) for a, b in zip(*self.box, strict=True)]
+        if math.prod(counts) > MOST_PLACES:
+            msg = (
+                f"the box {self.box} of the fit has {math.prod(counts):.2g} places {step_pixels:g} pixels apart; at "
+                f"most {MOST_PLACES:.2g}: give coordinates in pixels, or a larger step_pixels"
+            )
+            raise ValueError(msg)
+        return [np.linspace(a, b, int(n)) for a, b, n in zip(*self.box, counts, strict=True)]
 
     def _on_zero(self, places: Array, step: float) -> Array:
         """Move places along the gradient to the zero, two Newton steps of less than half a step of the grid."""
@@ -225,11 +246,12 @@ def fit_curve(
     ------
     ValueError
         Wrong shape, values that are not finite, fewer than 4 distinct pixels in a ring, unknown anchors, ``alpha`` not
-        above 1, negative noise.
+        above 1, an amplitude that is not positive, negative noise or cells, a box that is none.
     numpy.linalg.LinAlgError
         The covariance cannot be factorised: interpolation of points too near to each other.
     """
-    pixels = _check(rings, anchors, alpha, noise_pixels, anchor_sd)
+    pixels = _check(rings, anchors)
+    _check_numbers(alpha, noise_pixels, anchor_sd, amplitude, cell_pixels)
     parts = _thin(pixels, cell_pixels)
     outer = parts[0].points
     radius = float(np.median(np.linalg.norm(outer - outer.mean(0), axis=1)))
@@ -255,12 +277,25 @@ def fit_curve(
     return Curve(places, weights, lower, controls, data, float(choices[best]), length, box, evidence, at_bound)
 
 
-def _check(rings: object, anchors: str, alpha: float, noise_pixels: float, anchor_sd: float) -> list[Array]:
+def _check_numbers(
+    alpha: float, noise_pixels: float, anchor_sd: float, amplitude: float | None, cell_pixels: float
+) -> None:
+    """Refuse options that no field, or a field of zeros, would come from."""
+    for name, value, fits, allowed in (
+        ("alpha", alpha, alpha > 1, "above 1"),
+        ("noise_pixels", noise_pixels, noise_pixels >= 0, "not negative"),
+        ("anchor_sd", anchor_sd, anchor_sd >= 0, "not negative"),
+        ("amplitude", 1.0 if amplitude is None else amplitude, amplitude is None or amplitude > 0, "above 0, or None"),
+        ("cell_pixels", cell_pixels, cell_pixels >= 0, "not negative"),
+    ):
+        if not (fits and math.isfinite(value)):
+            msg = f"{name} must be {allowed}, and finite; found {value}"
+            raise ValueError(msg)
+
+
+def _check(rings: object, anchors: str) -> list[Array]:
     if anchors not in ("normals", "centroid"):
         msg = f"anchors must be 'normals' or 'centroid', found {anchors!r}"
-        raise ValueError(msg)
-    if not (alpha > 1 and noise_pixels >= 0 and anchor_sd >= 0):
-        msg = f"alpha must be above 1 and sds not negative, found {alpha}, {noise_pixels} and {anchor_sd}"
         raise ValueError(msg)
     several = isinstance(rings, Sequence) and len(rings) > 0 and np.ndim(rings[0]) == 2
     return [check_pixels(ring, 4) for ring in (rings if isinstance(rings, Sequence) and several else [rings])]
@@ -288,6 +323,9 @@ def _noise(parts: list[Controls], off: Anchors, noise_pixels: float, anchor_sd: 
 
 
 def _common_box(places: Array, asked: Box | None) -> Box:
+    if asked is not None and not (np.shape(asked) == (2, 2) and np.isfinite(asked).all()):
+        msg = f"box must be the least and the greatest y, x that will be asked for, all finite; found {asked}"
+        raise ValueError(msg)
     margin = 4.0 if asked is None else 0.0
     corners = np.concatenate([places - margin, places + margin, *([] if asked is None else [np.array(asked)])])
     (y0, x0), (y1, x1) = corners.min(0).tolist(), corners.max(0).tolist()

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from cryoscale.fit import evaluate
 from cryoscale.fit.calibrate import BLOCK_CELLS, block_scale
-from cryoscale.fit.choose import NOISE_SCALES, Hypothesis, Task, choose, problem_of
+from cryoscale.fit.checks import Box, checked_box, checked_control_points, one_share_each
+from cryoscale.fit.choose import Hypothesis, Task, at_bounds, choose, problem_of
 from cryoscale.fit.constraints import SHARED_CELLS, Constraints
 from cryoscale.fit.covariance import KINDS
 from cryoscale.fit.model import Model, Patch
@@ -37,7 +38,6 @@ from cryoscale.fit.zero_set import Samples, Verdict, judge, trace
 __all__ = ["fit_surface", "fit_surfaces", "projected_bytes"]
 
 Array = NDArray[np.float64]
-Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 STUDENT = 4.0
 MARGIN = 1.25
 """Reach of the traced region beyond the data, in radii."""
@@ -62,6 +62,7 @@ def fit_surface(
     ----------
     points
         (n, 3) raw membrane voxels or sub-voxel ridge points, z, y, x, in voxels or any one unit; outliers are expected.
+        What a masked array hides, here or in the weights, is left out.
     weights
         (n,) how much each point counts, for instance its score.
     kernel
@@ -71,9 +72,10 @@ def fit_surface(
     spacing
         Voxel size in the unit of the points. By default the median distance to the nearest neighbour.
     control_points
-        Most control points of a fit in one piece.
+        Most control points of a fit in one piece, at least 4.
     box
-        Corners of the volume, in the unit of the points: what would lie outside does not speak against closing.
+        Corners of the volume, least and greatest z, y, x, in the unit of the points: what would lie outside does not
+        speak against closing.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def fit_surface(
     Raises
     ------
     ValueError
-        If the points cannot carry a surface; the message names what was found.
+        If the points cannot carry a surface, or an argument cannot be; the message names what was found.
     """
     result = fit_surfaces(
         [points],
@@ -120,13 +122,18 @@ def fit_surfaces(
     -------
     list
         A surface, or the ValueError that `fit_surface` would raise, per membrane.
+
+    Raises
+    ------
+    ValueError
+        If an argument that all have in common cannot be, or there are more or fewer weights than membranes.
     """
-    kinds = _kinds(kernel)
-    shares = [None] * len(points) if weights is None else list(weights)
+    kinds, cap, box = _kinds(kernel), checked_control_points(control_points), checked_box(box)
+    shares = one_share_each(points, weights)
     prepared: list[Prepared | ValueError] = []
     for cloud, share in zip(points, shares, strict=True):
         try:
-            prepared.append(prepare(cloud, weights=share, spacing=spacing, cap=control_points, seed=seed))
+            prepared.append(prepare(cloud, weights=share, spacing=spacing, cap=cap, seed=seed))
         except ValueError as error:
             prepared.append(error)
     fine = [p for p in prepared if not isinstance(p, ValueError)]
@@ -182,9 +189,15 @@ def _middle(parts: Sequence[tuple[Constraints, Array, Array]]) -> int:
     return int(np.argmax([len(part[0].points) for part in parts]))
 
 
+def _radius(prepared: Prepared, constraints: Constraints) -> float:
+    """Return what the candidates of a membrane are scaled by: its radius, or about that of its choosing patch."""
+    if not prepared.large:
+        return prepared.radius
+    return 0.35 * float(np.linalg.norm(np.ptp(constraints.points, axis=0)))
+
+
 def _task(prepared: Prepared, constraints: Constraints, kinds: tuple[str, ...]) -> Task:
-    extent = np.ptp(constraints.points, axis=0)
-    radius = prepared.radius if not prepared.large else 0.35 * float(np.linalg.norm(extent))
+    extent, radius = np.ptp(constraints.points, axis=0), _radius(prepared, constraints)
     margin = max(LEAST_MARGIN, MARGIN * radius)
     return Task(constraints, radius, float(np.linalg.norm(extent + 2 * margin)), prepared.ellipsoid, kinds)
 
@@ -317,12 +330,13 @@ def _summary(prepared: Prepared, choice: tuple[Hypothesis, float], model: Model,
     hypothesis, evidence = choice
     kernel = hypothesis.kernel
     noise = prepared.constraints.noise[: prepared.constraints.surface]
+    middle = max(model.patches, key=lambda patch: len(patch.constraints.points))
     return {
         "kernel": kernel.kind,
         "amplitude": kernel.amplitude * prepared.unit,
         "length": kernel.length * prepared.unit,
         "noise": hypothesis.noise_scale * float(np.median(noise)) * prepared.unit,
-        "noise_at_bound": hypothesis.noise_scale == NOISE_SCALES[-1],
+        **at_bounds(hypothesis, _radius(prepared, middle.constraints)),
         "common_noise": prepared.systematic.share,
         "outward_shift_removed": prepared.systematic.outward and prepared.systematic.share > 0,
         "sd_scale": model.scale,

@@ -52,11 +52,17 @@ def ridge_points(score: Any, mask: Any, *, threshold: float = 0.5, start: Sequen
     Raises
     ------
     ValueError
-        If the shapes differ or are not three-dimensional.
+        If the shapes differ or are not three-dimensional, or a score is not finite: what it would say of the voxels
+        around it cannot be told.
     """
     volume, inside = np.asarray(score, np.float32), np.asarray(mask, bool)
     if volume.ndim != 3 or volume.shape != inside.shape:
         msg = f"score and mask must be volumes of one shape; found {volume.shape} and {inside.shape}"
+        raise ValueError(msg)
+    bad = ~np.isfinite(volume)
+    if bad.any():
+        first = tuple(np.argwhere(bad)[0].tolist())
+        msg = f"score must be finite; found {bad.sum()} of {bad.size} voxels that are not, the first z, y, x {first}"
         raise ValueError(msg)
     voxels = np.argwhere(inside & (volume >= threshold))
     if not len(voxels):

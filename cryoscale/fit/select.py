@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from cryoscale.fit.bins import NEIGHBOURS, bin_points, joined, moments_around, nearest_squares
+from cryoscale.fit.checks import checked_cloud
 from cryoscale.fit.ellipses import near_ellipses, slice_numbers
 from cryoscale.fit.ellipsoid import fit_ellipsoid
 
@@ -32,6 +33,10 @@ __all__ = ["Selection", "check_points", "infer_spacing", "select_points", "thin"
 Array = NDArray[np.float64]
 MOST_POINTS = 60_000
 """More raw points than this are first merged in cells of 2 voxels."""
+LINE = 1e-6
+"""Second over first extent of a cloud up to which it is a line."""
+CORE = (0.05, 0.95)
+"""Shares of a cloud along each axis between which its middle lies."""
 ISLAND_CELL = 4.0
 ISLAND_SHARE = 0.02
 TWIG_RADIUS = 5.0
@@ -62,7 +67,7 @@ class Selection:
     weights: Array
     """(n,) number of raw points (times their weights) that each stands for."""
     dropped: dict[str, Array] = field(default_factory=dict)
-    """(k, 3) points, in voxels, by the rule that dropped them."""
+    """(k, 3) points as they were given, in voxels, by the rule that dropped them."""
 
 
 def check_points(points: object, weights: object = None) -> tuple[Array, Array]:
@@ -71,25 +76,9 @@ def check_points(points: object, weights: object = None) -> tuple[Array, Array]:
     Raises
     ------
     ValueError
-        If the shape is not (n, 3), a value is not finite, fewer than 4 distinct points remain or they lie on a line.
+        If `checked_cloud` refuses them, fewer than 4 distinct points remain or they lie on a line.
     """
-    array = np.asarray(points, dtype=np.float64)
-    if array.ndim != 2 or array.shape[1] != 3:
-        msg = f"points must have shape (n, 3), z, y, x; found {array.shape}"
-        raise ValueError(msg)
-    share = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if share.shape != (len(array),):
-        msg = f"weights must have shape ({len(array)},), one per point; found {share.shape}"
-        raise ValueError(msg)
-    bad = ~np.isfinite(array).all(1)
-    if bad.any():
-        count, first = int(bad.sum()), int(bad.argmax())
-        msg = f"{count} of {len(array)} points have a coordinate that is not finite; the first is row {first}"
-        raise ValueError(msg)
-    if not (np.isfinite(share).all() and (share >= 0).all()):
-        msg = f"weights must be finite and not negative; found {share.min()} to {share.max()}"
-        raise ValueError(msg)
-    array, share = array[share > 0], share[share > 0]
+    array, share = checked_cloud(points, weights)
     order = np.argsort(array[:, 0])
     if (np.diff(array[order, 0]) == 0).any():
         order = np.lexsort(array.T[::-1])
@@ -98,11 +87,24 @@ def check_points(points: object, weights: object = None) -> tuple[Array, Array]:
     if len(array) < 4:
         msg = f"a surface needs at least 4 distinct points; found {len(array)}"
         raise ValueError(msg)
-    spread = np.linalg.svd(array - array.mean(0), compute_uv=False)
-    if spread[1] <= 1e-6 * spread[0]:
+    if _on_a_line(array) and _on_a_line(_core(array)):
         msg = f"the {len(array)} points lie on one line; a surface needs points beside it"
         raise ValueError(msg)
     return array, share
+
+
+def _on_a_line(points: Array) -> bool:
+    """Return whether nothing of points (n, 3) shows beside their longest extent; it does of no two."""
+    if len(points) < 3:
+        return True
+    spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
+    return bool(spread[1] <= LINE * spread[0])
+
+
+def _core(points: Array) -> Array:
+    """Return the points in the middle along every axis: beside one far enough away all others look like one place."""
+    low, high = np.quantile(points, CORE, axis=0)
+    return np.asarray(points[((points >= low) & (points <= high)).all(1)])
 
 
 def infer_spacing(points: Array) -> float:
@@ -122,15 +124,19 @@ def select_points(points: Array, weights: Array, *, size: float = 1.0) -> Select
         Typical distance between neighbouring raw points; voxels that were merged beforehand are farther apart.
     """
     dropped: dict[str, Array] = {}
+    raw, where = points, np.arange(len(points))
+    if len(points) > MOST_POINTS:
+        where = bin_points(points, 2.0).where
+        points, weights = _means(points, weights, where)
+    cells = np.arange(len(points))
 
     def drop(name: str, keep: NDArray[np.bool_], least: float = 0.5) -> None:
-        nonlocal points, weights
+        nonlocal points, weights, cells
         if not keep.all() and keep.mean() >= least:
-            dropped[name] = points[~keep]
-            points, weights = points[keep], weights[keep]
+            # A cell's mean was never a point: what is listed is what the cell held.
+            dropped[name] = raw[np.isin(where, cells[~keep])]
+            points, weights, cells = points[keep], weights[keep], cells[keep]
 
-    if len(points) > MOST_POINTS:
-        points, weights = merge_cells(points, weights, 2.0)
     if len(points) > 3 * NEIGHBOURS:
         drop("sparse", ~_sparse(points))
         drop("twig", ~_twigs(points, TWIG_RADIUS * size))
@@ -228,7 +234,11 @@ def _off_ellipses(points: Array) -> NDArray[np.bool_]:
 
 def merge_cells(points: Array, weights: Array, cell: float) -> tuple[Array, Array]:
     """Return the weighted means (m, 3) of the points in each cell of a grid, and the sums of their weights (m,)."""
-    where = bin_points(points, cell).where
+    return _means(points, weights, bin_points(points, cell).where)
+
+
+def _means(points: Array, weights: Array, where: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Return what `merge_cells` does where it is known which cell each point is in."""
     total = np.bincount(where, weights).astype(np.float64)
     means = np.stack([np.bincount(where, points[:, axis] * weights) for axis in range(3)], 1) / total[:, None]
     return means, total

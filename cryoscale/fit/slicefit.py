@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from cryoscale.fit.curve import Curve, fit_curve
 from cryoscale.fit.ellipse import Ellipse
 from cryoscale.fit.ellipses import fit_ellipses_by_slice, goes_round, near_ellipse
 
-__all__ = ["MembraneInSlice", "SliceFit", "field_near", "fit_slice", "nests"]
+__all__ = ["LEAST_PIXELS", "MembraneInSlice", "SliceFit", "field_near", "fit_slice", "nests"]
 
 Array = NDArray[np.float64]
 LEAST_PIXELS = 12
@@ -53,13 +54,14 @@ class SliceFit:
     """For each curve its membranes, outermost first."""
 
 
-def fit_slice(labels: NDArray[np.integer], row: int, *, anchors: str = "normals") -> SliceFit:
+def fit_slice(labels: NDArray[np.generic], row: int, *, anchors: str = "normals") -> SliceFit:
     """Fit ellipses and curves to the membranes of one slice.
 
     Parameters
     ----------
     labels
-        (nz, ny, nx) numbers of membranes, 0 elsewhere: the slice and its neighbours.
+        (nz, ny, nx) whole positive numbers of membranes, of any type and size, 0 elsewhere: the slice and its
+        neighbours.
     row
         Which of them is the slice.
     anchors
@@ -68,24 +70,51 @@ def fit_slice(labels: NDArray[np.integer], row: int, *, anchors: str = "normals"
     Raises
     ------
     ValueError
-        The slice is not one of them.
+        The slice is not one of them, or the labels are no whole numbers from 0.
     """
     if labels.ndim != 3 or not 0 <= row < len(labels):
         msg = f"the slice must be one of {labels.shape} (z, y, x), found {row}"
         raise ValueError(msg)
-    membranes = []
-    boxes = find_objects(labels)
-    counts = np.bincount(labels[row].ravel(), minlength=len(boxes) + 1)
-    for number in np.flatnonzero(counts[1:] >= LEAST_PIXELS) + 1:
-        membranes.append(_membrane(labels, int(number), boxes[number - 1], row))
+    numbers, ranks = _ranked(labels, row)
+    membranes = [
+        _membrane(ranks, rank, number, box, row)
+        for rank, (number, box) in enumerate(zip(numbers, find_objects(ranks, len(numbers)), strict=True), 1)
+    ]
     chains = nests([m.pixels[m.selected] for m in membranes], [m.ellipse for m in membranes])
     curves = tuple(_curve([membranes[i] for i in chain], anchors) for chain in chains)
     return SliceFit(tuple(membranes), curves, tuple(tuple(membranes[i].number for i in chain) for chain in chains))
 
 
-def _membrane(labels: NDArray[np.integer], number: int, box: tuple[slice, ...], row: int) -> MembraneInSlice:
+def _ranked(labels: NDArray[Any], row: int) -> tuple[list[int], NDArray[np.int32]]:
+    """Return the membranes with enough pixels in a slice, ascending, and the slab with their ranks from 1.
+
+    What is found and counted then grows with the membranes of the slice and not with the largest of their numbers.
+    """
+    for plane in labels:
+        _check_numbers(plane)
+    values, counts = np.unique(labels[row], return_counts=True)
+    values = values[(counts >= LEAST_PIXELS) & (values != 0)]
+    ranks = np.zeros(labels.shape, np.int32)
+    if len(values):
+        for plane, out in zip(labels, ranks, strict=True):
+            at = np.minimum(np.searchsorted(values, plane), len(values) - 1)
+            out[...] = np.where(values[at] == plane, at + 1, 0)
+    return [int(value) for value in values], ranks
+
+
+def _check_numbers(plane: NDArray[Any]) -> None:
+    """Refuse labels that number nothing."""
+    bad = ~(plane >= 0) if plane.dtype.kind in "iuf" else np.full(plane.shape, plane.dtype.kind != "b")
+    if plane.dtype.kind == "f":
+        bad |= ~np.isfinite(plane) | (plane != np.floor(plane))
+    if bad.any():
+        msg = f"labels must be whole numbers, 0 for background and positive; found {plane[bad][0]} ({plane.dtype})"
+        raise ValueError(msg)
+
+
+def _membrane(ranks: NDArray[np.int32], rank: int, number: int, box: tuple[slice, ...], row: int) -> MembraneInSlice:
     corner = np.array([part.start for part in box])
-    found = np.argwhere(labels[box] == number) + corner
+    found = np.argwhere(ranks[box] == rank) + corner
     slices = {int(z): found[found[:, 0] == z, 1:].astype(np.float64) for z in np.unique(found[:, 0])}
     ellipses = fit_ellipses_by_slice(slices)
     ellipse = ellipses.get(row) if goes_round(ellipses) else None

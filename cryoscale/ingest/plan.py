@@ -40,7 +40,10 @@ from cryoscale.io.voxelsize import resolve_voxel_size
 from cryoscale.records import Geometry, Plan, Receipt, Tomogram, Unit
 from cryoscale.spec import IngestSpec
 
-__all__ = ["MASK", "TOMOGRAM", "Opening", "ingest_slab", "open_unit", "plan", "projected_bytes", "slab_voxels"]
+__all__ = [
+    "MASK", "TOMOGRAM", "Opening", "clean_mask", "ingest_slab", "mask_dtype", "open_unit", "plan", "projected_bytes",
+    "slab_voxels",
+]  # fmt: skip
 
 TOMOGRAM, MASK = "tomogram.ome.zarr", "mask.ome.zarr"
 
@@ -125,7 +128,7 @@ def plan(tomogram: Tomogram, spec: IngestSpec, *, mask: str = "", mode0_bytes: s
         ]
         found = opened.numbers
         geometry, notes = _geometry(tomogram if mask else None, found, spec, printable(path))
-        dtype = _mask_dtype(np.dtype(found["dtype"])) if mask else stored_dtype(np.dtype(found["dtype"]))
+        dtype = mask_dtype(np.dtype(found["dtype"])) if mask else stored_dtype(np.dtype(found["dtype"]))
         levels, labels = spec.pyramid_levels, bool(mask) and dtype.kind == "u"
         slab = slab_voxels(geometry.shape, spec.chunk_voxels)
         create_image(tomogram.path(name), geometry, dtype, spec.chunk_voxels, shards=slab, levels=levels, labels=labels)
@@ -201,7 +204,7 @@ def _geometry(known: Tomogram | None, found: dict[str, Any], spec: IngestSpec, w
     return Geometry(shape, value, (z, y, x)), notes
 
 
-def _mask_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def mask_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the type a mask is kept in: unsigned integers, or float32 for scores."""
     if dtype.kind in "iu":
         return np.dtype(f"u{dtype.itemsize}")
@@ -241,7 +244,7 @@ def ingest_slab(
     if raw.dtype == np.int8 and not mask:
         numbers["bands"] = byte_bands(raw)
     if mask:
-        level = _clean_mask(raw, np.dtype(dtype), printable(opening.path))
+        level = clean_mask(raw, np.dtype(dtype), printable(opening.path))
         numbers["largest"] = float(level.max())
     else:
         level, statistics = clean_slices(raw, np.dtype(dtype))
@@ -255,7 +258,14 @@ def ingest_slab(
     return Receipt(relative_files(folder, files), numbers)
 
 
-def _clean_mask(raw: NDArray[Any], dtype: np.dtype[Any], where: str) -> NDArray[Any]:
+def clean_mask(raw: NDArray[Any], dtype: np.dtype[Any], where: str) -> NDArray[Any]:
+    """Return a mask's values in the type that `mask_dtype` gave for them; scores that are not finite become 0.
+
+    Raises
+    ------
+    InputError
+        ``bytes-sign`` or ``mask-negative``: labels are not negative.
+    """
     if dtype.kind == "f":
         scores = raw.astype(dtype)
         scores[~np.isfinite(scores)] = 0.0

@@ -203,12 +203,32 @@ def test_the_amplitude_is_the_likeliest() -> None:
         ({"rings": np.full((5, 2), np.inf)}, "not finite"),
         ({"anchors": "both"}, "must be 'normals' or 'centroid'"),
         ({"alpha": 1.0}, "alpha must be above 1"),
-        ({"noise_pixels": -1.0}, "not negative"),
+        ({"alpha": np.inf}, "alpha must be above 1, and finite; found inf"),
+        ({"noise_pixels": -1.0}, "noise_pixels must be not negative"),
+        ({"noise_pixels": np.nan}, "noise_pixels must be .* found nan"),
+        ({"anchor_sd": np.inf}, "anchor_sd must be .* found inf"),
+        ({"amplitude": 0}, "amplitude must be above 0, or None, and finite; found 0"),
+        ({"amplitude": np.nan}, "amplitude must be .* found nan"),
+        ({"amplitude": -2.0}, "amplitude must be .* found -2"),
+        ({"cell_pixels": np.nan}, "cell_pixels must be .* found nan"),
+        ({"cell_pixels": -3.0}, "cell_pixels must be .* found -3"),
+        ({"box": ((0, 0), (np.nan, 9))}, "box must be .* all finite"),
+        ({"box": (0, 9)}, "box must be"),
     ],
 )
 def test_bad_input_is_refused(options, words) -> None:
     with pytest.raises(ValueError, match=words):
         fit_curve(**{"rings": cloud(0)} | options)
+
+
+def test_a_grid_beyond_memory_is_refused() -> None:
+    near = fit_curve(cloud(0))
+    for curve, step in ((fit_curve(cloud(0) * 1e9), 2.0), (near, 1e-3)):
+        with pytest.raises(ValueError, match="give coordinates in pixels, or a larger step_pixels"):
+            curve.contours(step_pixels=step)
+    for step in (0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="step_pixels must be a positive length"):
+            near.contours(step_pixels=step)
 
 
 def test_points_on_a_line_give_a_line() -> None:

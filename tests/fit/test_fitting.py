@@ -8,7 +8,17 @@ import pytest
 from scipy.spatial import cKDTree
 
 from cryoscale.band import band_mesh, is_closed
-from cryoscale.fit import Surface, fit_surface, fit_surfaces, fitting, projected_bytes, zero_set
+from cryoscale.fit import (
+    Surface,
+    choose,
+    fit_surface,
+    fit_surfaces,
+    fitting,
+    patches,
+    prepare,
+    projected_bytes,
+    zero_set,
+)
 from tests.fit.shapes import SHAPES, degrade, dome_points, sphere_points, surface_points, truth_shell
 
 
@@ -102,7 +112,6 @@ def test_a_vesicle_cut_by_the_border_closes_beyond_it() -> None:
 
 
 def test_without_selection_outliers_spoil_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cryoscale.fit import prepare
     from cryoscale.fit.select import Selection
 
     rng = np.random.default_rng(0)
@@ -134,6 +143,35 @@ def test_many_at_once_equal_one_by_one_and_errors_stay_apart() -> None:
 def test_a_kernel_can_be_asked_for(kernel: str) -> None:
     surface = fit_surface(sphere_points(12, 700, seed=1, noise=0.3), kernel=kernel)
     assert surface.choice["kernel"] == kernel
+
+
+@pytest.mark.parametrize("least", [1500, 60])
+def test_parameters_that_end_at_their_bounds_are_told(monkeypatch: pytest.MonkeyPatch, least: int) -> None:
+    """In one piece and in patches, whose candidates have a scale of their own."""
+    monkeypatch.setattr(prepare, "LARGE", least)
+    monkeypatch.setattr(patches, "CORE_POINTS", 150)
+    cloud = degrade(SHAPES["bumpy"], seed=2, noise=0.5)[0]
+
+    def told(kernel: str) -> list[str]:
+        choice = fit_surface(cloud, spacing=1.0, kernel=kernel).choice
+        assert (choice["patches"] > 1) == (least == 60)
+        return [name for name in ("length_at_bound", "amplitude_at_bound") if choice[name]]
+
+    monkeypatch.setattr(choose, "MATERN_LENGTHS", (0.7, 50.0))
+    assert told("matern52") == []
+    monkeypatch.setattr(choose, "MATERN_LENGTHS", (0.7,))
+    assert told("matern52") == ["length_at_bound"]
+    for plain in ("PLAIN_AMPLITUDES", "ELLIPSOID_AMPLITUDES"):
+        monkeypatch.setattr(choose, plain, (0.01,))
+    assert told("matern52") == ["length_at_bound", "amplitude_at_bound"]
+    assert "length_at_bound" not in told("cubic")
+
+
+def test_noise_that_ends_at_its_bound_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = sphere_points(12, 700, seed=1, noise=0.3)
+    assert not fit_surface(cloud).choice["noise_at_bound"]
+    monkeypatch.setattr(choose, "NOISE_SCALES", (1.0,))
+    assert fit_surface(cloud).choice["noise_at_bound"]
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:

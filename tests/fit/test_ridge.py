@@ -56,3 +56,11 @@ def test_a_halo_makes_slabs_equal_the_whole_and_one_less_does_not() -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="one shape"):
         ridge_points(np.zeros((3, 3, 3)), np.zeros((3, 3, 4), bool))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_named(wrong: float) -> None:
+    score = np.full((9, 10, 11), 0.7)
+    score[3, 4, 5] = wrong
+    with pytest.raises(ValueError, match=r"must be finite; found 1 of 990 voxels .* \(3, 4, 5\)"):
+        ridge_points(score, np.ones(score.shape, bool))

@@ -25,6 +25,24 @@ def test_bad_points_are_named(points: np.ndarray, message: str) -> None:
         check_points(points)
 
 
+@pytest.mark.parametrize("far", [1e9, 1e15])
+@pytest.mark.parametrize("outliers", [1, 20])
+def test_points_beside_a_far_outlier_are_no_line(far: float, outliers: int) -> None:
+    q = sphere_points(20, 1500, seed=1, noise=0.3)
+    off = far * (1 + np.arange(outliers)[:, None]) * [1.0, 0.5, -0.2]
+    points, weights = check_points(np.concatenate([q, off]))
+    kept = select_points(points, weights)
+    assert len(kept.points) >= 1480 and np.abs(kept.points).max() < 25
+    assert sum((np.abs(dropped) > 100).any(1).sum() for dropped in kept.dropped.values()) == outliers
+
+
+@pytest.mark.parametrize("more", [[[0, 0, 0]], [[1e10, 0, 0]], [[1e10, 0, 0], [-2e10, 0, 0]]])
+def test_a_line_beside_far_outliers_is_a_line(more: list[list[float]]) -> None:
+    line = np.arange(200)[:, None] * np.array([1.0, 2.0, -1.0])
+    with pytest.raises(ValueError, match="one line"):
+        check_points(np.concatenate([line, more]))
+
+
 def test_bad_weights_are_named() -> None:
     q = sphere_points(10, 50, seed=0)
     with pytest.raises(ValueError, match="found"):
@@ -58,6 +76,17 @@ def test_outliers_are_dropped_and_membrane_is_kept() -> None:
     # What is listed and what is kept are all of the points, each once.
     listed = np.concatenate([kept.points, *kept.dropped.values()])
     assert np.array_equal(listed[np.lexsort(listed.T)], cloud[np.lexsort(cloud.T)])
+
+
+def test_of_cells_that_were_merged_the_points_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud, _ = degrade(SHAPES["bumpy"], seed=4, cap=0.7, noise=0.5, density=3.0)
+    monkeypatch.setattr(select, "MOST_POINTS", len(cloud) - 1)
+    kept = select_points(cloud, np.ones(len(cloud)))
+    listed = np.concatenate(list(kept.dropped.values()))
+    assert len(kept.points) < 0.8 * kept.weights.sum() and len(kept.dropped) >= 2
+    # Each point that was given is in a cell that is kept, or listed once.
+    assert kept.weights.sum() + len(listed) == len(cloud)
+    assert len({tuple(p) for p in listed}) == len(listed) and {tuple(p) for p in listed} <= {tuple(p) for p in cloud}
 
 
 @pytest.mark.parametrize(("wide", "rule"), [(0, "sparse"), (1, "twig")])

@@ -1,5 +1,7 @@
 """The fits of one slice of labels: which pixels are selected, which rings make a nest, what field they share."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -93,3 +95,37 @@ def test_a_slice_that_is_not_there_is_refused() -> None:
     for row in (-1, 3):
         with pytest.raises(ValueError, match="must be one of"):
             fit_slice(np.zeros((3, 20, 20), np.int32), row)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "names"),
+    [(np.uint32, (5, 150_000_000, 2**31 + 5)), (np.uint64, (1, 2, 2**63 + 1)), (np.float32, (1, 4, 70000))],
+)
+def test_numbers_of_any_size_are_kept_as_names(labels, dtype, names) -> None:
+    """In the memory that the volume needs, however large the numbers are."""
+    renamed = np.zeros(SHAPE, dtype)
+    for old, new in zip((1, 4, 7), names, strict=True):
+        renamed[labels == old] = new
+    tracemalloc.start()
+    found = fit_slice(renamed, 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert tuple(one.number for one in found.membranes) == names
+    assert found.numbers == ((names[0], names[1]), (names[2],))
+    assert peak < 100 * 2**20
+
+
+def test_a_mask_is_one_membrane() -> None:
+    found = fit_slice(ring((65, 65), 48), 2)
+    assert [one.number for one in found.membranes] == [1] and found.membranes[0].ellipse is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "says"),
+    [(-3, np.int16, r"found -3 \(int16\)"), (1.5, np.float32, "found 1.5"), (np.nan, float, "nan"), (1, complex, "1")],
+)
+def test_labels_that_number_nothing_are_refused(labels, value, dtype, says) -> None:
+    wrong = labels.astype(dtype)
+    wrong[4, 0, 0] = value
+    with pytest.raises(ValueError, match=rf"labels must be whole numbers, 0 for background and positive; .*{says}"):
+        fit_slice(wrong, 2)
