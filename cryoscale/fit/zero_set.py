@@ -27,7 +27,7 @@ inferred.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,8 @@ DEEP_STEPS = 2.5
 SLACK = 1.3
 MOST_NODES = 4_000_000
 """Largest coarse grid: 2,500 voxels along each axis where the step is 4."""
+AT_ONCE = 100_000
+"""Nodes that the field is evaluated at together: 100 bytes each, and what the field needs."""
 CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(8, 3)
 
 
@@ -109,20 +111,46 @@ def trace(
         msg = f"points that span {np.round(high - low).astype(int).tolist()} voxels, z, y, x, are not one membrane"
         raise ValueError(msg)
     count = np.ceil((high - low) / (step * factor)).astype(np.int64) + 1
-    nodes = np.stack(np.meshgrid(*[np.arange(c) for c in count], indexing="ij"), -1).reshape(-1, 3) * factor
-    tree = None if near is None else cKDTree(near)
     limit = (count - 1) * factor
-    while True:
-        places = low + nodes * step
-        if tree is not None:
-            fine = np.isfinite(tree.query(places, distance_upper_bound=reach + factor * step)[0])
-            nodes, places = nodes[fine], places[fine]
-        value, slope = field(places)
-        if factor == 1:
-            return _crossings(field, nodes, value, low, step)
-        distance = np.abs(value) / np.maximum(np.linalg.norm(slope, axis=1), 1e-12)
-        nodes = _children(nodes[distance < SLACK * 0.5 * 3**0.5 * factor * step], factor // 2, limit)
+    tree = None if near is None else cKDTree(near)
+    parts = _planes(count, factor)
+    while factor > 1:
+        found = [_close(field, part, low, step, factor, tree, reach) for part in parts]
+        nodes = _children(np.concatenate([np.zeros((0, 3), np.int64), *found]), factor // 2, limit)
         factor //= 2
+        parts = iter(np.array_split(nodes, -(-len(nodes) // AT_ONCE))) if len(nodes) else iter([nodes])
+    known = [_known(field, part, low, step, factor, tree, reach)[:2] for part in parts]
+    nodes, value = (np.concatenate(column) for column in zip(*known, strict=True))
+    return _crossings(field, nodes, value, low, step)
+
+
+def _planes(count: Index, factor: int) -> Iterator[Index]:
+    """Yield the nodes of the coarsest grid, some planes at a time."""
+    thick = max(1, AT_ONCE // int(count[1] * count[2]))
+    for first in range(0, int(count[0]), thick):
+        planes = np.arange(first, min(first + thick, int(count[0])))
+        axes = np.meshgrid(planes, np.arange(count[1]), np.arange(count[2]), indexing="ij")
+        yield np.stack(axes, -1).reshape(-1, 3) * factor
+
+
+def _known(
+    field: Field, nodes: Index, low: Array, step: float, factor: int, tree: cKDTree | None, reach: float
+) -> tuple[Index, Array, Array]:
+    """Return the nodes (k, 3) that are looked at, with the field (k,) and its gradient (k, 3) there."""
+    places = low + nodes * step
+    if tree is not None:
+        fine = np.isfinite(tree.query(places, distance_upper_bound=reach + factor * step)[0])
+        nodes, places = nodes[fine], places[fine]
+    return nodes, *field(places)
+
+
+def _close(
+    field: Field, nodes: Index, low: Array, step: float, factor: int, tree: cKDTree | None, reach: float
+) -> Index:
+    """Return the nodes that the zero set may come nearer to than half their cell's diagonal."""
+    nodes, value, slope = _known(field, nodes, low, step, factor, tree, reach)
+    distance = np.abs(value) / np.maximum(np.linalg.norm(slope, axis=1), 1e-12)
+    return np.asarray(nodes[distance < SLACK * 0.5 * 3**0.5 * factor * step])
 
 
 def _children(nodes: Index, step: int, limit: Index) -> Index:
