@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryoscale.arguments import integers
 from cryoscale.errors import UsageError
+from cryoscale.trainchecks import check_training
 
 if TYPE_CHECKING:
     from cryoscale.training import Training
@@ -72,6 +73,7 @@ def _add_own_data(train: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    check_training(options)
     from cryoscale.training import train_as_paper, train_own, train_shipped
 
     paper = options.preset == ["zhou2023"]
@@ -119,13 +121,6 @@ def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
     from cryoscale.segment.settings import settings_for
     from cryoscale.training import Length, Training
 
-    if options.learning_rate is not None and not 0 < options.learning_rate < 1:
-        raise UsageError("not a learning rate", where="--learning-rate", found=options.learning_rate, allowed="0 to 1")
-    if options.start == "":
-        raise UsageError("no weights are named", where="--from", todo="name their file, or leave --from out")
-    if not 0 <= options.keep < 1 or (options.keep and not options.start):
-        allowed = "from 0 to below 1, with --from"
-        raise UsageError("not a share of weights to keep", where="--keep", found=options.keep, allowed=allowed)
     # Paper 4: cross-entropy alone, batches of 20, Adam at 1e-3 throughout.
     own = {"batch": 20, "dice_weight": 0.0, "warmup_steps": 0, "anneal": False} if paper else {}
     for name in ("learning_rate", "patience", "validate_every", "seed"):

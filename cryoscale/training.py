@@ -15,6 +15,7 @@ All write ``MODEL.safetensors``, its card ``MODEL.json``, the log ``MODEL.log.cs
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shlex
 import sys
@@ -157,7 +158,7 @@ def train_shipped(
     if seed + volumes > TEST_SEED:
         raise UsageError("a seed is reserved for tests", where="--seed", found=seed, allowed=f"below {TEST_SEED}")
     low, high = known_angstrom or drawn_voxel_sizes(presets)
-    if not 0 < low <= 10 <= high:
+    if not 0 < low <= 10 <= high < math.inf:
         allowed = "the smaller first, 10 between them"
         raise UsageError(
             "not voxel sizes to train for", where="--voxel-size", found=f"{low:g} {high:g}", allowed=allowed

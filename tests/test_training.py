@@ -106,6 +106,39 @@ def test_what_cannot_be_trained_is_said(
     assert "come together" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["own", "simulated"])
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("--minutes", ["-1", "0", "nan", "inf"]),
+        ("--steps", ["0", "-3"]),
+        ("--volumes", ["0", "-3"]),
+        ("--validate-every", ["0", "-5"]),
+        ("--patience", ["-1"]),
+        ("--threads", ["-1", "99999999999"]),
+        ("--seed", ["-1", "9999999999999999999999"]),
+        ("--unlabelled-slices", ["0", "-5"]),
+    ],
+)
+def test_a_number_that_no_training_has_is_refused_before_anything_is_read(
+    tmp_path: Path, option: str, values: list[str], own: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(tmp_path / "none"), "--labels", str(tmp_path / "none")] if own else []
+    for value in values:
+        assert main(["train", "--output", str(tmp_path / "out"), *data, option, value]) == 2
+        words = capsys.readouterr().err
+        assert words.startswith(f"cryoscale: {option}: ") and f"found {value}; allowed: " in words
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_is_a_file_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    for output in ("file", "file/in"):
+        assert main(["train", "--output", str(tmp_path / output), "--data", "none", "--labels", "none"]) == 2
+        assert f"--output: not a folder; found {tmp_path}/file;" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cryoscale import simulated, training
 
@@ -136,7 +169,7 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
     _, card = load_model(tmp_path / "known/unet25d.safetensors")
     assert "--voxel-size 10 13" in card["command"] and card["voxel_size_angstrom"] == [10.0, 13.0]
     assert card["data"].startswith("simulated brought to 10 to 13 Å: seeds 0 to 1")
-    for low, high in (("13", "10"), ("0", "10"), ("11", "13"), ("nan", "12")):
+    for low, high in (("13", "10"), ("0", "10"), ("11", "13"), ("nan", "12"), ("10", "inf")):
         assert main(["train", *known, low, high]) == 2
     assert main(["train", *known, "10", "13", "--data", "x", "--labels", "y"]) == 2
 

@@ -86,13 +86,16 @@ def train(
     Raises
     ------
     ValueError
-        If the volumes are unusable, not exactly one of `steps` and `minutes` is given, or there is patience and nothing
-        to validate with.
+        If the volumes are unusable, not exactly one of `steps` and `minutes` is given, it is not above 0, or there is
+        patience and nothing to validate with.
     UsageError
         If the checkpoint is damaged or belongs to other settings.
     """
     if (steps is None) == (minutes is None) or not samples:
         msg = f"give volumes ({len(samples)}) and exactly one of {steps=} and {minutes=}"
+        raise ValueError(msg)
+    if not 0 < (steps or minutes or 0) < math.inf:
+        msg = f"{steps=} or {minutes=} must be above 0 and finite"
         raise ValueError(msg)
     if settings.patience and not validation:
         msg = f"{settings.patience=} needs volumes for validation"
@@ -183,7 +186,7 @@ def _progress(state: State, steps: int | None, minutes: float | None) -> float:
     if state.stale > 0 and state.stale >= state.settings.patience > 0:
         return 1.0
     if steps is not None:
-        return state.step / steps if steps > 0 else 1.0
+        return state.step / steps
     return state.seconds / (60.0 * minutes) if minutes else 1.0
 
 

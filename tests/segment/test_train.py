@@ -142,6 +142,9 @@ def test_length_is_steps_or_minutes(samples: list[Sample]) -> None:
     for length in ({}, {"steps": 1, "minutes": 1.0}):
         with pytest.raises(ValueError, match="exactly one"):
             train(samples, validation=[], settings=UNET, **length)
+    for length in ({"steps": 0}, {"steps": -3}, {"minutes": 0.0}, {"minutes": -1.0}, {"minutes": float("nan")}):
+        with pytest.raises(ValueError, match="above 0 and finite"):
+            train(samples, validation=[], settings=UNET, **length)
     with pytest.raises(ValueError, match="give volumes"):
         train([], validation=[], settings=UNET, steps=1)
     with pytest.raises(ValueError, match="needs volumes for validation"):
