@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from cryoscale.errors import UsageError
 from cryoscale.trainchecks import check_training
 
 if TYPE_CHECKING:
-    from cryoscale.training import Training
+    from cryoscale.trainrequest import Training
 
 __all__ = ["add_train_verb"]
 
@@ -119,7 +118,7 @@ def _check_sources(options: argparse.Namespace, *, paper: bool) -> None:
 
 def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
     from cryoscale.segment.settings import settings_for
-    from cryoscale.training import Length, Training
+    from cryoscale.trainrequest import Length, Training
 
     # Paper 4: cross-entropy alone, batches of 20, Adam at 1e-3 throughout.
     own = {"batch": 20, "dice_weight": 0.0, "warmup_steps": 0, "anneal": False} if paper else {}
@@ -128,8 +127,8 @@ def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
             own[name] = value
     model, network = _network_of(options, "unet2d" if paper else "unet25d")
     settings = settings_for(model, options=network, **own)
-    length, threads = Length(options.minutes, options.steps), options.threads or os.cpu_count() or 1
-    return Training(options.output, settings, length, threads, options.start or "", options.keep)
+    length = Length(options.minutes, options.steps)
+    return Training(options.output, settings, length, options.threads, options.start or "", options.keep)
 
 
 def _network_of(options: argparse.Namespace, usual: str) -> tuple[str, dict[str, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryoscale.cli import main
+from cryoscale.cli import _parser, main
 from cryoscale.io.mrc import write_mrc
 from cryoscale.segment.models import build_model
 from cryoscale.segment.weights import load_model, save_model
@@ -106,6 +107,50 @@ def test_what_cannot_be_trained_is_said(
     assert "come together" in capsys.readouterr().err
 
 
+OPTIMISER = "--learning-rate 0.000123456789 --patience 3 --validate-every 7 --threads 1 --seed 5"
+COMMANDS = [
+    "--model twohead --data {}/tomos/*.mrc {}/tomos/TS_0.mrc --labels {}/labels --unlabelled {}/more "
+    "--unlabelled-slices 5 --mask-labels=-1,1 --protein-labels 3 --all-slices --steps 2 " + OPTIMISER,
+    "--model unet25d --preset training cell --volumes 2 --voxel-size 9.123456789 13 --slices-in 3 --width 2 "
+    "--from {}/first.safetensors --keep 0.123456789 --minutes 0.123456789 " + OPTIMISER,
+    "--model unet2d --preset zhou2023 --match {}/tomos/TS_0.mrc --labels {}/labels/TS_0.mrc --volumes 10 --steps 1 "
+    + OPTIMISER,
+    "--model unet2d --preset zhou2023 --match {}/tomos/TS_0.mrc --volumes 10 --steps 1 --validate-every 1000000",
+]
+
+
+@pytest.mark.parametrize("given", COMMANDS, ids=["own", "simulated", "paper", "plain"])
+def test_the_command_on_the_card_is_the_one_that_was_given(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    from cryoscale import training
+
+    cards: list[dict[str, str]] = []
+
+    def no_training(_: object, card: dict[str, str], *__: object, **___: object) -> Path:
+        cards.append(card)
+        return tmp_path
+
+    monkeypatch.setattr(training, "_train", no_training)
+    monkeypatch.setattr(training, "simulated_samples", lambda *_: [])
+    monkeypatch.setattr(training, "validation_samples", list)
+    save_model(folder / "first.safetensors", build_model("unet25d", slices_in=3, width=2), {})
+    words = ["train", "--output", "DIR", *given.replace("{}", str(folder)).split()]
+    assert main(words) == 0
+    parser = _parser("train")
+    program, *told = shlex.split(cards[0]["command"])
+    assert program == "cryoscale"
+    assert vars(parser.parse_args(told)) == vars(parser.parse_args(words))
+
+
+def test_every_option_is_among_those_that_the_card_is_asked_for() -> None:
+    given = _parser("train").parse_args(["train", "--output", "DIR"])
+    asked = " ".join(COMMANDS)
+    names = {name for name in vars(given) if name not in ("verb", "run", "output")}
+    missing = {name for name in names if f"--{'from' if name == 'start' else name.replace('_', '-')}" not in asked}
+    assert missing == set()
+
+
 @pytest.mark.parametrize("own", [True, False], ids=["own", "simulated"])
 @pytest.mark.parametrize(
     ("option", "values"),
@@ -153,7 +198,10 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
     options = ["train", "--output", str(tmp_path), "--volumes", "2", "--steps", "1", "--threads", "1", "--width", "2"]
     assert main(options) == 0
     _, card = load_model(tmp_path / "unet25d.safetensors")
-    assert card["command"] == "cryoscale train --output DIR --model unet25d --volumes 2 --width 2 --steps 1 --seed 0"
+    assert (
+        card["command"]
+        == "cryoscale train --output DIR --model unet25d --volumes 2 --width 2 --threads 1 --steps 1 --seed 0"
+    )
     assert "dice_membrane_snr0.3" in card["scores"]
     assert main([*options, "--seed", "89999"]) == 2
     assert drawn == [(0, "training"), (1, "training")]
