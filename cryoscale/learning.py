@@ -78,20 +78,26 @@ def _train(options: argparse.Namespace) -> int:
     paper = options.preset == ["zhou2023"]
     _check_sources(options, paper=paper)
     training = _training_of(options, paper=paper)
+    meaning = {
+        "membrane": options.mask_labels, "protein": options.protein_labels, "all_slices": options.all_slices,
+    }  # fmt: skip
     if options.data:
         path = train_own(
             training,
             data=options.data,
             labels=options.labels,
             unlabelled=options.unlabelled,
-            membrane=options.mask_labels,
-            protein=options.protein_labels,
-            all_slices=options.all_slices,
+            **meaning,
             unlabelled_slices=options.unlabelled_slices,
         )
     elif paper:
-        images = 2000 if options.volumes is None else options.volumes
-        path = train_as_paper(training, match=options.match, labels=next(iter(options.labels), ""), images=images)
+        path = train_as_paper(
+            training,
+            match=options.match,
+            labels=next(iter(options.labels), ""),
+            images=2000 if options.volumes is None else options.volumes,
+            **meaning,
+        )
     else:
         path = train_shipped(
             training,

@@ -31,7 +31,8 @@ from torch import Tensor
 from cryoscale import __version__
 from cryoscale.errors import UsageError
 from cryoscale.io.files import write_text
-from cryoscale.labelled import held_out, match_intensities, read_labelled, read_unlabelled
+from cryoscale.labelled import held_out, read_labelled, read_unlabelled
+from cryoscale.matching import match_intensities
 from cryoscale.report.losses import draw_losses
 from cryoscale.segment import build_model
 from cryoscale.segment.card import Card
@@ -126,7 +127,16 @@ def train_shipped(
     return _train(training.knowing(f"{volumes} simulated" + words), card, samples, validation_samples(), groups=groups)
 
 
-def train_as_paper(training: Training, *, match: str, labels: str, images: int) -> Path:
+def train_as_paper(
+    training: Training,
+    *,
+    match: str,
+    labels: str,
+    images: int,
+    membrane: Sequence[int] = (),
+    protein: Sequence[int] = (),
+    all_slices: bool = False,
+) -> Path:
     """Train on the paper's images, their intensities those of a tomogram; the card has the scores of the test.
 
     Parameters
@@ -137,6 +147,8 @@ def train_as_paper(training: Training, *, match: str, labels: str, images: int) 
         Tomogram to fit the intensities to, and its labels where there are any.
     images
         To draw, a tenth of them for the test.
+    membrane, protein, all_slices
+        What the labels' values mean (`labelled.read_labelled`).
 
     Returns
     -------
@@ -152,16 +164,16 @@ def train_as_paper(training: Training, *, match: str, labels: str, images: int) 
         raise UsageError("these images have no neighbours", where="--model", found=network.name, allowed="unet2d")
     if images < 10:
         raise UsageError("too few images", where="--volumes", found=images, allowed="10 or more")
-    fitted = match_intensities(match, labels)
+    fitted = match_intensities(match, labels, membrane=membrane, protein=protein, all_slices=all_slices)
     test, validation = images // 10, max(1, images // 200)
     first, parts = 0, []
     for count in (images - test, test, validation):
         parts.append(sample_of(*paper_slices(training.settings.seed, first, count, fitted)))
         first += count
     numbers = {name: float(f"{value:.6g}") for name, value in dataclasses.asdict(fitted).items()}
-    told = [labels] if labels else []
+    told = {"labels": [labels] if labels else [], **_meaning(membrane, protein, all_slices=all_slices)}
     card: Card = {
-        "command": training.command(preset=["zhou2023"], match=[match], labels=told, volumes=[str(images)]),
+        "command": training.command(preset=["zhou2023"], match=[match], volumes=[str(images)], **told),
         "data": f"zhou2023: {images} images, {test} of them held out for the test, {validation} more for validation",
         "intensities": numbers,
     }
@@ -218,8 +230,7 @@ def train_own(
     crop = _crop(parts, network, training.settings)
     training = training.knowing(own.digest + (more.digest if more else ""), **crop)
     out = own.slice_count - kept.slice_count
-    meant: dict[str, Sequence[str] | bool]
-    meant = {"mask_labels": _joined(membrane), "protein_labels": _joined(protein), "all_slices": all_slices}
+    meant = _meaning(membrane, protein, all_slices=all_slices)
     if unlabelled and unlabelled_slices != UNLABELLED_SLICES:
         meant["unlabelled_slices"] = [str(unlabelled_slices)]
     card: Card = {
@@ -235,8 +246,12 @@ def train_own(
     return _train(training, card, kept.samples, scored, unlabelled=rest)
 
 
-def _joined(values: Sequence[int]) -> list[str]:
-    return [",".join(map(str, values))] if values else []
+def _meaning(membrane: Sequence[int], protein: Sequence[int], *, all_slices: bool) -> dict[str, Sequence[str] | bool]:
+    """Options that say what the labels' values mean."""
+    joined = {
+        name: [",".join(map(str, values))] for name, values in (("mask", membrane), ("protein", protein)) if values
+    }
+    return {**{f"{name}_labels": words for name, words in joined.items()}, "all_slices": all_slices}
 
 
 def _crop(samples: Sequence[Sample], network: Network, wanted: TrainSettings) -> dict[str, int]:

@@ -114,7 +114,7 @@ COMMANDS = [
     "--model unet25d --preset training cell --volumes 2 --voxel-size 9.123456789 13 --slices-in 3 --width 2 "
     "--from {}/first.safetensors --keep 0.123456789 --minutes 0.123456789 " + OPTIMISER,
     "--model unet2d --preset zhou2023 --match {}/tomos/TS_0.mrc --labels {}/labels/TS_0.mrc --volumes 10 --steps 1 "
-    + OPTIMISER,
+    "--mask-labels 1,4 --protein-labels 3 --all-slices " + OPTIMISER,
     "--model unet2d --preset zhou2023 --match {}/tomos/TS_0.mrc --volumes 10 --steps 1 --validate-every 1000000",
 ]
 
