@@ -13,6 +13,7 @@ one by one.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -37,12 +38,16 @@ __all__ = [
     "read_classes",
     "read_labelled",
     "read_unlabelled",
+    "require_apart",
 ]
 
 BACKGROUND, PROTEIN, MEMBRANE = 0, 1, 2
 """Classes of voxels."""
 _HELD_OUT = 0.1
 _SLAB_SLICES = 32
+_ALIKE = 0.5
+"""Share of neighbours in x with labels that have the same. Nearly all have, of however many membranes each with a
+number of its own; in noise few have, and how much of a volume is 0, a turned tomogram's border too, does not matter."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,8 @@ def read_labelled(
     Raises
     ------
     UsageError
-        If tomograms and labels do not pair, a pair differs in shape, a label is not a whole number, or nothing is
-        labelled.
+        If tomograms and labels do not pair, a pair differs in shape, a label is not a whole number, labels are grey
+        values, or nothing is labelled.
     """
     samples: list[Sample] = []
     sources = []
@@ -118,13 +123,32 @@ def read_labelled(
     return OwnData(tuple(samples), tuple(Path(source.path).name for source in sources), _voxels(sources))
 
 
+def require_apart(tomograms: Sequence[str], labels: Sequence[str]) -> None:
+    """Refuse a file that is both a tomogram and labels, under whatever names.
+
+    Raises
+    ------
+    UsageError
+        If there is one.
+    """
+    known = {os.path.realpath(tomogram) for tomogram in tomograms}
+    both = [label for label in labels if os.path.realpath(label) in known]
+    if both:
+        raise UsageError(
+            "a file is named as a tomogram and as labels",
+            where=both[0],
+            found=f"{len(both)} such",
+            todo="name the tomograms alone as such, and the labels alone under --labels",
+        )
+
+
 def read_classes(source: Source, labels: str, membrane: Sequence[int], protein: Sequence[int]) -> NDArray[np.uint8]:
     """Read the labels of a tomogram as classes; `membrane` and `protein` as in :func:`read_labelled`.
 
     Raises
     ------
     UsageError
-        If they have another shape than the tomogram, or a label is not a whole number.
+        If they have another shape than the tomogram, a label is not a whole number, or they are grey values.
     """
     marks = _opened(labels)
     if source.shape != marks.shape:
@@ -189,6 +213,7 @@ def held_out(data: OwnData, seed: int) -> tuple[OwnData, tuple[Sample, ...]]:
 def _pairs(data: Sequence[str], labels: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Tomogram and labels, by name."""
     tomograms, marks = entries(data), entries(labels)
+    require_apart([tomogram.source for tomogram in tomograms], [mark.source for mark in marks])
     taken: dict[str, str] = {}
     for mark in marks:
         fits = [tomogram for tomogram in tomograms if _names(tomogram.id, mark.id)]
@@ -243,6 +268,7 @@ def _slab(source: Source, first: int, last: int) -> NDArray[np.generic]:
 def _classes(marks: Source, path: str, membrane: Sequence[int], protein: Sequence[int]) -> NDArray[np.uint8]:
     """Classes of a label volume."""
     classes = np.zeros(marks.shape, np.uint8)
+    alike = pairs = 0
     for first in range(0, marks.shape[0], _SLAB_SLICES):
         slab = _slab(marks, first, min(first + _SLAB_SLICES, marks.shape[0]))
         if not np.isfinite(slab).all() or (slab != np.rint(slab)).any():
@@ -251,6 +277,18 @@ def _classes(marks: Source, path: str, membrane: Sequence[int], protein: Sequenc
         membranes = np.isin(slab, membrane) if membrane else (slab != 0) & ~proteins
         part = classes[first : first + len(slab)]
         part[proteins], part[membranes] = PROTEIN, MEMBRANE
+        left, right = slab[..., :-1], slab[..., 1:]
+        both = (left != 0) & (right != 0)
+        pairs += int(both.sum())
+        alike += int((left[both] == right[both]).sum())
+    if alike < _ALIKE * pairs:
+        raise UsageError(
+            "these labels are grey values",
+            where=path,
+            found=f"one value in {alike / pairs:.0%} of the neighbouring voxels that are not 0",
+            allowed=f"{_ALIKE:.0%} or more: labels go on from voxel to voxel",
+            todo="give labels, not scores or a tomogram",
+        )
     return classes
 
 

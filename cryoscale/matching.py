@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cryoscale.errors import UsageError
 from cryoscale.io.source import Source, open_source
-from cryoscale.labelled import BACKGROUND, MEMBRANE, PROTEIN, known_slices, read_classes
+from cryoscale.labelled import BACKGROUND, MEMBRANE, PROTEIN, known_slices, read_classes, require_apart
 from cryoscale.segment.normalise import sampled_slices
 from cryoscale.simulate.slices import Intensities, fit_intensities
 
@@ -44,6 +44,7 @@ def match_intensities(
     source = open_source(match)
     if not labels:
         return _fitted(_values(source, sampled_slices(source.shape[0])), None, match)
+    require_apart([match], [labels])
     classes = read_classes(source, labels, membrane, protein)
     known = known_slices(classes, all_slices=all_slices)
     taken = [known[place] for place in sampled_slices(len(known))]

@@ -65,6 +65,11 @@ def test_what_cannot_be_matched_is_refused_by_name(labelled: tuple[str, str], ch
         match_intensities(tomogram, marks)
 
 
+def test_a_tomogram_is_not_its_own_labels(labelled: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"marks.mrc: a file is named as a tomogram and as labels"):
+        match_intensities(labelled[1], labelled[1])
+
+
 def test_a_tomogram_alone_that_is_not_finite_is_refused_by_name(labelled: tuple[str, str]) -> None:
     write_mrc(Path(labelled[0]), np.full(SHAPE, np.nan, np.float32), 10.0)
     with pytest.raises(UsageError, match=r"tomo.mrc: a voxel is not a finite number; found slice 1"):
