@@ -1,4 +1,4 @@
-"""The verb that trains a network: what it is asked, and whether that goes together."""
+"""The verb that trains a network: what it is asked."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoscale.arguments import integers
-from cryoscale.errors import UsageError
 from cryoscale.trainchecks import check_training
 
 if TYPE_CHECKING:
     from cryoscale.trainrequest import Training
 
 __all__ = ["add_train_verb"]
+
+_MINUTES = 45.0
 
 
 def add_train_verb(verbs: Any) -> None:
@@ -25,8 +26,8 @@ def add_train_verb(verbs: Any) -> None:
         "--preset",
         nargs="+",
         choices=("training", "microtubules", "cell", "zhou2023"),
-        default=["training"],
-        help="what to simulate; of several, each in its turn",
+        default=[],
+        help="what to simulate (training); of several, each in its turn",
     )
     train.add_argument(
         "--voxel-size",
@@ -51,8 +52,8 @@ def add_train_verb(verbs: Any) -> None:
     train.add_argument("--learning-rate", type=float, metavar="RATE", help="Adam's, at its highest (network's own)")
     train.add_argument("--patience", type=int, metavar="N", help="validations without progress after which to stop")
     train.add_argument("--validate-every", type=int, metavar="STEPS", help="validate and save so often")
-    train.add_argument("--minutes", type=float, default=45.0, help="wall time of the training itself, at most")
-    train.add_argument("--steps", type=int, default=None, help="stop after this many steps instead")
+    train.add_argument("--minutes", type=float, help="wall time of the training itself, at most (45)")
+    train.add_argument("--steps", type=int, help="stop after this many steps instead")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--threads", type=int, default=0, help="processor threads (default: all)")
     train.set_defaults(run=_train)
@@ -68,15 +69,14 @@ def _add_own_data(train: argparse.ArgumentParser) -> None:
     own.add_argument("--mask-labels", type=integers, default=(), metavar="N,N", help="membrane (default: all but 0)")
     own.add_argument("--protein-labels", type=integers, default=(), metavar="N,N", help="values that are protein")
     own.add_argument("--all-slices", action="store_true", help="a slice without labels is background, not unknown")
-    own.add_argument("--unlabelled-slices", type=int, default=64, metavar="N", help="of each tomogram without labels")
+    own.add_argument("--unlabelled-slices", type=int, metavar="N", help="of each tomogram without labels (64)")
 
 
 def _train(options: argparse.Namespace) -> int:
     check_training(options)
-    from cryoscale.training import train_as_paper, train_own, train_shipped
+    from cryoscale.training import UNLABELLED_SLICES, train_as_paper, train_own, train_shipped
 
     paper = options.preset == ["zhou2023"]
-    _check_sources(options, paper=paper)
     training = _training_of(options, paper=paper)
     meaning = {
         "membrane": options.mask_labels, "protein": options.protein_labels, "all_slices": options.all_slices,
@@ -88,7 +88,7 @@ def _train(options: argparse.Namespace) -> int:
             labels=options.labels,
             unlabelled=options.unlabelled,
             **meaning,
-            unlabelled_slices=options.unlabelled_slices,
+            unlabelled_slices=options.unlabelled_slices or UNLABELLED_SLICES,
         )
     elif paper:
         path = train_as_paper(
@@ -102,24 +102,11 @@ def _train(options: argparse.Namespace) -> int:
         path = train_shipped(
             training,
             volumes=48 if options.volumes is None else options.volumes,
-            presets=options.preset,
+            presets=options.preset or ["training"],
             known_angstrom=options.voxel_size and tuple(options.voxel_size),
         )
     print(path)
     return 0
-
-
-def _check_sources(options: argparse.Namespace, *, paper: bool) -> None:
-    """Refuse what to train on if its parts do not go together."""
-    if paper != bool(options.match) or (options.data and options.preset != ["training"]):
-        raise UsageError("--preset zhou2023 and --match come together, without --data", todo="give both, or neither")
-    if "zhou2023" in options.preset and not paper:
-        raise UsageError("these images are slices, the others are volumes", where="--preset", found=options.preset)
-    if options.voxel_size and (paper or options.data):
-        raise UsageError("only for what is simulated in voxels", where="--voxel-size", todo="leave it out")
-    apart = bool(options.data) != bool(options.labels) and not paper
-    if apart or (options.unlabelled and not options.data) or (paper and len(options.labels) > 1):
-        raise UsageError("--data and --labels come together, --unlabelled with them", todo="give both, or neither")
 
 
 def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
@@ -133,7 +120,7 @@ def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
             own[name] = value
     model, network = _network_of(options, "unet2d" if paper else "unet25d")
     settings = settings_for(model, options=network, **own)
-    length = Length(options.minutes, options.steps)
+    length = Length(_MINUTES if options.minutes is None else options.minutes, options.steps)
     return Training(options.output, settings, length, options.threads, options.start or "", options.keep)
 
 

@@ -169,10 +169,49 @@ def test_a_number_that_no_training_has_is_refused_before_anything_is_read(
     tmp_path: Path, option: str, values: list[str], own: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ["--data", str(tmp_path / "none"), "--labels", str(tmp_path / "none")] if own else []
+    data += ["--unlabelled", str(tmp_path / "none")] if own else []
     for value in values:
         assert main(["train", "--output", str(tmp_path / "out"), *data, option, value]) == 2
         words = capsys.readouterr().err
         assert words.startswith(f"cryoscale: {option}: ") and f"found {value}; allowed: " in words
+    assert not (tmp_path / "out").exists()
+
+
+OWN = "--data x.mrc --labels y.mrc"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (f"{OWN} --volumes 5", "--volumes: about what is simulated, and --data names tomograms; found 5;"),
+        (f"{OWN} --preset cell", "--preset: about what is simulated, and --data names tomograms; found cell;"),
+        (f"{OWN} --preset training", "--preset: about what is simulated"),
+        (f"{OWN} --match x.mrc", "--match: about what is simulated"),
+        (
+            f"{OWN} --voxel-size 10 13",
+            "--voxel-size: about what is simulated, and --data names tomograms; found 10.0 1",
+        ),
+        (f"{OWN} --unlabelled-slices 5", "--unlabelled-slices: it does nothing without --unlabelled;"),
+        (f"{OWN} --mask-labels 1,2 --protein-labels 2,3", "--protein-labels: values that are membrane too; found 2;"),
+        (f"{OWN} --steps 5 --minutes 5", "--minutes: the length is given twice;"),
+        ("--data x.mrc", "--data: it and --labels come together;"),
+        ("--labels x.mrc", "--labels: it and --data come together;"),
+        ("--unlabelled x.mrc", "--unlabelled: without --data and --labels;"),
+        ("--mask-labels 1", "--mask-labels: it does nothing without --labels;"),
+        ("--all-slices --preset cell", "--all-slices: it does nothing without --labels;"),
+        ("--preset zhou2023 --match x.mrc --protein-labels 1", "--protein-labels: it does nothing without --labels;"),
+        ("--preset zhou2023 --match x.mrc --voxel-size 10 13", "--voxel-size: only for what is simulated in voxels;"),
+        ("--preset zhou2023 --match x.mrc --labels x y", "--labels: more than the labels of --match; found x y;"),
+        ("--preset zhou2023 cell --match x.mrc", "--preset: these images are slices, the others are volumes;"),
+        ("--preset zhou2023", "--preset zhou2023: no tomogram to take the intensities of"),
+        ("--match x.mrc --preset cell", "--match: only zhou2023's images take the intensities"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    tmp_path: Path, options: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--output", str(tmp_path / "out"), *options.split()]) == 2
+    assert capsys.readouterr().err.startswith(f"cryoscale: {words}")
     assert not (tmp_path / "out").exists()
 
 
