@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoscale.arguments import integers
+from cryoscale.lock import run_lock
 from cryoscale.trainchecks import check_training
 
 if TYPE_CHECKING:
@@ -74,6 +77,19 @@ def _add_own_data(train: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     check_training(options)
+    with run_lock(options.output) if _leads() else nullcontext():
+        path = _trained(options)
+    print(path)
+    return 0
+
+
+def _leads() -> bool:
+    """Whether this process is alone or the first of those that ``torchrun`` started: one lock is for all of them."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def _trained(options: argparse.Namespace) -> Path:
+    """Train, and return the path of the weights."""
     from cryoscale.training import UNLABELLED_SLICES, train_as_paper, train_own, train_shipped
 
     paper = options.preset == ["zhou2023"]
@@ -82,7 +98,7 @@ def _train(options: argparse.Namespace) -> int:
         "membrane": options.mask_labels, "protein": options.protein_labels, "all_slices": options.all_slices,
     }  # fmt: skip
     if options.data:
-        path = train_own(
+        return train_own(
             training,
             data=options.data,
             labels=options.labels,
@@ -90,23 +106,20 @@ def _train(options: argparse.Namespace) -> int:
             **meaning,
             unlabelled_slices=options.unlabelled_slices or UNLABELLED_SLICES,
         )
-    elif paper:
-        path = train_as_paper(
+    if paper:
+        return train_as_paper(
             training,
             match=options.match,
             labels=next(iter(options.labels), ""),
             images=2000 if options.volumes is None else options.volumes,
             **meaning,
         )
-    else:
-        path = train_shipped(
-            training,
-            volumes=48 if options.volumes is None else options.volumes,
-            presets=options.preset or ["training"],
-            known_angstrom=options.voxel_size and tuple(options.voxel_size),
-        )
-    print(path)
-    return 0
+    return train_shipped(
+        training,
+        volumes=48 if options.volumes is None else options.volumes,
+        presets=options.preset or ["training"],
+        known_angstrom=options.voxel_size and tuple(options.voxel_size),
+    )
 
 
 def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:

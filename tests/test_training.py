@@ -17,6 +17,7 @@ import torch
 
 from cryoscale.cli import _parser, main
 from cryoscale.io.mrc import write_mrc
+from cryoscale.lock import is_held, run_lock
 from cryoscale.segment.models import build_model
 from cryoscale.segment.weights import load_model, save_model
 from tests.segment.test_train import rings
@@ -399,6 +400,35 @@ def test_the_papers_images_match_a_tomogram_and_go_on_where_they_were(
     assert "no neighbours" in capsys.readouterr().err
     assert main(["train", "--output", str(tmp_path), "--preset", "zhou2023"]) == 2
     assert "come together" in capsys.readouterr().err
+
+
+def test_a_folder_takes_one_training_at_a_time(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command(folder, tmp_path, "--model", "unet2d", "--width", "2", "--steps", "1")
+    with run_lock(tmp_path):
+        assert main(words) == 5
+        assert "another run holds this output folder" in capsys.readouterr().err
+        assert not (tmp_path / "unet2d.safetensors").exists()
+        # Of several processes the first holds the lock for all.
+        for rank, code in (("0", 5), ("1", 2)):
+            monkeypatch.setenv("WORLD_SIZE", "2")
+            monkeypatch.setenv("RANK", rank)
+            assert main([*words, "--mask-labels", "7"]) == code
+        monkeypatch.delenv("WORLD_SIZE")
+    assert main(words) == 0
+    assert not (tmp_path / "run.lock").exists()
+
+
+def test_the_lock_is_held_while_it_trains(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cryoscale import training
+
+    held: list[bool] = []
+    read = training.read_labelled
+    monkeypatch.setattr(training, "read_labelled", lambda *a, **k: held.append(is_held(tmp_path)) or read(*a, **k))
+    monkeypatch.setattr(training, "draw_losses", lambda *_, **__: held.append(is_held(tmp_path)))
+    assert main(command(folder, tmp_path, "--model", "unet2d", "--width", "2", "--steps", "1")) == 0
+    assert held == [True, True]
 
 
 def _volume(seed: int) -> tuple[np.ndarray, np.ndarray]:
