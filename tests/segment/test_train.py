@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from cryoscale.errors import UsageError
 from cryoscale.segment.crops import Sample, sample_of
@@ -130,9 +131,17 @@ def test_the_best_network_is_returned_when_patience_ends(samples: list[Sample]) 
 def test_checkpoint_of_another_training_is_refused(samples: list[Sample], tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     train(samples, validation=[], settings=UNET, steps=1, checkpoint=path)
-    for other in ({"seed": 4}, {"data": "others"}):
-        with pytest.raises(UsageError, match="not a checkpoint of this training"):
+    for other, words in (
+        ({"seed": 4}, "found seed 3; allowed: seed 4; to do"),
+        ({"data": "others", "batch": 2}, "found batch 4, data ''; allowed: batch 2, data 'others'; to do"),
+    ):
+        with pytest.raises(UsageError, match=f"a.safetensors: not a checkpoint of this training; {words}"):
             train(samples, validation=[], settings=dataclasses.replace(UNET, **other), steps=1, checkpoint=path)
+    state = load_file(path)
+    for text, words in (("[]", "indices must be integers"), ('{"settings": 3}', "not iterable")):
+        save_file(state | {"facts": torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)}, path)
+        with pytest.raises(UsageError, match=f"not a checkpoint of this training; found .*{words}"):
+            train(samples, validation=[], settings=UNET, steps=1, checkpoint=path)
     path.write_bytes(b"torn")
     with pytest.raises(UsageError, match="not a safetensors file"):
         train(samples, validation=[], settings=UNET, steps=1, checkpoint=path)
