@@ -56,6 +56,8 @@ class State:
         self.step, self.seconds, self.stale = 0, 0.0, 0
         self.best: dict[str, Tensor] = {}
         self.log: list[Row] = []
+        self.losses: dict[str, list[float]] = {}
+        """Of the steps since the newest line of the log, by name."""
 
     @property
     def leads(self) -> bool:
@@ -96,6 +98,7 @@ class State:
             else:
                 self.stale += 1
         self.log.append(row)
+        self.losses.clear()
 
     def result(self) -> Network:
         """Return the trained network, the best where one was kept, on the CPU in evaluation mode."""
@@ -115,6 +118,7 @@ class State:
             "seconds": self.seconds,
             "stale": self.stale,
             "log": self.log,
+            "losses": self.losses,
         }
         tensors["facts"] = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
         write_bytes(path, save(_copied(tensors)))
@@ -139,7 +143,7 @@ class State:
             self.adam.load_state_dict({**self.adam.state_dict(), "state": moments})
             self.best = _part(tensors, "best.")
             self.step, self.seconds = int(facts["step"]), float(facts["seconds"])
-            self.stale, self.log = int(facts["stale"]), list(facts["log"])
+            self.stale, self.log, self.losses = int(facts["stale"]), list(facts["log"]), dict(facts.get("losses", {}))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise _another(path, str(error), "what a training wrote") from error
 
