@@ -31,7 +31,7 @@ from torch import Tensor
 from cryoscale import __version__
 from cryoscale.errors import UsageError
 from cryoscale.io.files import write_text
-from cryoscale.labelled import held_out, read_labelled, read_unlabelled
+from cryoscale.labelled import OwnData, held_out, read_labelled, read_unlabelled
 from cryoscale.matching import match_intensities
 from cryoscale.report.losses import draw_losses
 from cryoscale.segment import build_model
@@ -229,21 +229,26 @@ def train_own(
     parts = [*kept.samples, *(more.samples if more else ())]
     crop = _crop(parts, network, training.settings)
     training = training.knowing(own.digest + (more.digest if more else ""), **crop)
-    out = own.slice_count - kept.slice_count
     meant = _meaning(membrane, protein, all_slices=all_slices)
     if unlabelled and unlabelled_slices != UNLABELLED_SLICES:
         meant["unlabelled_slices"] = [str(unlabelled_slices)]
+    command = training.command(data=data, labels=labels, unlabelled=unlabelled, **meant)
+    card = {"command": command, **_data_card(own, kept, more, turns_only=training.settings.turns_only)}
+    return _train(training, card, kept.samples, scored, unlabelled=more.samples if more else ())
+
+
+def _data_card(own: OwnData, kept: OwnData, more: OwnData | None, *, turns_only: bool) -> Card:
+    """Return what a card says of own slices, those kept of them to train on, and those without labels."""
+    out = own.slice_count - kept.slice_count
     card: Card = {
-        "command": training.command(data=data, labels=labels, unlabelled=unlabelled, **meant),
         "data": f"{kept.slice_count} labelled slices of {', '.join(own.names)}; {out} held out"
         + (f"; {more.slice_count} without labels of {', '.join(more.names)}" if more else ""),
     }
     if own.voxel_size_angstrom:
-        zoom = 1.02 if training.settings.turns_only else _ZOOM
+        zoom = 1.02 if turns_only else _ZOOM
         low, high = own.voxel_size_angstrom
         card["voxel_size_angstrom"] = [round(low / zoom, 2), round(high * zoom, 2)]
-    rest = more.samples if more else ()
-    return _train(training, card, kept.samples, scored, unlabelled=rest)
+    return card
 
 
 def _meaning(membrane: Sequence[int], protein: Sequence[int], *, all_slices: bool) -> dict[str, Sequence[str] | bool]:
