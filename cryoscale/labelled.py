@@ -13,6 +13,7 @@ one by one.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,13 +27,27 @@ from cryoscale.io.source import Source, is_packed, open_source
 from cryoscale.manifest import entries
 from cryoscale.segment.crops import Sample
 from cryoscale.segment.normalise import centre_and_scale, sampled_slices
-from cryoscale.simulate.slices import Intensities, fit_intensities
 
-__all__ = ["OwnData", "held_out", "match_intensities", "read_labelled", "read_unlabelled"]
+__all__ = [
+    "BACKGROUND",
+    "MEMBRANE",
+    "PROTEIN",
+    "OwnData",
+    "held_out",
+    "known_slices",
+    "read_classes",
+    "read_labelled",
+    "read_unlabelled",
+    "require_apart",
+]
 
-_PROTEIN, _MEMBRANE = 1, 2
+BACKGROUND, PROTEIN, MEMBRANE = 0, 1, 2
+"""Classes of voxels."""
 _HELD_OUT = 0.1
 _SLAB_SLICES = 32
+_ALIKE = 0.5
+"""Share of neighbours in x with labels that have the same. Nearly all have, of however many membranes each with a
+number of its own; in noise few have, and how much of a volume is 0, a turned tomogram's border too, does not matter."""
 
 
 @dataclass(frozen=True)
@@ -86,26 +101,18 @@ def read_labelled(
     Raises
     ------
     UsageError
-        If tomograms and labels do not pair, a pair differs in shape, a label is not a whole number, or nothing is
-        labelled.
+        If tomograms and labels do not pair, a pair differs in shape, a label is not a whole number, labels are grey
+        values, or nothing is labelled.
     """
     samples: list[Sample] = []
     sources = []
     for path, label_path in _pairs(data, labels):
-        source, marks = _opened(path), _opened(label_path)
-        if source.shape != marks.shape:
-            raise UsageError(
-                "labels and tomogram differ in shape",
-                where=label_path,
-                found=_shape(marks),
-                allowed=f"{_shape(source)}, the shape of {path}",
-                todo="give labels of this very tomogram, not binned, cut or turned",
-            )
-        classes = _classes(marks, label_path, membrane, protein)
-        known = range(len(classes)) if all_slices else np.flatnonzero(classes.any(axis=(1, 2))).tolist()
+        source = _opened(path)
+        classes = read_classes(source, label_path, membrane, protein)
+        known = known_slices(classes, all_slices=all_slices)
         samples += _runs(source, known, neighbours, classes)
         sources.append(source)
-    if not any((sample.classes == _MEMBRANE).any() for sample in samples):
+    if not any((sample.classes == MEMBRANE).any() for sample in samples):
         wanted = ", ".join(map(str, membrane)) or "any value but 0"
         raise UsageError(
             "no voxel of the labels is membrane",
@@ -114,6 +121,50 @@ def read_labelled(
             todo="check the labels, and --mask-labels",
         )
     return OwnData(tuple(samples), tuple(Path(source.path).name for source in sources), _voxels(sources))
+
+
+def require_apart(tomograms: Sequence[str], labels: Sequence[str]) -> None:
+    """Refuse a file that is both a tomogram and labels, under whatever names.
+
+    Raises
+    ------
+    UsageError
+        If there is one.
+    """
+    known = {os.path.realpath(tomogram) for tomogram in tomograms}
+    both = [label for label in labels if os.path.realpath(label) in known]
+    if both:
+        raise UsageError(
+            "a file is named as a tomogram and as labels",
+            where=both[0],
+            found=f"{len(both)} such",
+            todo="name the tomograms alone as such, and the labels alone under --labels",
+        )
+
+
+def read_classes(source: Source, labels: str, membrane: Sequence[int], protein: Sequence[int]) -> NDArray[np.uint8]:
+    """Read the labels of a tomogram as classes; `membrane` and `protein` as in :func:`read_labelled`.
+
+    Raises
+    ------
+    UsageError
+        If they have another shape than the tomogram, a label is not a whole number, or they are grey values.
+    """
+    marks = _opened(labels)
+    if source.shape != marks.shape:
+        raise UsageError(
+            "labels and tomogram differ in shape",
+            where=labels,
+            found=_shape(marks),
+            allowed=f"{_shape(source)}, the shape of {source.path}",
+            todo="give labels of this very tomogram, not binned, cut or turned",
+        )
+    return _classes(marks, labels, membrane, protein)
+
+
+def known_slices(classes: NDArray[np.uint8], *, all_slices: bool) -> list[int]:
+    """Return the slices whose classes are known: those with labels, or all."""
+    return list(range(len(classes))) if all_slices else np.flatnonzero(classes.any(axis=(1, 2))).tolist()
 
 
 def read_unlabelled(data: Sequence[str], *, neighbours: int, slices: int) -> OwnData:
@@ -159,26 +210,10 @@ def held_out(data: OwnData, seed: int) -> tuple[OwnData, tuple[Sample, ...]]:
     return replace(data, samples=tuple(kept)), tuple(scored)
 
 
-def match_intensities(match: str, labels: str = "") -> Intensities:
-    """Fit the Gaussians of background and membrane to a tomogram's slices, by its labels where they are given."""
-    source = open_source(match)
-    marks = open_source(labels) if labels else None
-    if marks and marks.shape != source.shape:
-        raise UsageError(
-            "labels and tomogram differ in shape", where=labels, found=marks.shape, allowed=str(source.shape)
-        )
-    planes = [((z, 0, 0), (z + 1, *source.shape[1:])) for z in sampled_slices(source.shape[0])]
-    values = np.concatenate([source.read(*plane) for plane in planes])
-    marked = np.concatenate([marks.read(*plane) != 0 for plane in planes]) if marks else None
-    try:
-        return fit_intensities(values, marked)
-    except ValueError as error:
-        raise UsageError("no intensities to match", where=match, found=error) from error
-
-
 def _pairs(data: Sequence[str], labels: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Tomogram and labels, by name."""
     tomograms, marks = entries(data), entries(labels)
+    require_apart([tomogram.source for tomogram in tomograms], [mark.source for mark in marks])
     taken: dict[str, str] = {}
     for mark in marks:
         fits = [tomogram for tomogram in tomograms if _names(tomogram.id, mark.id)]
@@ -233,6 +268,7 @@ def _slab(source: Source, first: int, last: int) -> NDArray[np.generic]:
 def _classes(marks: Source, path: str, membrane: Sequence[int], protein: Sequence[int]) -> NDArray[np.uint8]:
     """Classes of a label volume."""
     classes = np.zeros(marks.shape, np.uint8)
+    alike = pairs = 0
     for first in range(0, marks.shape[0], _SLAB_SLICES):
         slab = _slab(marks, first, min(first + _SLAB_SLICES, marks.shape[0]))
         if not np.isfinite(slab).all() or (slab != np.rint(slab)).any():
@@ -240,7 +276,19 @@ def _classes(marks: Source, path: str, membrane: Sequence[int], protein: Sequenc
         proteins = np.isin(slab, protein)
         membranes = np.isin(slab, membrane) if membrane else (slab != 0) & ~proteins
         part = classes[first : first + len(slab)]
-        part[proteins], part[membranes] = _PROTEIN, _MEMBRANE
+        part[proteins], part[membranes] = PROTEIN, MEMBRANE
+        left, right = slab[..., :-1], slab[..., 1:]
+        both = (left != 0) & (right != 0)
+        pairs += int(both.sum())
+        alike += int((left[both] == right[both]).sum())
+    if alike < _ALIKE * pairs:
+        raise UsageError(
+            "these labels are grey values",
+            where=path,
+            found=f"one value in {alike / pairs:.0%} of the neighbouring voxels that are not 0",
+            allowed=f"{_ALIKE:.0%} or more: labels go on from voxel to voxel",
+            todo="give labels, not scores or a tomogram",
+        )
     return classes
 
 

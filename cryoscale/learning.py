@@ -1,19 +1,23 @@
-"""The verb that trains a network: what it is asked, and whether that goes together."""
+"""The verb that trains a network: what it is asked."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoscale.arguments import integers
-from cryoscale.errors import UsageError
+from cryoscale.lock import run_lock
+from cryoscale.trainchecks import check_training
 
 if TYPE_CHECKING:
-    from cryoscale.training import Training
+    from cryoscale.trainrequest import Training
 
 __all__ = ["add_train_verb"]
+
+_MINUTES = 45.0
 
 
 def add_train_verb(verbs: Any) -> None:
@@ -25,8 +29,8 @@ def add_train_verb(verbs: Any) -> None:
         "--preset",
         nargs="+",
         choices=("training", "microtubules", "cell", "zhou2023"),
-        default=["training"],
-        help="what to simulate; of several, each in its turn",
+        default=[],
+        help="what to simulate (training); of several, each in its turn",
     )
     train.add_argument(
         "--voxel-size",
@@ -51,8 +55,8 @@ def add_train_verb(verbs: Any) -> None:
     train.add_argument("--learning-rate", type=float, metavar="RATE", help="Adam's, at its highest (network's own)")
     train.add_argument("--patience", type=int, metavar="N", help="validations without progress after which to stop")
     train.add_argument("--validate-every", type=int, metavar="STEPS", help="validate and save so often")
-    train.add_argument("--minutes", type=float, default=45.0, help="wall time of the training itself, at most")
-    train.add_argument("--steps", type=int, default=None, help="stop after this many steps instead")
+    train.add_argument("--minutes", type=float, help="wall time of the training itself, at most (45)")
+    train.add_argument("--steps", type=int, help="stop after this many steps instead")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--threads", type=int, default=0, help="processor threads (default: all)")
     train.set_defaults(run=_train)
@@ -68,64 +72,60 @@ def _add_own_data(train: argparse.ArgumentParser) -> None:
     own.add_argument("--mask-labels", type=integers, default=(), metavar="N,N", help="membrane (default: all but 0)")
     own.add_argument("--protein-labels", type=integers, default=(), metavar="N,N", help="values that are protein")
     own.add_argument("--all-slices", action="store_true", help="a slice without labels is background, not unknown")
-    own.add_argument("--unlabelled-slices", type=int, default=64, metavar="N", help="of each tomogram without labels")
+    own.add_argument("--unlabelled-slices", type=int, metavar="N", help="of each tomogram without labels (64)")
 
 
 def _train(options: argparse.Namespace) -> int:
-    from cryoscale.training import train_as_paper, train_own, train_shipped
-
-    paper = options.preset == ["zhou2023"]
-    _check_sources(options, paper=paper)
-    training = _training_of(options, paper=paper)
-    if options.data:
-        path = train_own(
-            training,
-            data=options.data,
-            labels=options.labels,
-            unlabelled=options.unlabelled,
-            membrane=options.mask_labels,
-            protein=options.protein_labels,
-            all_slices=options.all_slices,
-            unlabelled_slices=options.unlabelled_slices,
-        )
-    elif paper:
-        images = 2000 if options.volumes is None else options.volumes
-        path = train_as_paper(training, match=options.match, labels=next(iter(options.labels), ""), images=images)
-    else:
-        path = train_shipped(
-            training,
-            volumes=48 if options.volumes is None else options.volumes,
-            presets=options.preset,
-            known_angstrom=options.voxel_size and tuple(options.voxel_size),
-        )
+    check_training(options)
+    with run_lock(options.output) if _leads() else nullcontext():
+        path = _trained(options)
     print(path)
     return 0
 
 
-def _check_sources(options: argparse.Namespace, *, paper: bool) -> None:
-    """Refuse what to train on if its parts do not go together."""
-    if paper != bool(options.match) or (options.data and options.preset != ["training"]):
-        raise UsageError("--preset zhou2023 and --match come together, without --data", todo="give both, or neither")
-    if "zhou2023" in options.preset and not paper:
-        raise UsageError("these images are slices, the others are volumes", where="--preset", found=options.preset)
-    if options.voxel_size and (paper or options.data):
-        raise UsageError("only for what is simulated in voxels", where="--voxel-size", todo="leave it out")
-    apart = bool(options.data) != bool(options.labels) and not paper
-    if apart or (options.unlabelled and not options.data) or (paper and len(options.labels) > 1):
-        raise UsageError("--data and --labels come together, --unlabelled with them", todo="give both, or neither")
+def _leads() -> bool:
+    """Whether this process is alone or the first of those that ``torchrun`` started: one lock is for all of them."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def _trained(options: argparse.Namespace) -> Path:
+    """Train, and return the path of the weights."""
+    from cryoscale.training import UNLABELLED_SLICES, train_as_paper, train_own, train_shipped
+
+    paper = options.preset == ["zhou2023"]
+    training = _training_of(options, paper=paper)
+    meaning = {
+        "membrane": options.mask_labels, "protein": options.protein_labels, "all_slices": options.all_slices,
+    }  # fmt: skip
+    if options.data:
+        return train_own(
+            training,
+            data=options.data,
+            labels=options.labels,
+            unlabelled=options.unlabelled,
+            **meaning,
+            unlabelled_slices=options.unlabelled_slices or UNLABELLED_SLICES,
+        )
+    if paper:
+        return train_as_paper(
+            training,
+            match=options.match,
+            labels=next(iter(options.labels), ""),
+            images=2000 if options.volumes is None else options.volumes,
+            **meaning,
+        )
+    return train_shipped(
+        training,
+        volumes=48 if options.volumes is None else options.volumes,
+        presets=options.preset or ["training"],
+        known_angstrom=options.voxel_size and tuple(options.voxel_size),
+    )
 
 
 def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
     from cryoscale.segment.settings import settings_for
-    from cryoscale.training import Length, Training
+    from cryoscale.trainrequest import Length, Training
 
-    if options.learning_rate is not None and not 0 < options.learning_rate < 1:
-        raise UsageError("not a learning rate", where="--learning-rate", found=options.learning_rate, allowed="0 to 1")
-    if options.start == "":
-        raise UsageError("no weights are named", where="--from", todo="name their file, or leave --from out")
-    if not 0 <= options.keep < 1 or (options.keep and not options.start):
-        allowed = "from 0 to below 1, with --from"
-        raise UsageError("not a share of weights to keep", where="--keep", found=options.keep, allowed=allowed)
     # Paper 4: cross-entropy alone, batches of 20, Adam at 1e-3 throughout.
     own = {"batch": 20, "dice_weight": 0.0, "warmup_steps": 0, "anneal": False} if paper else {}
     for name in ("learning_rate", "patience", "validate_every", "seed"):
@@ -133,8 +133,8 @@ def _training_of(options: argparse.Namespace, *, paper: bool) -> Training:
             own[name] = value
     model, network = _network_of(options, "unet2d" if paper else "unet25d")
     settings = settings_for(model, options=network, **own)
-    length, threads = Length(options.minutes, options.steps), options.threads or os.cpu_count() or 1
-    return Training(options.output, settings, length, threads, options.start or "", options.keep)
+    length = Length(_MINUTES if options.minutes is None else options.minutes, options.steps)
+    return Training(options.output, settings, length, options.threads, options.start or "", options.keep)
 
 
 def _network_of(options: argparse.Namespace, usual: str) -> tuple[str, dict[str, int]]:

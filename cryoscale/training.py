@@ -15,14 +15,13 @@ All write ``MODEL.safetensors``, its card ``MODEL.json``, the log ``MODEL.log.cs
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,13 +31,14 @@ from torch import Tensor
 from cryoscale import __version__
 from cryoscale.errors import UsageError
 from cryoscale.io.files import write_text
-from cryoscale.labelled import held_out, match_intensities, read_labelled, read_unlabelled
+from cryoscale.labelled import OwnData, held_out, read_labelled, read_unlabelled
+from cryoscale.matching import match_intensities
 from cryoscale.report.losses import draw_losses
 from cryoscale.segment import build_model
 from cryoscale.segment.card import Card
 from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.network import Network
-from cryoscale.segment.settings import TrainSettings, settings_for
+from cryoscale.segment.settings import TrainSettings
 from cryoscale.segment.start import first_weights
 from cryoscale.segment.state import Row
 from cryoscale.segment.train import log_csv, train, validate
@@ -51,11 +51,11 @@ from cryoscale.simulated import (
     simulated_samples,
     validation_samples,
 )
+from cryoscale.trainrequest import Training, number
 
 __all__ = [
     "TEST_SEED",
-    "Length",
-    "Training",
+    "UNLABELLED_SLICES",
     "train_as_paper",
     "train_own",
     "train_shipped",
@@ -63,63 +63,13 @@ __all__ = [
 
 TEST_SEED = 90_000
 """First seed that no training may see."""
+UNLABELLED_SLICES = 64
+"""Taken from each tomogram without labels."""
 _SMALLEST_CROP = 32
 _THINNEST_CROP = 8
 """Slices of a box below which it is a slice rather."""
 _ZOOM = 1.15
 """Largest enlargement of a warped crop (`segment.crops`)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Length:
-    """How long to train: `steps` where given, else `minutes` of wall time."""
-
-    minutes: float
-    steps: int | None = None
-
-    def __str__(self) -> str:
-        """Return the option that asks for it."""
-        return f"--steps {self.steps}" if self.steps is not None else f"--minutes {self.minutes:g}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """What every training is asked."""
-
-    output: Path
-    """Folder of weights, card, log and curves; a checkpoint in it is continued."""
-    settings: TrainSettings
-    """Network and optimiser."""
-    length: Length
-    threads: int
-    """Processor threads."""
-    start: str = ""
-    """Weights to start from, of the same network or of one that sees fewer slices; "shipped" are cryoscale's own."""
-    keep: float = 0.0
-    """Share of these in the result (`segment.weights.blend`)."""
-
-    @property
-    def weights(self) -> Path:
-        """Return the file of the result."""
-        return self.output / f"{self.settings.model}.safetensors"
-
-    def command(self, **sources: Sequence[str]) -> str:
-        """Return the command that trains so."""
-        # What else is not usual comes with the weights that it starts from.
-        asked = [name for name in ("width", "slices_in") if name in self.settings.options]
-        options = {name.replace("_", "-"): [str(self.settings.options[name])] for name in asked}
-        rate = self.settings.learning_rate
-        if rate != settings_for(self.settings.model).learning_rate:
-            options["learning-rate"] = [f"{rate:g}"]
-        words = ["cryoscale", "train", "--output", "DIR", "--model", self.settings.model]
-        first = {"from": [self.start] if self.start else [], "keep": [f"{self.keep:g}"] if self.keep else []}
-        for name, given in {**sources, **first, **options}.items():
-            words += [f"--{name}", *given] if given else []
-        return f"{shlex.join(words)} {self.length} --seed {self.settings.seed}"
-
-    def knowing(self, data: str, **changed: Any) -> Training:
-        """Return the training with the name of its data, so that a checkpoint made with others is refused."""
-        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, data=data, **changed))
 
 
 def train_shipped(
@@ -157,7 +107,7 @@ def train_shipped(
     if seed + volumes > TEST_SEED:
         raise UsageError("a seed is reserved for tests", where="--seed", found=seed, allowed=f"below {TEST_SEED}")
     low, high = known_angstrom or drawn_voxel_sizes(presets)
-    if not 0 < low <= 10 <= high:
+    if not 0 < low <= 10 <= high < math.inf:
         allowed = "the smaller first, 10 between them"
         raise UsageError(
             "not voxel sizes to train for", where="--voxel-size", found=f"{low:g} {high:g}", allowed=allowed
@@ -165,10 +115,10 @@ def train_shipped(
     plain = list(presets) == ["training"]
     words = "" if plain else f" ({', '.join(presets)})"
     words += "" if known_angstrom is None else f" brought to {low:g} to {high:g} Å"
-    sizes = [] if known_angstrom is None else [f"{low:g}", f"{high:g}"]
+    sizes = [] if known_angstrom is None else [number(low), number(high)]
     samples = simulated_samples(range(seed, seed + volumes), presets, known_angstrom)
     card = {
-        "command": training.command(volumes=[str(volumes)], preset=[] if plain else presets, **{"voxel-size": sizes}),
+        "command": training.command(volumes=[str(volumes)], preset=[] if plain else presets, voxel_size=sizes),
         "data": f"simulated{words}: seeds {seed} to {seed + volumes - 1}, validation {VALIDATION_SEED} on, at SNR "
         + ", ".join(f"{snr:g}" for snr in sorted(set(VALIDATION_SNRS))),
         "voxel_size_angstrom": [low, high],
@@ -177,7 +127,16 @@ def train_shipped(
     return _train(training.knowing(f"{volumes} simulated" + words), card, samples, validation_samples(), groups=groups)
 
 
-def train_as_paper(training: Training, *, match: str, labels: str, images: int) -> Path:
+def train_as_paper(
+    training: Training,
+    *,
+    match: str,
+    labels: str,
+    images: int,
+    membrane: Sequence[int] = (),
+    protein: Sequence[int] = (),
+    all_slices: bool = False,
+) -> Path:
     """Train on the paper's images, their intensities those of a tomogram; the card has the scores of the test.
 
     Parameters
@@ -188,6 +147,8 @@ def train_as_paper(training: Training, *, match: str, labels: str, images: int) 
         Tomogram to fit the intensities to, and its labels where there are any.
     images
         To draw, a tenth of them for the test.
+    membrane, protein, all_slices
+        What the labels' values mean (`labelled.read_labelled`).
 
     Returns
     -------
@@ -203,15 +164,16 @@ def train_as_paper(training: Training, *, match: str, labels: str, images: int) 
         raise UsageError("these images have no neighbours", where="--model", found=network.name, allowed="unet2d")
     if images < 10:
         raise UsageError("too few images", where="--volumes", found=images, allowed="10 or more")
-    fitted = match_intensities(match, labels)
+    fitted = match_intensities(match, labels, membrane=membrane, protein=protein, all_slices=all_slices)
     test, validation = images // 10, max(1, images // 200)
     first, parts = 0, []
     for count in (images - test, test, validation):
         parts.append(sample_of(*paper_slices(training.settings.seed, first, count, fitted)))
         first += count
     numbers = {name: float(f"{value:.6g}") for name, value in dataclasses.asdict(fitted).items()}
+    told = {"labels": [labels] if labels else [], **_meaning(membrane, protein, all_slices=all_slices)}
     card: Card = {
-        "command": training.command(preset=["zhou2023"], match=[match], labels=[labels] if labels else []),
+        "command": training.command(preset=["zhou2023"], match=[match], volumes=[str(images)], **told),
         "data": f"zhou2023: {images} images, {test} of them held out for the test, {validation} more for validation",
         "intensities": numbers,
     }
@@ -227,7 +189,7 @@ def train_own(
     membrane: Sequence[int] = (),
     protein: Sequence[int] = (),
     all_slices: bool = False,
-    unlabelled_slices: int = 64,
+    unlabelled_slices: int = UNLABELLED_SLICES,
 ) -> Path:
     """Train on a user's own tomograms and labels.
 
@@ -267,18 +229,34 @@ def train_own(
     parts = [*kept.samples, *(more.samples if more else ())]
     crop = _crop(parts, network, training.settings)
     training = training.knowing(own.digest + (more.digest if more else ""), **crop)
+    meant = _meaning(membrane, protein, all_slices=all_slices)
+    if unlabelled and unlabelled_slices != UNLABELLED_SLICES:
+        meant["unlabelled_slices"] = [str(unlabelled_slices)]
+    command = training.command(data=data, labels=labels, unlabelled=unlabelled, **meant)
+    card = {"command": command, **_data_card(own, kept, more, turns_only=training.settings.turns_only)}
+    return _train(training, card, kept.samples, scored, unlabelled=more.samples if more else ())
+
+
+def _data_card(own: OwnData, kept: OwnData, more: OwnData | None, *, turns_only: bool) -> Card:
+    """Return what a card says of own slices, those kept of them to train on, and those without labels."""
     out = own.slice_count - kept.slice_count
     card: Card = {
-        "command": training.command(data=data, labels=labels, unlabelled=unlabelled),
         "data": f"{kept.slice_count} labelled slices of {', '.join(own.names)}; {out} held out"
         + (f"; {more.slice_count} without labels of {', '.join(more.names)}" if more else ""),
     }
     if own.voxel_size_angstrom:
-        zoom = 1.02 if training.settings.turns_only else _ZOOM
+        zoom = 1.02 if turns_only else _ZOOM
         low, high = own.voxel_size_angstrom
         card["voxel_size_angstrom"] = [round(low / zoom, 2), round(high * zoom, 2)]
-    rest = more.samples if more else ()
-    return _train(training, card, kept.samples, scored, unlabelled=rest)
+    return card
+
+
+def _meaning(membrane: Sequence[int], protein: Sequence[int], *, all_slices: bool) -> dict[str, Sequence[str] | bool]:
+    """Options that say what the labels' values mean."""
+    joined = {
+        name: [",".join(map(str, values))] for name, values in (("mask", membrane), ("protein", protein)) if values
+    }
+    return {**{f"{name}_labels": words for name, words in joined.items()}, "all_slices": all_slices}
 
 
 def _crop(samples: Sequence[Sample], network: Network, wanted: TrainSettings) -> dict[str, int]:
@@ -330,7 +308,7 @@ def _train(
     """Train and keep the products up to date at each validation; the best network at the end."""
     training, initial, known = _initial(training)
     settings, length = training.settings, training.length
-    torch.set_num_threads(training.threads)
+    torch.set_num_threads(training.threads or os.cpu_count() or 1)
     training.output.mkdir(parents=True, exist_ok=True)
     path = training.weights
     card = {"name": settings.model, "cryoscale": __version__, "torch": torch.__version__, **card, **known}

@@ -97,6 +97,28 @@ def test_the_digest_tells_data_apart(folder: Path) -> None:
     assert read(folder).digest != before
 
 
+def test_a_tomogram_is_not_its_own_labels(folder: Path) -> None:
+    (folder / "other").symlink_to(folder / "labels")
+    for data, labels in ((["tomos"], ["tomos"]), (["tomos", "labels"], ["labels"]), (["labels"], ["other"])):
+        with pytest.raises(UsageError, match="a file is named as a tomogram and as labels; found 1 such"):
+            read_labelled([str(folder / d) for d in data], [str(folder / name) for name in labels], neighbours=0)
+
+
+def test_labels_of_many_membranes_are_no_grey_values(folder: Path) -> None:
+    label = folder / "labels/TS_1_membranes.mrc"
+    rows = np.zeros(SHAPE, np.int16)
+    rows[:, ::2, 5:30] = 1 + np.arange(12 * 16).reshape(12, 16, 1)
+    write_mrc(label, rows, 10.0)
+    assert read(folder).slice_count == 12
+    grey = np.rint(100 + 20 * tomogram()).astype(np.int16)
+    grey[:, :, :25] = 0  # a turned tomogram's border
+    for values in (grey, (grey // 2).clip(0, 127).astype(np.uint8)):
+        write_mrc(label, values, 10.0)
+        for membrane in ((), (100,)):
+            with pytest.raises(UsageError, match=r"TS_1_membranes.mrc: these labels are grey values; found one value"):
+                read(folder, membrane=membrane)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from cryoscale.cli import main
+from cryoscale.cli import _parser, main
 from cryoscale.io.mrc import write_mrc
+from cryoscale.lock import is_held, run_lock
 from cryoscale.segment.models import build_model
 from cryoscale.segment.weights import load_model, save_model
 from tests.segment.test_train import rings
@@ -106,6 +108,122 @@ def test_what_cannot_be_trained_is_said(
     assert "come together" in capsys.readouterr().err
 
 
+OPTIMISER = "--learning-rate 0.000123456789 --patience 3 --validate-every 7 --threads 1 --seed 5"
+COMMANDS = [
+    "--model twohead --data {}/tomos/*.mrc {}/tomos/TS_0.mrc --labels {}/labels --unlabelled {}/more "
+    "--unlabelled-slices 5 --mask-labels=-1,1 --protein-labels 3 --all-slices --steps 2 " + OPTIMISER,
+    "--model unet25d --preset training cell --volumes 2 --voxel-size 9.123456789 13 --slices-in 3 --width 2 "
+    "--from {}/first.safetensors --keep 0.123456789 --minutes 0.123456789 " + OPTIMISER,
+    "--model unet2d --preset zhou2023 --match {}/tomos/TS_0.mrc --labels {}/labels/TS_0.mrc --volumes 10 --steps 1 "
+    "--mask-labels 1,4 --protein-labels 3 --all-slices " + OPTIMISER,
+    "--model unet2d --preset zhou2023 --match {}/tomos/TS_0.mrc --volumes 10 --steps 1 --validate-every 1000000",
+]
+
+
+@pytest.mark.parametrize("given", COMMANDS, ids=["own", "simulated", "paper", "plain"])
+def test_the_command_on_the_card_is_the_one_that_was_given(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    from cryoscale import training
+
+    cards: list[dict[str, str]] = []
+
+    def no_training(_: object, card: dict[str, str], *__: object, **___: object) -> Path:
+        cards.append(card)
+        return tmp_path
+
+    monkeypatch.setattr(training, "_train", no_training)
+    monkeypatch.setattr(training, "simulated_samples", lambda *_: [])
+    monkeypatch.setattr(training, "validation_samples", list)
+    save_model(folder / "first.safetensors", build_model("unet25d", slices_in=3, width=2), {})
+    words = ["train", "--output", "DIR", *given.replace("{}", str(folder)).split()]
+    assert main(words) == 0
+    parser = _parser("train")
+    program, *told = shlex.split(cards[0]["command"])
+    assert program == "cryoscale"
+    assert vars(parser.parse_args(told)) == vars(parser.parse_args(words))
+
+
+def test_every_option_is_among_those_that_the_card_is_asked_for() -> None:
+    given = _parser("train").parse_args(["train", "--output", "DIR"])
+    asked = " ".join(COMMANDS)
+    names = {name for name in vars(given) if name not in ("verb", "run", "output")}
+    missing = {name for name in names if f"--{'from' if name == 'start' else name.replace('_', '-')}" not in asked}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "simulated"])
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("--minutes", ["-1", "0", "nan", "inf"]),
+        ("--steps", ["0", "-3"]),
+        ("--volumes", ["0", "-3"]),
+        ("--validate-every", ["0", "-5"]),
+        ("--patience", ["-1"]),
+        ("--threads", ["-1", "99999999999"]),
+        ("--seed", ["-1", "9999999999999999999999"]),
+        ("--unlabelled-slices", ["0", "-5"]),
+    ],
+)
+def test_a_number_that_no_training_has_is_refused_before_anything_is_read(
+    tmp_path: Path, option: str, values: list[str], own: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(tmp_path / "none"), "--labels", str(tmp_path / "none")] if own else []
+    data += ["--unlabelled", str(tmp_path / "none")] if own else []
+    for value in values:
+        assert main(["train", "--output", str(tmp_path / "out"), *data, option, value]) == 2
+        words = capsys.readouterr().err
+        assert words.startswith(f"cryoscale: {option}: ") and f"found {value}; allowed: " in words
+    assert not (tmp_path / "out").exists()
+
+
+OWN = "--data x.mrc --labels y.mrc"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (f"{OWN} --volumes 5", "--volumes: about what is simulated, and --data names tomograms; found 5;"),
+        (f"{OWN} --preset cell", "--preset: about what is simulated, and --data names tomograms; found cell;"),
+        (f"{OWN} --preset training", "--preset: about what is simulated"),
+        (f"{OWN} --match x.mrc", "--match: about what is simulated"),
+        (
+            f"{OWN} --voxel-size 10 13",
+            "--voxel-size: about what is simulated, and --data names tomograms; found 10.0 1",
+        ),
+        (f"{OWN} --unlabelled-slices 5", "--unlabelled-slices: it does nothing without --unlabelled;"),
+        (f"{OWN} --mask-labels 1,2 --protein-labels 2,3", "--protein-labels: values that are membrane too; found 2;"),
+        (f"{OWN} --steps 5 --minutes 5", "--minutes: the length is given twice;"),
+        ("--data x.mrc", "--data: it and --labels come together;"),
+        ("--labels x.mrc", "--labels: it and --data come together;"),
+        ("--unlabelled x.mrc", "--unlabelled: without --data and --labels;"),
+        ("--mask-labels 1", "--mask-labels: it does nothing without --labels;"),
+        ("--all-slices --preset cell", "--all-slices: it does nothing without --labels;"),
+        ("--preset zhou2023 --match x.mrc --protein-labels 1", "--protein-labels: it does nothing without --labels;"),
+        ("--preset zhou2023 --match x.mrc --voxel-size 10 13", "--voxel-size: only for what is simulated in voxels;"),
+        ("--preset zhou2023 --match x.mrc --labels x y", "--labels: more than the labels of --match; found x y;"),
+        ("--preset zhou2023 cell --match x.mrc", "--preset: these images are slices, the others are volumes;"),
+        ("--preset zhou2023", "--preset zhou2023: no tomogram to take the intensities of"),
+        ("--match x.mrc --preset cell", "--match: only zhou2023's images take the intensities"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    tmp_path: Path, options: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--output", str(tmp_path / "out"), *options.split()]) == 2
+    assert capsys.readouterr().err.startswith(f"cryoscale: {words}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_is_a_file_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    for output in ("file", "file/in"):
+        assert main(["train", "--output", str(tmp_path / output), "--data", "none", "--labels", "none"]) == 2
+        assert f"--output: not a folder; found {tmp_path}/file;" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cryoscale import simulated, training
 
@@ -120,7 +238,10 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
     options = ["train", "--output", str(tmp_path), "--volumes", "2", "--steps", "1", "--threads", "1", "--width", "2"]
     assert main(options) == 0
     _, card = load_model(tmp_path / "unet25d.safetensors")
-    assert card["command"] == "cryoscale train --output DIR --model unet25d --volumes 2 --width 2 --steps 1 --seed 0"
+    assert (
+        card["command"]
+        == "cryoscale train --output DIR --model unet25d --volumes 2 --width 2 --threads 1 --steps 1 --seed 0"
+    )
     assert "dice_membrane_snr0.3" in card["scores"]
     assert main([*options, "--seed", "89999"]) == 2
     assert drawn == [(0, "training"), (1, "training")]
@@ -136,7 +257,7 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
     _, card = load_model(tmp_path / "known/unet25d.safetensors")
     assert "--voxel-size 10 13" in card["command"] and card["voxel_size_angstrom"] == [10.0, 13.0]
     assert card["data"].startswith("simulated brought to 10 to 13 Å: seeds 0 to 1")
-    for low, high in (("13", "10"), ("0", "10"), ("11", "13"), ("nan", "12")):
+    for low, high in (("13", "10"), ("0", "10"), ("11", "13"), ("nan", "12"), ("10", "inf")):
         assert main(["train", *known, low, high]) == 2
     assert main(["train", *known, "10", "13", "--data", "x", "--labels", "y"]) == 2
 
@@ -279,6 +400,35 @@ def test_the_papers_images_match_a_tomogram_and_go_on_where_they_were(
     assert "no neighbours" in capsys.readouterr().err
     assert main(["train", "--output", str(tmp_path), "--preset", "zhou2023"]) == 2
     assert "come together" in capsys.readouterr().err
+
+
+def test_a_folder_takes_one_training_at_a_time(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command(folder, tmp_path, "--model", "unet2d", "--width", "2", "--steps", "1")
+    with run_lock(tmp_path):
+        assert main(words) == 5
+        assert "another run holds this output folder" in capsys.readouterr().err
+        assert not (tmp_path / "unet2d.safetensors").exists()
+        # Of several processes the first holds the lock for all.
+        for rank, code in (("0", 5), ("1", 2)):
+            monkeypatch.setenv("WORLD_SIZE", "2")
+            monkeypatch.setenv("RANK", rank)
+            assert main([*words, "--mask-labels", "7"]) == code
+        monkeypatch.delenv("WORLD_SIZE")
+    assert main(words) == 0
+    assert not (tmp_path / "run.lock").exists()
+
+
+def test_the_lock_is_held_while_it_trains(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cryoscale import training
+
+    held: list[bool] = []
+    read = training.read_labelled
+    monkeypatch.setattr(training, "read_labelled", lambda *a, **k: held.append(is_held(tmp_path)) or read(*a, **k))
+    monkeypatch.setattr(training, "draw_losses", lambda *_, **__: held.append(is_held(tmp_path)))
+    assert main(command(folder, tmp_path, "--model", "unet2d", "--width", "2", "--steps", "1")) == 0
+    assert held == [True, True]
 
 
 def _volume(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -36,7 +36,7 @@ class TrainSettings:
     mixed: bool = True
     """Run the network in bfloat16 while training, where the device multiplies it (`losses.multiplies_bfloat16`)."""
     validate_every: int = 200
-    """Steps between validations (and checkpoints)."""
+    """Steps between validations; a checkpoint follows each, and each minute."""
     validation_slices: int = 8
     """Slices of each validation volume that are scored, evenly spaced."""
     patience: int = 0

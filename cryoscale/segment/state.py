@@ -56,6 +56,8 @@ class State:
         self.step, self.seconds, self.stale = 0, 0.0, 0
         self.best: dict[str, Tensor] = {}
         self.log: list[Row] = []
+        self.losses: dict[str, list[float]] = {}
+        """Of the steps since the newest line of the log, by name."""
 
     @property
     def leads(self) -> bool:
@@ -96,6 +98,7 @@ class State:
             else:
                 self.stale += 1
         self.log.append(row)
+        self.losses.clear()
 
     def result(self) -> Network:
         """Return the trained network, the best where one was kept, on the CPU in evaluation mode."""
@@ -115,6 +118,7 @@ class State:
             "seconds": self.seconds,
             "stale": self.stale,
             "log": self.log,
+            "losses": self.losses,
         }
         tensors["facts"] = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
         write_bytes(path, save(_copied(tensors)))
@@ -130,9 +134,7 @@ class State:
         tensors = read_tensors(path)
         try:
             facts: dict[str, Any] = json.loads(tensors.pop("facts").numpy().tobytes())
-            if facts["settings"] != _plain(self.settings):
-                msg = f"settings {facts['settings']}"
-                raise ValueError(msg)
+            _require_same(path, dict(facts["settings"]), _plain(self.settings))
             moments: dict[int, dict[str, Tensor]] = {}
             for name in [name for name in tensors if name.startswith("adam.")]:
                 _, index, moment = name.split(".")
@@ -141,21 +143,33 @@ class State:
             self.adam.load_state_dict({**self.adam.state_dict(), "state": moments})
             self.best = _part(tensors, "best.")
             self.step, self.seconds = int(facts["step"]), float(facts["seconds"])
-            self.stale, self.log = int(facts["stale"]), list(facts["log"])
+            self.stale, self.log, self.losses = int(facts["stale"]), list(facts["log"]), dict(facts.get("losses", {}))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                "not a checkpoint of this training",
-                where=str(path),
-                found=error,
-                allowed=f"settings {_plain(self.settings)}",
-                todo="remove it to start anew, or train with the settings it was made with",
-            ) from error
+            raise _another(path, str(error), "what a training wrote") from error
 
 
 def _plain(settings: TrainSettings) -> dict[str, Any]:
     """Return settings as JSON gives them back."""
     plain: dict[str, Any] = json.loads(json.dumps({**asdict(settings), "options": dict(settings.options)}))
     return plain
+
+
+def _require_same(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Refuse other settings than ours; only those that differ are told."""
+    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    if names:
+        found, allowed = (", ".join(f"{name} {of.get(name)!r}" for name in names) for of in (theirs, ours))
+        raise _another(path, found, allowed)
+
+
+def _another(path: Path, found: str, allowed: str) -> UsageError:
+    return UsageError(
+        "not a checkpoint of this training",
+        where=str(path),
+        found=found,
+        allowed=allowed,
+        todo="remove it to start anew, or train with the settings it was made with",
+    )
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -7,9 +7,9 @@ epoch takes as many crops as there are slices. With `patience` the training ends
 has not fallen for so many validations, and the best network is what it returns.
 
 Everything random comes from the seed and the number of the step, so that a training given as a number of `steps`
-repeats itself, also across an interruption (`state`). A training given in `minutes` follows the clock and is not
-repeatable to the bit. With `mixed` the network runs in bfloat16 where the device multiplies it (2 x faster on CPUs with
-AVX512-BF16); weights, norms and loss stay float32.
+repeats itself, also across an interruption (`state`, saved at each validation and each minute). A training given in
+`minutes` follows the clock and is not repeatable to the bit. With `mixed` the network runs in bfloat16 where the device
+multiplies it (2 x faster on CPUs with AVX512-BF16); weights, norms and loss stay float32.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ __all__ = ["log_csv", "train", "validate"]
 
 _NAMES = ("background", "protein", "membrane")
 _MEMBRANE = 2
+_SAVE_SECONDS = 60.0
 
 
 def train(
@@ -86,13 +87,16 @@ def train(
     Raises
     ------
     ValueError
-        If the volumes are unusable, not exactly one of `steps` and `minutes` is given, or there is patience and nothing
-        to validate with.
+        If the volumes are unusable, not exactly one of `steps` and `minutes` is given, it is not above 0, or there is
+        patience and nothing to validate with.
     UsageError
         If the checkpoint is damaged or belongs to other settings.
     """
     if (steps is None) == (minutes is None) or not samples:
         msg = f"give volumes ({len(samples)}) and exactly one of {steps=} and {minutes=}"
+        raise ValueError(msg)
+    if not 0 < (steps or minutes or 0) < math.inf:
+        msg = f"{steps=} or {minutes=} must be above 0 and finite"
         raise ValueError(msg)
     if settings.patience and not validation:
         msg = f"{settings.patience=} needs volumes for validation"
@@ -102,22 +106,16 @@ def train(
         state.restore(checkpoint)
     elif initial is not None:
         state.network.load_state_dict(initial, strict=True)
-    losses: dict[str, list[float]] = {}
+    keeper = _Keeper(state, validation, groups, checkpoint, on_row)
     started = time.monotonic() - state.seconds
     while (progress := state.agreed(_progress(state, steps, minutes))) < 1:
         name, loss = _advance(state, samples, unlabelled, progress)
-        losses.setdefault(name, []).append(loss)
         state.seconds = time.monotonic() - started
-        done = state.agreed(_progress(state, steps, minutes)) >= 1
-        if state.leads and (done or state.step % settings.validate_every == 0):
-            scored = validate(state.network, validation, groups, settings.validation_slices)
-            mean = {name: float(np.mean(values)) for name, values in losses.items()}
-            state.note({"step": state.step, "seconds": round(state.seconds, 1), **mean, **scored})
-            losses.clear()
-            if checkpoint is not None:
-                state.save(checkpoint)
-            if on_row is not None:
-                on_row(state.network, state.log)
+        if state.leads:
+            state.losses.setdefault(name, []).append(loss)
+            keeper.after_step()
+    if state.leads:
+        keeper.at_end()
     return state.result(), state.log
 
 
@@ -156,6 +154,48 @@ def log_csv(log: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+class _Keeper:
+    """Validates a training, tells its log and keeps its checkpoint up to date."""
+
+    def __init__(
+        self,
+        state: State,
+        validation: Sequence[Sample],
+        groups: Sequence[str],
+        checkpoint: Path | None,
+        on_row: Callable[[Network, list[Row]], None] | None,
+    ) -> None:
+        self._state, self._validation, self._groups = state, validation, groups
+        self._checkpoint, self._on_row = checkpoint, on_row
+        self._saved = time.monotonic()
+
+    def after_step(self) -> None:
+        """Validate where it is time, else save where that was long ago: a first validation may be an hour away."""
+        if self._state.step % self._state.settings.validate_every == 0:
+            self._validate()
+        elif time.monotonic() - self._saved >= _SAVE_SECONDS:
+            self._save()
+
+    def at_end(self) -> None:
+        """Validate what the last step made, if that was not done."""
+        if not self._state.log or self._state.log[-1]["step"] != self._state.step:
+            self._validate()
+
+    def _validate(self) -> None:
+        state = self._state
+        scored = validate(state.network, self._validation, self._groups, state.settings.validation_slices)
+        mean = {name: float(np.mean(values)) for name, values in state.losses.items()}
+        state.note({"step": state.step, "seconds": round(state.seconds, 1), **mean, **scored})
+        self._save()
+        if self._on_row is not None:
+            self._on_row(state.network, state.log)
+
+    def _save(self) -> None:
+        if self._checkpoint is not None:
+            self._state.save(self._checkpoint)
+        self._saved = time.monotonic()
+
+
 def _advance(
     state: State, samples: Sequence[Sample], unlabelled: Sequence[Sample], progress: float
 ) -> tuple[str, float]:
@@ -183,7 +223,7 @@ def _progress(state: State, steps: int | None, minutes: float | None) -> float:
     if state.stale > 0 and state.stale >= state.settings.patience > 0:
         return 1.0
     if steps is not None:
-        return state.step / steps if steps > 0 else 1.0
+        return state.step / steps
     return state.seconds / (60.0 * minutes) if minutes else 1.0
 
 

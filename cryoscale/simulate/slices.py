@@ -45,13 +45,16 @@ def fit_intensities(values: npt.ArrayLike, marked: npt.ArrayLike | None = None) 
     Raises
     ------
     ValueError
-        If the values do not differ, or nothing, or everything, is marked.
+        If the values, or those without marks, do not differ, or nothing, or everything, is marked.
     """
     grey = np.asarray(values, np.float64).ravel()
     if marked is not None:
         own = np.asarray(marked, bool).ravel()
         if own.shape != grey.shape or own.all() or not own.any():
             msg = f"marks must be as many as the {len(grey)} values, some true and some false; {own.sum()} are true"
+            raise ValueError(msg)
+        if not grey[~own].std() > 0:
+            msg = "the values of the background do not differ"
             raise ValueError(msg)
         return Intensities(*(float(part) for side in (grey[~own], grey[own]) for part in (side.mean(), side.std())))
     low, high = np.quantile(grey, [_GOLD, 1.0 - _GOLD])

@@ -43,7 +43,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_label(
     assert torch.equal(found.argmax(dim=0), expected.argmax(dim=0))
     np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)
     assert seen == asked
-    assert runner.batch_slices == asked[1] if room > 1 else 1
+    assert runner.batch_slices == (asked[1] if room > 1 else 1)
 
 
 def test_the_smaller_batch_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from cryoscale.errors import UsageError
 from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.settings import TrainSettings, settings_for
+from cryoscale.segment.state import Row, State
 from cryoscale.segment.train import log_csv, train, validate
 
 UNET = TrainSettings(
@@ -79,6 +83,44 @@ def test_resumed_equals_uninterrupted(
     assert all(torch.equal(again[name], state[name]) for name in state)
 
 
+@pytest.mark.parametrize("cut_at", [3, 8])
+@pytest.mark.parametrize(("settings", "unlabelled"), [(UNET, False), (TWOHEAD, True)], ids=["slices", "twohead"])
+def test_a_training_cut_between_validations_goes_on_from_there(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: TrainSettings, unlabelled: bool,
+    cut_at: int,
+) -> None:  # fmt: skip
+    made: list[int] = []
+    step_on = State.step_on
+
+    def run(path: Path, stop_at: int = 10**6, steps: int = 12) -> tuple[dict[str, torch.Tensor], list[Row]]:
+        def stopped(self: State, *batch: Any) -> float:
+            if self.step == stop_at:
+                raise InterruptedError
+            made.append(self.step)
+            return step_on(self, *batch)
+
+        monkeypatch.setattr(State, "step_on", stopped)
+        model, log = train(
+            samples[:2], validation=samples[3:], settings=settings, unlabelled=samples[2:3] if unlabelled else (),
+            steps=steps, checkpoint=path,
+        )  # fmt: skip
+        return model.state_dict(), [{**row, "seconds": 0.0} for row in log]
+
+    state, log = run(tmp_path / "whole.safetensors")
+    monkeypatch.setattr("cryoscale.segment.train._SAVE_SECONDS", 0.0)
+    with pytest.raises(InterruptedError):
+        run(tmp_path / "cut.safetensors", stop_at=cut_at)
+    shutil.copy(tmp_path / "cut.safetensors", tmp_path / "short.safetensors")
+    made.clear()
+    again, again_log = run(tmp_path / "cut.safetensors")
+    assert made == list(range(cut_at, 12))
+    np.testing.assert_equal(again_log, log)  # the mean loss of a line too, with the steps before the cut
+    assert all(torch.equal(again[name], state[name]) for name in state)
+    # Asked for less than was done it is scored as it is.
+    _, short = run(tmp_path / "short.safetensors", steps=2)
+    assert [row["step"] for row in short] == ([3] if cut_at == 3 else [5, 8])
+
+
 def test_a_forgotten_moment_is_seen(samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def end(path: Path, steps: tuple[int, ...]) -> dict[str, torch.Tensor]:
         for count in steps:
@@ -96,8 +138,6 @@ UNET_FLAT = dataclasses.replace(UNET, anneal=False)
 
 
 def test_epochs_with_and_without_labels_alternate(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
-    from cryoscale.segment.state import State
-
     seen: list[str] = []
     step_on = State.step_on
 
@@ -130,9 +170,17 @@ def test_the_best_network_is_returned_when_patience_ends(samples: list[Sample]) 
 def test_checkpoint_of_another_training_is_refused(samples: list[Sample], tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     train(samples, validation=[], settings=UNET, steps=1, checkpoint=path)
-    for other in ({"seed": 4}, {"data": "others"}):
-        with pytest.raises(UsageError, match="not a checkpoint of this training"):
+    for other, words in (
+        ({"seed": 4}, "found seed 3; allowed: seed 4; to do"),
+        ({"data": "others", "batch": 2}, "found batch 4, data ''; allowed: batch 2, data 'others'; to do"),
+    ):
+        with pytest.raises(UsageError, match=f"a.safetensors: not a checkpoint of this training; {words}"):
             train(samples, validation=[], settings=dataclasses.replace(UNET, **other), steps=1, checkpoint=path)
+    state = load_file(path)
+    for text, words in (("[]", "indices must be integers"), ('{"settings": 3}', "not iterable")):
+        save_file(state | {"facts": torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)}, path)
+        with pytest.raises(UsageError, match=f"not a checkpoint of this training; found .*{words}"):
+            train(samples, validation=[], settings=UNET, steps=1, checkpoint=path)
     path.write_bytes(b"torn")
     with pytest.raises(UsageError, match="not a safetensors file"):
         train(samples, validation=[], settings=UNET, steps=1, checkpoint=path)
@@ -141,6 +189,9 @@ def test_checkpoint_of_another_training_is_refused(samples: list[Sample], tmp_pa
 def test_length_is_steps_or_minutes(samples: list[Sample]) -> None:
     for length in ({}, {"steps": 1, "minutes": 1.0}):
         with pytest.raises(ValueError, match="exactly one"):
+            train(samples, validation=[], settings=UNET, **length)
+    for length in ({"steps": 0}, {"steps": -3}, {"minutes": 0.0}, {"minutes": -1.0}, {"minutes": float("nan")}):
+        with pytest.raises(ValueError, match="above 0 and finite"):
             train(samples, validation=[], settings=UNET, **length)
     with pytest.raises(ValueError, match="give volumes"):
         train([], validation=[], settings=UNET, steps=1)

@@ -36,6 +36,8 @@ def test_marks_give_their_own_mean_and_spread():
             fit_intensities(grey, marks)
     with pytest.raises(ValueError, match="do not differ"):
         fit_intensities(np.ones(100))
+    with pytest.raises(ValueError, match="values of the background do not differ"):
+        fit_intensities(grey >= 10, grey < 5)
 
 
 def test_a_circle_has_its_distance():
