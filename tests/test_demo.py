@@ -12,6 +12,7 @@ from cryoscale.cli import main
 from cryoscale.io.meshes import read_ply
 from cryoscale.io.mrc import write_mrc
 from cryoscale.io.source import open_source
+from cryoscale.simulate import CONDITIONS, SCENES
 
 
 def simulated(folder: Path, *options: str) -> dict[str, object]:
@@ -42,6 +43,19 @@ def test_the_demo_is_what_it_was(tmp_path: Path) -> None:
     assert imaging["snr"] == 0.3
     assert imaging["defocus_um"] == 3.0
     assert imaging["detector_at_nyquist"] == 1.0
+
+
+def test_every_preset_is_listed_and_simulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["simulate", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"--preset NAME {', '.join(CONDITIONS)} " in told
+    assert set(CONDITIONS) == {*SCENES, "real"}
+    for preset in SCENES:
+        facts = simulated(tmp_path / preset, "--preset", preset)
+        low, high = CONDITIONS[preset].voxel_size_angstrom
+        assert facts["preset"] == preset
+        assert low <= facts["voxel_size_angstrom"] <= high  # type: ignore[operator]
 
 
 def test_real_shapes_and_their_mid_surface(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,7 +75,8 @@ def image_phantom(
     voltage_kv, cs_mm, amplitude_contrast : float
         Of the microscope.
     dose_per_angstrom2 : float
-        Electrons for the whole series, shared equally.
+        Electrons for the whole series, shared equally. They decide only of what kind the noise is (few counts
+        are skewed, many all but Gaussian): it is scaled to ``snr``, which alone says how much of it there is.
     shift_sd_nm : float
         Standard deviation of the error of alignment, per image and axis.
     phase_flip : bool

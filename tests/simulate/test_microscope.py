@@ -162,3 +162,11 @@ def test_the_memory_it_takes_is_foretold(shape, step):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 0.7 < peak / projected_bytes(shape, 60.0, step) < 1.3
+
+
+def test_the_dose_decides_only_the_kind_of_noise(phantom, clean):
+    variances = []
+    for dose in (5.0, 500.0):
+        noise = image_phantom(phantom.density, seed=1, snr=0.3, dose_per_angstrom2=dose) - clean
+        variances.append(noise.var(dtype=float))
+    assert variances[0] == pytest.approx(variances[1], rel=1e-3)
