@@ -93,7 +93,7 @@ def _simulate_parser(simulate: argparse.ArgumentParser) -> None:
     simulate.add_argument("--output", type=Path, required=True, metavar="DIR")
     simulate.add_argument("--seed", type=int, default=0)
     simulate.add_argument(
-        "--preset", default="", metavar="NAME", help="demo, shrec2021, cell, microtubules, heldout, real"
+        "--preset", default="", metavar="NAME", help="demo, training, shrec2021, cell, microtubules, heldout, real"
     )
     simulate.add_argument("--labels", default="", metavar="FILE", help="take the membranes of a label volume (real)")
     simulate.add_argument(

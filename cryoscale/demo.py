@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -19,14 +18,13 @@ from cryoscale.errors import UsageError
 from cryoscale.io.files import write_text
 from cryoscale.io.meshes import PlyMesh, write_ply
 from cryoscale.io.mrc import write_mrc
-from cryoscale.io.source import open_source
 from cryoscale.io.tables import write_csv
 from cryoscale.manifest import entries
 from cryoscale.reporting import write_run_report
 from cryoscale.runrecord import reseal
 from cryoscale.scoring import Scores, score_run, scores_text
-from cryoscale.simulate import CONDITIONS, MEMBRANE_THICKNESS_NM, Phantom, drawn_shapes, image_phantom, make_phantom
-from cryoscale.simulate.labels import Drawn
+from cryoscale.simulate import MEMBRANE_THICKNESS_NM, Phantom, image_phantom, make_phantom
+from cryoscale.simulating import check_fits, check_labels, imaging_of, read_shapes
 from cryoscale.spec import RunSpec
 from cryoscale.summary import print_summary
 
@@ -75,17 +73,14 @@ def write_simulation(
     Raises
     ------
     UsageError
-        A value that cannot be simulated.
+        A value that cannot be simulated, options that do not go together, or more voxels than there is memory for.
     """
-    fixed = {"snr": snr, "voxel_size_angstrom": apix, **asked}
+    check_labels(preset, labels, values, labels_apix)
     try:
-        if preset not in CONDITIONS:
-            msg = f"preset must be one of {', '.join(CONDITIONS)}, got {preset}"
-            raise ValueError(msg)
-        imaging = CONDITIONS[preset].drawn(np.random.default_rng([seed, 1]))
-        imaging |= {name: value for name, value in fixed.items() if value is not None}
+        imaging = imaging_of(preset, seed, {"snr": snr, "voxel_size_angstrom": apix, **asked})
+        check_fits(shape, imaging)
         apix = float(imaging["voxel_size_angstrom"])
-        shapes = _real_shapes(labels, values, labels_apix, apix) if labels else ()
+        shapes = read_shapes(labels, values, labels_apix, apix) if labels else ()
         phantom = make_phantom(shape, seed=seed, voxel_size_angstrom=apix, preset=preset, shapes=shapes)
         tomogram = image_phantom(phantom.density, seed=seed, **imaging)
     except ValueError as error:
@@ -127,20 +122,6 @@ def _write_truth(stem: Path, phantom: Phantom) -> None:
         stem.with_name(f"{stem.name}__midsurface.ply"),
         PlyMesh(middle.points * apix, np.empty((0, 3), np.int32), middle.normals, {"membrane": middle.membrane}),
     )
-
-
-def _real_shapes(path: str, values: tuple[int, ...], own_apix: float | None, apix: float) -> list[Drawn]:
-    """Read the membranes of a label volume, in voxels of `apix`."""
-    with tempfile.TemporaryDirectory() as scratch:
-        source = open_source(path, scratch=Path(scratch) / "labels")
-        if own_apix is None and source.voxel_size_angstrom:
-            own_apix = source.voxel_size_angstrom[0]
-        if not own_apix or own_apix <= 0:
-            raise UsageError("the labels do not state their voxel size", where=path, todo="give --labels-apix")
-        labels = source.read((0, 0, 0), source.shape)
-    if labels.dtype.kind not in "iu":
-        labels = np.rint(labels).astype(np.int32)
-    return drawn_shapes(labels, scale=own_apix / apix, values=values)
 
 
 def run_demo(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cryoscale.chunks import whole
 from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.resample import grid_for
-from cryoscale.simulate import CONDITIONS, TRAINING, image_phantom, make_phantom, training_volume, training_voxel_size
+from cryoscale.simulate import CONDITIONS, image_phantom, make_phantom, training_volume, training_voxel_size
 
 __all__ = ["VALIDATION_SEED", "VALIDATION_SNRS", "drawn_voxel_sizes", "simulated_samples", "validation_samples"]
 
@@ -28,7 +28,7 @@ _CLASSES = 3
 
 def drawn_voxel_sizes(presets: Sequence[str]) -> tuple[float, float]:
     """Least and largest voxel size, in Å, that presets are simulated with."""
-    sizes = [CONDITIONS.get(name, TRAINING).voxel_size_angstrom for name in presets]
+    sizes = [CONDITIONS[name].voxel_size_angstrom for name in presets]
     return min(low for low, _ in sizes), max(high for _, high in sizes)
 
 

@@ -68,7 +68,7 @@ class SegmentSpec:
     model: str = ""
     """Weights file (.safetensors with its .json card); empty takes the shipped one."""
     score_threshold: float = 0.0
-    """Membrane score from which a voxel is membrane, 0 to 1; 0 takes the network's own (0.5; twohead 0.95)."""
+    """Membrane score from which a voxel is membrane, 0 to 1; 0 takes that of the model's card (0.5; twohead 0.95)."""
     region_voxels: int = 512
     """Edge in y and x of what the network sees at once, without the halo; more memory, less overlap."""
     batch_slices: int = 4

@@ -12,6 +12,7 @@ from cryoscale.cli import main
 from cryoscale.io.meshes import read_ply
 from cryoscale.io.mrc import write_mrc
 from cryoscale.io.source import open_source
+from cryoscale.simulate import CONDITIONS, SCENES
 
 
 def simulated(folder: Path, *options: str) -> dict[str, object]:
@@ -44,6 +45,19 @@ def test_the_demo_is_what_it_was(tmp_path: Path) -> None:
     assert imaging["detector_at_nyquist"] == 1.0
 
 
+def test_every_preset_is_listed_and_simulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["simulate", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"--preset NAME {', '.join(CONDITIONS)} " in told
+    assert set(CONDITIONS) == {*SCENES, "real"}
+    for preset in SCENES:
+        facts = simulated(tmp_path / preset, "--preset", preset)
+        low, high = CONDITIONS[preset].voxel_size_angstrom
+        assert facts["preset"] == preset
+        assert low <= facts["voxel_size_angstrom"] <= high  # type: ignore[operator]
+
+
 def test_real_shapes_and_their_mid_surface(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     z, y, x = np.indices((40, 40, 40)) - 19.5
     shell = np.abs(np.sqrt(z**2 + y**2 + x**2) - 12) <= 1.5
@@ -71,16 +85,63 @@ def test_real_shapes_and_their_mid_surface(tmp_path: Path, capsys: pytest.Captur
     assert source.read((0, 0, 0), source.shape).max() == 1
 
 
+REFUSED = [
+    (["--preset", "castle"], "--preset: no preset has this name; found castle; allowed: demo, "),
+    (["--preset", "real"], "--preset real: this preset takes its membranes from a label volume"),
+    (["--preset", "cell", "--labels", "no.mrc"], "--preset: only real takes a label volume; found cell"),
+    (["--mask-labels", "1"], "--mask-labels: this says how to read a label volume, and none is named"),
+    (["--labels-apix", "10"], "--labels-apix: this says how to read a label volume, and none is named"),
+    *(
+        (["--apix", apix], f"--apix: voxel size outside the range of tomograms; found {found}; allowed: 0.5 to 100 Å")
+        for apix, found in (("-5", "-5.0"), ("0", "0.0"), ("inf", "inf"), ("nan", "nan"), ("1e6", "1000000.0"))
+    ),
+    *(
+        (["--snr", snr], f"--snr: not a signal-to-noise ratio; found {snr}; allowed: 1e-06 or more; inf for no noise")
+        for snr in ("1e-300", "9e-07", "0.0", "-1.0", "nan")
+    ),
+    (["--tilt-range", "95"], "--tilt-range: not a range of tilts; found 95.0; allowed: above 0 and below 90 degrees"),
+    (["--tilt-range", "nan"], "--tilt-range: not a range of tilts; found nan"),
+    (
+        ["--tilt-step", "0"],
+        "--tilt-step: not a step between tilts; found 0.0; allowed: above 0 and at most the range, 60",
+    ),
+    (["--tilt-step", "1e-9"], "too little memory to simulate so many voxels and tilts; found 32, 32, 32, which takes"),
+    (["--shape", "90000,90000,90000"], "--shape: this machine has too little memory to simulate so many voxels"),
+]
+
+
 @pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--preset", "castle"], "preset must be one of"),
-        (["--preset", "real"], "real with shapes given"),
-        (["--tilt-range", "95"], "tilt_range_degrees < 90"),
-    ],
+    ("options", "words"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
 )
 def test_what_cannot_be_simulated_is_said(
     tmp_path: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["simulate", "--output", str(tmp_path), "--shape", "32,32,32", *options]) == 2
     assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [("--snr", "1e-6"), ("--apix", "100"), ("--apix", "0.5")])
+def test_the_ends_of_what_can_be_simulated_are_finite(tmp_path: Path, options: tuple[str, ...]) -> None:
+    simulated(tmp_path, *options)
+    source = open_source(tmp_path / "simulated_0.mrc")
+    tomogram = source.read((0, 0, 0), source.shape)
+    assert np.isfinite(tomogram).all()
+    assert tomogram.std() > 0
+
+
+@pytest.mark.parametrize("wrong", [0.5, np.nan, np.inf])
+def test_labels_that_are_no_labels_are_refused(
+    tmp_path: Path, wrong: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.zeros((32, 32, 32), np.float32)
+    labels[10:14] = 2.0
+    write_mrc(tmp_path / "labels.mrc", labels, 10.0)
+    simulated(tmp_path / "whole", "--labels", str(tmp_path / "labels.mrc"))
+    labels[3, 4, 5] = wrong
+    write_mrc(tmp_path / "labels.mrc", labels, 10.0)
+    taken = ["--labels", str(tmp_path / "labels.mrc")]
+    assert main(["simulate", "--output", str(tmp_path / "out"), "--shape", "32,32,32", *taken]) == 2
+    assert "labels.mrc: a label is not a whole number; to do: give labels" in capsys.readouterr().err
+    assert main(["simulate", "--output", str(tmp_path / "out"), *taken, "--labels-apix", "nan"]) == 2
+    assert "--labels-apix: voxel size outside the range" in capsys.readouterr().err

@@ -6,7 +6,8 @@
 - **Precision**: float32, or bfloat16 throughout (twice as fast on processors that know it, and the way to a GPU's full
   rate); scores are float32 in either.
 - **Batch**: slices per pass. When a GPU's memory runs out it is halved, for good; the windows stay what they are, and
-  so do the scores.
+  so do the scores. A box is a batch of its own: it is cut in two on the windows' grid, each half with its halo, again
+  and again until a part fits, so that its scores stay, too.
 - **Symmetries**: the mean of the scores of the eight flips and quarter turns of each slice. A window that holds whole
   pooling cells holds whole cells after any of them, so that chunked still equals whole.
 - **Queue**: voxels come up from pinned memory on a stream of their own, and results go down without waiting, so that
@@ -16,6 +17,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +27,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryoscale.chunks import Region
 from cryoscale.segment.network import Network, fold
+from cryoscale.segment.windows import region_to_read, window_of
 
 __all__ = ["Lane", "Runner", "for_inference"]
 
@@ -51,6 +55,8 @@ class Runner:
     """Slices per pass; becomes less when memory runs out."""
     symmetries: bool = False
     """Average over flips and quarter turns."""
+    box_voxels: float = math.inf
+    """Voxels of the largest box scored at once; becomes less when memory runs out."""
 
     @property
     def _layout(self) -> torch.memory_format:
@@ -86,8 +92,40 @@ class Runner:
         return torch.cat(parts).transpose(0, 1) if len(parts) > 1 else parts[0].transpose(0, 1)
 
     def of_box(self, box: Tensor) -> Tensor:
-        """Scores (classes, z, y, x) of a box (z, y, x), normalised."""
-        return self._scored(box[None, None])[0]
+        """Scores (classes, z, y, x) of a box (z, y, x), normalised.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            If no part of it, which a halo surrounds, would be smaller than what does not fit.
+        """
+        axis, halves = self._halves(Region((0, 0, 0), tuple(box.shape)))
+        if box.numel() <= self.box_voxels or not halves:
+            try:
+                return self._scored(box[None, None])[0]
+            except torch.OutOfMemoryError:
+                if not halves:
+                    raise
+                self.box_voxels = box.numel() - 1
+        parts = [self.of_box(box[read.slices])[(slice(None), *half.within(read))] for half, read in halves]
+        return torch.cat(parts, dim=1 + axis)
+
+    def _halves(self, box: Region) -> tuple[int, list[tuple[Region, Region]]]:
+        """Return the axis along which to cut a box, its halves and what to read for each; none where that is all."""
+        window, shape = window_of(self.model), box.shape
+        found: tuple[int, list[tuple[Region, Region]]] = (0, [])
+        least = box.size
+        for axis, grid in enumerate(window.multiple):
+            middle = shape[axis] // 2 // grid * grid
+            if not middle:
+                continue
+            stop, start = list(box.stop), list(box.start)
+            stop[axis] = start[axis] = middle
+            halves = (Region(box.start, tuple(stop)), Region(tuple(start), box.stop))
+            reads = [region_to_read(half, shape, window) for half in halves]
+            if (largest := max(read.size for read in reads)) < least:
+                least, found = largest, (axis, list(zip(halves, reads, strict=True)))
+        return found
 
     def _scored(self, x: Tensor) -> Tensor:
         """Scores of the network, or their mean over the symmetries."""

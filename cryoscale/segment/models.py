@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from cryoscale.errors import UsageError
+from cryoscale.segment.card import CLASSES
 from cryoscale.segment.network import Network
 from cryoscale.segment.twohead import TwoHead
 from cryoscale.segment.unet import UNet
@@ -61,7 +62,8 @@ def build_model(name: str, **options: int) -> Network:
     Raises
     ------
     UsageError
-        If there is no network of that name, or it does not take an option or its value, or the options make another.
+        If there is no network of that name, or it does not take an option or its value, or the options make another
+        or one that scores other classes than the three.
     """
     if name not in MODELS:
         raise UsageError("no network has this name", where="--model", found=name, allowed=", ".join(MODELS))
@@ -72,6 +74,13 @@ def build_model(name: str, **options: int) -> Network:
         model = MODELS[name](**options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} cannot be made of these options", found=options, allowed=str(error)) from error
+    if model.classes != len(CLASSES):
+        raise UsageError(
+            "a network must score three classes",
+            where=f"{name}, option classes",
+            found=model.classes,
+            allowed=f"{len(CLASSES)} ({', '.join(CLASSES)})",
+        )
     if model.name != name:
         raise UsageError(f"these options make a {model.name}", where=name, found=options)
     return model

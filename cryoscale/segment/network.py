@@ -39,7 +39,7 @@ class Network(nn.Module):
     width: int
     """Channels of the finest level."""
     threshold: float = 0.5
-    """Score from which a voxel is membrane."""
+    """Score from which a voxel is membrane; a model that is read has its card's."""
 
     @property
     @abstractmethod

@@ -3,7 +3,7 @@
     tomogram  --region + halo-->  network  -->  scores.ome.zarr    membrane's score, uint8 (times 1/255) or float16
                                                 classes.ome.zarr   uint8, 0 background, 1 protein, 2 membrane
 
-A voxel's class is membrane where the membrane's score reaches the threshold (the network's own, unless the
+A voxel's class is membrane where the membrane's score reaches the threshold (that of the model's card, unless the
 configuration has one), else the better of the other two. Where the tomogram's voxel size is not one that the model
 knows, the network sees it at the nearest one that it does, window by window, and the scores come back in the tomogram's
 voxels; centre and scale are then measured there too, by one unit ahead of the others. A unit for a GPU is several slabs
@@ -20,6 +20,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -210,6 +211,8 @@ def plan(
 
     geometry = tomogram.known_geometry
     model, card = load_model(model_path(spec))
+    # Once for all units, that a card edited meanwhile, or kept by a worker, makes none of them differ.
+    spec = replace(spec, score_threshold=spec.score_threshold or model.threshold)
     grid, path = _grid(geometry, spec, card), tomogram.path(source)
     regions = unit_regions(geometry, image_dtype(path).itemsize, spec, chunk_voxels, model, card, gpu=gpu)
     _create(tomogram, spec, chunk_voxels, (chunk_voxels[0], *regions[0][0].shape[1:]))
@@ -297,7 +300,7 @@ def segment_block(
             if index + 1 < len(slabs):
                 ahead = reader.submit(read_region, source, reads[index + 1])
             scores, classes = np.empty(slab.shape, spec.score_type), np.empty(slab.shape, np.uint8)
-            kept = _reduced(spec.score_threshold or runner.model.threshold, spec.score_type)
+            kept = _reduced(spec.score_threshold, spec.score_type)
             for part, found in scored_parts(
                 runner, raw, slab, shape, kept, centre=intensity[0], scale=intensity[1], window=window, grid=grid
             ):

@@ -22,10 +22,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from cryoscale.errors import UsageError
-from cryoscale.segment.card import Card, read_card, refused
+from cryoscale.segment.card import CLASSES, NORMALISATION, Card, read_card, refused
 from cryoscale.segment.models import build_model
 from cryoscale.segment.network import Network
-from cryoscale.segment.normalise import CLIP
 
 __all__ = ["blend", "load_model", "read_tensors", "save_model", "write_bytes"]
 
@@ -47,9 +46,9 @@ def save_model(path: str | Path, model: Network, card: Card) -> Card:
     data = save(state)
     card = {
         **card,
-        "classes": ["background", "protein", "membrane"],
+        "classes": list(CLASSES),
         "input": "unfiltered slices, normal to the beam; dense matter is dark (low values)",
-        "normalisation": f"clip((x - median) / (1.4826 x median absolute deviation), -{CLIP:g}, {CLIP:g})",
+        "normalisation": NORMALISATION,
         "architecture": {"name": model.name, **model.options},
         "score_threshold": model.threshold,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -61,7 +60,7 @@ def save_model(path: str | Path, model: Network, card: Card) -> Card:
 
 
 def load_model(path: str | Path) -> tuple[Network, Card]:
-    """Read a model in evaluation mode, and its card.
+    """Read a model in evaluation mode, with the threshold that its card states, and the card.
 
     Raises
     ------
@@ -83,6 +82,7 @@ def load_model(path: str | Path) -> tuple[Network, Card]:
         model.load_state_dict(state, strict=True, assign=True)
     except (UsageError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise refused(path, "the weights do not fit the card's architecture", error) from error
+    model.threshold = float(card.get("score_threshold", model.threshold))
     return model.eval(), card
 
 

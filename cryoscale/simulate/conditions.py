@@ -28,6 +28,7 @@ class Conditions:
     cs_mm: float = 2.7
     amplitude_contrast: Range = (0.07, 0.1)
     dose_per_angstrom2: Range = (100.0, 120.0)
+    """Decides only of what kind the noise is: `snr` says how much of it there is."""
     shift_sd_nm: Range = (0.0, 1.0)
     phase_flipped: float = 1.0
     """Share of tomograms with the CTF's sign corrected."""
@@ -69,7 +70,7 @@ WIDE = Conditions(
     phase_flipped=2 / 3,
     sirt=0.3,
 )
-#: About what the preset training is imaged with, which has its own draws (`training.training_volume`).
+#: Of the preset training; for training itself, `training.training_volume` draws about the same by itself.
 TRAINING = Conditions(
     voxel_size_angstrom=(8.0, 16.0),
     snr=(0.05, 0.6),

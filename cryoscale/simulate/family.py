@@ -183,10 +183,11 @@ SCENES: dict[str, Callable[[np.random.Generator, tuple[int, int, int], float], S
 
 CONDITIONS: dict[str, Conditions] = {
     "demo": DEMO,
+    "training": TRAINING,
     "shrec2021": Conditions(),
     "cell": WIDE,
     "microtubules": TRAINING,
     "heldout": Conditions(snr=(0.1, 0.3), defocus_um=(2.5, 4.5), shift_sd_nm=(0.4, 0.6)),
     "real": Conditions(),
 }
-"""Of each preset that is imaged at all; what the preset training shows, `training.training_volume` draws by itself."""
+"""Of each preset; for training itself, `training.training_volume` draws about the same in an order of its own."""

@@ -28,6 +28,8 @@ Doubles = npt.NDArray[np.float64]
 
 #: Inelastic mean free path in ice at 300 kV: what is left of the beam after the slab.
 MEAN_FREE_PATH_NM = 300.0
+#: Below it nothing of the signal can be found again, and far below it the noise is no number.
+LEAST_SNR = 1e-6
 #: Detector columns and rows beyond the object's shadow, where images fade out before they are filtered.
 FRINGE_VOXELS = 24
 
@@ -64,7 +66,7 @@ def image_phantom(
     seed : int
         Decides shifts and noise.
     snr : float
-        Above 0; ``inf`` for no noise.
+        At least :data:`LEAST_SNR`; ``inf`` for no noise.
     voxel_size_angstrom : float
     tilt_range_degrees, tilt_step_degrees : float
         Tilts from minus to plus the range about the y axis.
@@ -73,7 +75,8 @@ def image_phantom(
     voltage_kv, cs_mm, amplitude_contrast : float
         Of the microscope.
     dose_per_angstrom2 : float
-        Electrons for the whole series, shared equally.
+        Electrons for the whole series, shared equally. They decide only of what kind the noise is (few counts
+        are skewed, many all but Gaussian): it is scaled to ``snr``, which alone says how much of it there is.
     shift_sd_nm : float
         Standard deviation of the error of alignment, per image and axis.
     phase_flip : bool
@@ -119,6 +122,22 @@ def image_phantom(
     noise = reconstruct(images, tilts, shape, sirt_iterations)
     signal += noise * np.float32(math.sqrt(_variance(signal) / (snr * _variance(noise))))
     return signal
+
+
+def projected_bytes(shape: tuple[int, int, int], tilt_range_degrees: float, tilt_step_degrees: float) -> int:
+    """Memory that it takes to make a phantom and image it, in bytes: about, as it was measured.
+
+    Parameters
+    ----------
+    shape : (z, y, x)
+    tilt_range_degrees, tilt_step_degrees : float
+        As `image_phantom` takes them.
+    """
+    depth, height, breadth = shape
+    tilts = 2 * math.floor(tilt_range_degrees / tilt_step_degrees + 1e-9) + 1
+    width = math.ceil(math.hypot(depth, breadth)) + 2 * FRINGE_VOXELS
+    # Truth, density and what it is projected from; images, as they are made and as they are filtered.
+    return 25 * depth * height * breadth + 10 * tilts * (height + 2 * FRINGE_VOXELS) * width
 
 
 def _image(images: Floats, transfer: Doubles, shifts_voxels: Doubles) -> None:
@@ -214,18 +233,22 @@ def _check(density: Floats, snr: float, voxel_size: float, tilt_range: float, st
     if density.ndim != 3 or min(density.shape) < 2:
         msg = f"density must be a volume (z, y, x) of at least 2 voxels a side, got shape {density.shape}"
         raise ValueError(msg)
-    if not snr > 0:
-        msg = f"snr must be above 0 (inf for no noise), got {snr}"
-        raise ValueError(msg)
-    if not (voxel_size > 0 and dose > 0 and 0 < step <= tilt_range < 90):
-        msg = (
-            "voxel size and dose must be above 0 and 0 < tilt_step_degrees <= tilt_range_degrees < 90, got "
-            f"voxel_size_angstrom={voxel_size}, dose_per_angstrom2={dose}, tilts {tilt_range} by {step}"
-        )
-        raise ValueError(msg)
+    for name, value, sound, allowed in (
+        ("snr", snr, snr >= LEAST_SNR, f"at least {LEAST_SNR:g} (inf for no noise)"),
+        ("voxel_size_angstrom", voxel_size, 0 < voxel_size < math.inf, "above 0"),
+        ("dose_per_angstrom2", dose, 0 < dose < math.inf, "above 0"),
+        ("tilt_range_degrees", tilt_range, 0 < tilt_range < 90, "above 0 and below 90"),
+        ("tilt_step_degrees", step, 0 < step <= tilt_range, "above 0 and at most tilt_range_degrees"),
+    ):
+        if not sound:
+            msg = f"{name} must be {allowed}, got {value}"
+            raise ValueError(msg)
 
 
 def _check_filters(detector_at_nyquist: float, sirt_iterations: int) -> None:
-    if not 0 < detector_at_nyquist <= 1 or sirt_iterations < 0:
-        msg = "detector_at_nyquist must be above 0, at most 1, and sirt_iterations 0 or more, got"
-        raise ValueError(f"{msg} {detector_at_nyquist}, {sirt_iterations}")
+    if not 0 < detector_at_nyquist <= 1:
+        msg = f"detector_at_nyquist must be above 0, at most 1, got {detector_at_nyquist}"
+        raise ValueError(msg)
+    if sirt_iterations < 0:
+        msg = f"sirt_iterations must be 0 or more, got {sirt_iterations}"
+        raise ValueError(msg)

@@ -112,17 +112,17 @@ def make_phantom(
     ValueError
         When an argument is none of the above.
     """
-    if (
-        (preset not in SCENES and not shapes)
-        or (preset == "real") != bool(shapes)
-        or len(shape) != 3
-        or min(shape) < 32
-        or not voxel_size_angstrom > 0
-    ):
-        msg = (
-            f"preset must be one of {sorted(SCENES)}, or real with shapes given, shape three sides of at least 32 and "
-            f"the voxel size above 0, got {preset!r}, {len(shapes)} shapes, {shape}, {voxel_size_angstrom}"
-        )
+    if preset not in SCENES and preset != "real":
+        msg = f"preset must be one of {', '.join(SCENES)}, real, got {preset!r}"
+        raise ValueError(msg)
+    if (preset == "real") != bool(shapes):
+        msg = f"shapes must be given with the preset real and with no other, got {len(shapes)} with {preset!r}"
+        raise ValueError(msg)
+    if len(shape) != 3 or min(shape) < 32:
+        msg = f"shape must be three sides of at least 32 voxels, got {shape}"
+        raise ValueError(msg)
+    if not 0 < voxel_size_angstrom < math.inf:
+        msg = f"voxel_size_angstrom must be above 0, got {voxel_size_angstrom}"
         raise ValueError(msg)
     rng = np.random.default_rng(seed)
     voxel_nm = voxel_size_angstrom / 10.0

@@ -29,7 +29,7 @@ def training_volume(
     shape : (z, y, x)
         At least 32 voxels a side.
     preset
-        "training", or a name in `family.CONDITIONS`.
+        A name in `family.CONDITIONS` but real.
 
     Returns
     -------

@@ -62,6 +62,49 @@ def test_out_of_memory_with_one_slice_is_not_hidden(monkeypatch: pytest.MonkeyPa
         Runner(model, 4).of_slab(slab(2, 1))
 
 
+def cramped(model: Network, monkeypatch: pytest.MonkeyPatch, room: int) -> list[tuple[int, ...]]:
+    """Let a network run out of memory with boxes of more than `room` voxels; return the boxes it is asked for."""
+    scores, seen = model.scores, []
+
+    def tight(x: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(x.shape[2:]))
+        if x.numel() > room:
+            raise torch.OutOfMemoryError
+        return scores(x)
+
+    monkeypatch.setattr(model, "scores", tight)
+    return seen
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("symmetries", [False, True])
+@pytest.mark.parametrize("share", [0.9, 0.7, 0.5])
+def test_out_of_memory_cuts_the_box_and_changes_no_label(
+    monkeypatch: pytest.MonkeyPatch, bfloat16: bool, symmetries: bool, share: float
+) -> None:
+    model = for_inference(small("unet3d"), bfloat16=bfloat16)
+    box = torch.from_numpy(np.random.default_rng(0).normal(size=(40, 64, 80)).astype(np.float32))
+    expected = Runner(model, symmetries=symmetries).of_box(box)
+    seen, runner = cramped(model, monkeypatch, int(share * box.numel())), Runner(model, symmetries=symmetries)
+    found = runner.of_box(box)
+    assert found.shape == expected.shape
+    assert torch.equal(found.argmax(dim=0), expected.argmax(dim=0))
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)
+    failed = sum(np.prod(shape) > share * box.numel() for shape in seen)
+    seen.clear()
+    runner.of_box(box)
+    assert failed > 0
+    assert all(np.prod(shape) <= share * box.numel() for shape in seen)
+
+
+def test_out_of_memory_with_the_least_box_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = for_inference(small("unet3d"))
+    seen = cramped(model, monkeypatch, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        Runner(model).of_box(torch.zeros(40, 64, 80))
+    assert len(seen) == len(set(seen)) > 1
+
+
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_bfloat16_is_near_and_its_scores_are_float32(name: str) -> None:
     network = small(name)

@@ -114,6 +114,7 @@ def test_folding_changes_no_score(name: str) -> None:
         ("unet3d", {"slices_in": 3}, "must be 2, or 3 with slices_in = 1"),
         ("unet2d", {"slices_in": 5}, "these options make a unet25d"),
         ("unet25d", {"slices_in": 2}, "must be odd"),
+        ("unet2d", {"classes": 2}, "unet2d, option classes: a network must score three classes; found 2; allowed: 3"),
     ],
 )
 def test_what_cannot_be_made_is_refused(name: str, options: dict[str, int], words: str) -> None:

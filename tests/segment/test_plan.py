@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sys
 from pathlib import Path
@@ -215,6 +216,21 @@ def test_without_a_threshold_the_networks_own_is_taken(tmp_path: Path) -> None:
         found[threshold] = read_region(tmp_path / CLASSES)
     np.testing.assert_array_equal(found[0.0], found[0.95])
     assert 0 < (found[0.95] == 2).sum() < (found[0.5] == 2).sum()
+
+
+def test_without_a_threshold_the_cards_is_taken(tmp_path: Path, weights: Path) -> None:
+    volume = np.random.default_rng(0).normal(1.0, 2.0, (4, 32, 32)).astype(np.float32)
+    tomogram, membrane = ingested(tmp_path, volume, volume.shape), {}
+    card = json.loads(weights.with_suffix(".json").read_text())
+    for threshold in (0.25, 0.4):
+        # The weights are the same, and kept by this process from the first to the second.
+        weights.with_suffix(".json").write_text(json.dumps(card | {"score_threshold": threshold}))
+        run(tomogram, SegmentSpec(model=str(weights), score_type="float16"), volume.shape)
+        membrane[threshold] = read_region(tmp_path / CLASSES) == 2
+        scores = read_region(tmp_path / SCORES).astype(float)
+        sure = np.abs(scores - threshold) > 1e-3
+        np.testing.assert_array_equal(membrane[threshold][sure], scores[sure] >= threshold)
+    assert membrane[0.25].sum() > membrane[0.4].sum() > 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch is always asked")

@@ -1,10 +1,12 @@
 """The tomogram: its noise as asked, its wedge where physics puts it, dark membranes, and seeds."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.fft import next_fast_len
 
-from cryoscale.simulate import image_phantom, make_phantom, training_volume
+from cryoscale.simulate import image_phantom, make_phantom, projected_bytes, training_volume
 from cryoscale.simulate.microscope import reconstruct, tilt_angles
 from cryoscale.simulate.optics import ramp_weights
 from cryoscale.simulate.tilt import back_project, project
@@ -135,8 +137,10 @@ def test_training_volume():
     [
         {"snr": 0.0},
         {"snr": float("nan")},
+        {"snr": 1e-300},
         {"density": np.zeros((4, 4), np.float32)},
         {"voxel_size_angstrom": 0.0},
+        {"voxel_size_angstrom": float("inf")},
         {"tilt_range_degrees": 90.0},
         {"tilt_step_degrees": 0.0},
         {"dose_per_angstrom2": 0.0},
@@ -145,5 +149,24 @@ def test_training_volume():
     ],
 )
 def test_bad_arguments(bad):
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match=rf"^{next(iter(bad))} must be"):
         image_phantom(**({"density": np.zeros((4, 4, 4), np.float32), "seed": 0, "snr": 1.0} | bad))
+
+
+@pytest.mark.parametrize(("shape", "step"), [((64, 96, 128), 3.0), ((32, 96, 160), 0.5)])
+def test_the_memory_it_takes_is_foretold(shape, step):
+    image_phantom(make_phantom((32, 32, 32), seed=0).density, seed=0, snr=0.3)  # what is compiled is not counted
+    tracemalloc.start()
+    density = make_phantom(shape, seed=1).density
+    image_phantom(density, seed=1, snr=0.3, tilt_step_degrees=step)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0.7 < peak / projected_bytes(shape, 60.0, step) < 1.3
+
+
+def test_the_dose_decides_only_the_kind_of_noise(phantom, clean):
+    variances = []
+    for dose in (5.0, 500.0):
+        noise = image_phantom(phantom.density, seed=1, snr=0.3, dose_per_angstrom2=dose) - clean
+        variances.append(noise.var(dtype=float))
+    assert variances[0] == pytest.approx(variances[1], rel=1e-3)

@@ -137,17 +137,18 @@ def test_training_scenes_vary():
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("bad", "words"),
     [
-        {"shape": (8, 64, 64)},
-        {"shape": (64, 64)},
-        {"preset": "castle"},
-        {"preset": "real"},
-        {"voxel_size_angstrom": 0.0},
+        ({"shape": (8, 64, 64)}, "^shape must be three sides"),
+        ({"shape": (64, 64)}, "^shape must be three sides"),
+        ({"preset": "castle"}, "^preset must be one of .*, real, got 'castle'$"),
+        ({"preset": "real"}, "^shapes must be given"),
+        ({"voxel_size_angstrom": 0.0}, "^voxel_size_angstrom must be above 0"),
+        ({"voxel_size_angstrom": float("inf")}, "^voxel_size_angstrom must be above 0"),
     ],
 )
-def test_bad_arguments(bad):
-    with pytest.raises(ValueError, match="preset must be one of"):
+def test_bad_arguments(bad, words):
+    with pytest.raises(ValueError, match=words):
         make_phantom(**({"shape": (64, 64, 64)} | bad), seed=0)
 
 
