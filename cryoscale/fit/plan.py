@@ -125,7 +125,7 @@ def fit_batch(
     reach = max(spec.reach_nm / geometry.voxel_size_nm, 2.0)
     surfaces = fit_surfaces(clouds, kernel=spec.kernel, spacing=1.0, box=corners)
     files, entries = [], []
-    for (number, _, _), surface in zip(members, surfaces, strict=True):
+    for (number, _, count), surface in zip(members, surfaces, strict=True):
         entry: dict[str, Any] = {"number": number}
         entries.append(entry)
         if not isinstance(surface, Surface):
@@ -133,7 +133,7 @@ def fit_batch(
             continue
         band = surface.band(reach, box=corners)
         entry |= {"closed": surface.closed, **surface.choice}
-        reason = _no_membrane(surface, band, geometry.voxel_size_nm, spec, from_network=bool(scores))
+        reason = _no_membrane(surface, band, geometry.voxel_size_nm, spec, network_voxels=count if scores else 0)
         if reason:
             entry["reason"] = reason
             continue
@@ -142,14 +142,22 @@ def fit_batch(
     return Receipt(tuple(files), {"membranes": entries})
 
 
-def _no_membrane(surface: Surface, band: Band, voxel_size_nm: float, spec: FitSpec, *, from_network: bool) -> str:
-    """Return why a surface is not taken for a membrane; an empty text where it is."""
+def _no_membrane(surface: Surface, band: Band, voxel_size_nm: float, spec: FitSpec, *, network_voxels: int) -> str:
+    """Return why a surface is not taken for a membrane; an empty text where it is.
+
+    ``network_voxels`` is how many the network's region has, 0 where somebody else marked it: what somebody marked is
+    what they want.
+    """
     area_nm2 = _area_voxels2(band) * voxel_size_nm**2
     least_nm2 = spec.minimum_area_nm2 if surface.closed else spec.minimum_open_area_nm2
     if area_nm2 < least_nm2:
         return f"too small for a membrane: {area_nm2:.0f} nm2, at least {least_nm2:.0f}"
-    # What somebody marked is what they want; a network's eye for walls is all that microtubules need.
-    radius_nm = (tube_radius(surface) or 0.0) * voxel_size_nm if spec.drop_microtubules and from_network else 0.0
+    thickness_nm = network_voxels * voxel_size_nm**3 / area_nm2
+    if network_voxels and not surface.closed and thickness_nm < spec.minimum_open_thickness_nm:
+        least = spec.minimum_open_thickness_nm
+        return f"too thin for a membrane: {thickness_nm:.1f} nm of it segmented, at least {least:g}"
+    # A network's eye for walls is all that microtubules need.
+    radius_nm = (tube_radius(surface) or 0.0) * voxel_size_nm if spec.drop_microtubules and network_voxels else 0.0
     if MICROTUBULE_NM[0] <= radius_nm <= MICROTUBULE_NM[1]:
         return f"a microtubule: straight tube of radius {radius_nm:.1f} nm; kept with fit.drop_microtubules = false"
     return ""

@@ -98,3 +98,17 @@ def test_its_two_walls_are_left_out_and_a_flat_sheet_beside_them_is_not(tmp_path
     assert ("a microtubule: with 2 the walls of a straight tube of radius 11" in one.get("reason", "")) == drop
     assert ("a microtubule: with 1 the walls" in two.get("reason", "")) == drop
     assert "reason" not in flat
+
+
+@pytest.mark.parametrize("scores", ["score", ""])
+def test_a_thin_scrap_of_the_networks_is_left_out_and_a_mask_as_thin_is_not(tmp_path, scores):
+    z, y, _ = np.indices(SHAPE)
+    far = np.abs(z - 14 - 0.004 * (y - 20) ** 2), np.abs(z - 30 - 0.004 * (y - 20) ** 2)
+    # Every third row of the second, as fringes are; both have a ridge all over.
+    labels = (far[0] < 1.6) + 2 * ((far[1] < 0.8) & (y % 3 == 0))
+    tomogram = written(tmp_path, labels, np.minimum(*far))
+    spec = FitSpec(minimum_open_area_nm2=100.0)
+    planned = stage.plan(tomogram, spec, instances="labels", regions="regions.npz", scores=scores)
+    whole, scrap = run_plan(planned)[0]["membranes"]
+    assert "reason" not in whole
+    assert ("too thin for a membrane: 0." in scrap.get("reason", "")) == bool(scores)
