@@ -33,7 +33,7 @@ PRODUCTS = {
     "segment": ("scores.ome.zarr", "classes.ome.zarr"),
     "merge": ("instances.ome.zarr", "merge"),
     "fit": ("fits",),
-    "surface": ("membranes.ome.zarr", "position_sd_nm.ome.zarr", "meshes"),
+    "surface": ("membranes.ome.zarr", "position_sd_nm.ome.zarr", "support_nm.ome.zarr", "meshes"),
     "report": ("pictures",),
 }
 INPUTS = {"segment": "ingest", "merge": "segment", "fit": "merge", "surface": "fit", "report": "surface"}

@@ -13,7 +13,7 @@ connect   or Q-learning: pieces to membranes, slice by slice            cryoscal
 separate  by shape: what touches comes apart, pieces are joined         cryoscale/separate
 locate    protein components, taken apart by mean shift                 cryoscale/merge, locate
 fit       a Gaussian-process surface per membrane, with uncertainty     cryoscale/fit
-surface   labels of uniform thickness, position's sd, meshes            cryoscale/surface
+surface   labels of uniform thickness, sd, support; meshes              cryoscale/surface
 measure   areas, volumes, neighbours: tables                            cryoscale/measure
 report    one page for the collection                                   cryoscale/report
 ========= ============================================================= =========================

@@ -55,7 +55,7 @@ from cryoscale.report.colours import colour_of, hex_of
 __all__ = ["FORMATS", "VOLUMES", "Product", "export", "products_of"]
 
 FORMATS = ("mrc", "tiff", "zarr", "ply", "obj", "stl", "vtp", "parquet", "star", "csv", "neuroglancer")
-VOLUMES = ("membranes", "position_sd_nm", "instances", "classes", "scores", "tomogram")
+VOLUMES = ("membranes", "position_sd_nm", "support_nm", "instances", "classes", "scores", "tomogram")
 """Volumes that can be exported, where the run has them."""
 _TABLES = ("membranes", "neighbours", "thickness", "pruned", "proteins", "protein_density", "protein_pairs")
 _STARS = ("proteins_relion5", "proteins_relion4", "proteins_warp")

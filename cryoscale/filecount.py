@@ -3,7 +3,7 @@
     volume   =  blocks that units write, at each level  +  a description of each level and of all
     tomogram =  volumes  +  two or three a membrane  +  tables, pictures  +  `BESIDE`
 
-More than 50 meshes, or tables of vertices, are one file; what units hand to each other, and their records, are two
+More than 45 meshes, or tables of vertices, are one file; what units hand to each other, and their records, are two
 (packing.py).
 """
 
@@ -73,7 +73,7 @@ def files_of(
         case "separate":
             return _volume(shape, separate.painted_voxels(chunk))
         case "surface":
-            return 2 * _volume(shape, surface.block_voxels(shape, chunk)) + _of_membranes(membranes) + 1
+            return 3 * _volume(shape, surface.block_voxels(shape, chunk)) + _of_membranes(membranes) + 1
         case "measure":
             tables = _TABLES + density + (_PROTEIN_TABLES if not masked else 0)
             return tables + _of_membranes(membranes * (2 if spec.measure.vertices_csv else 1))

@@ -5,7 +5,7 @@
     at work                              at rest
     records/<stage>/000000.json     ->   records/units.jsonl    the records of all units, a line each
     merge/, separate/, fits/ ...    ->   workings.tar           what stages hand to each other
-    meshes/, where more than 50     ->   meshes.tar             under the same names: `tar xf` puts them back
+    meshes/, where more than 45     ->   meshes.tar             under the same names: `tar xf` puts them back
     vertices/, likewise             ->   vertices.tar
     volumes, tables, pictures            as they are
 
@@ -55,7 +55,7 @@ _OF_MEMBRANES = {"meshes": "meshes.tar", "vertices": "vertices.tar"}
 _ARCHIVES = (_WORKINGS, *_OF_MEMBRANES.values())
 PACKS = (_RECORDS, *_ARCHIVES)
 """The files that a tomogram's records and other files are packed into, relative to its folder."""
-SINGLES = 50
+SINGLES = 45
 """Files of a kind that are left single: meshes, tables of vertices."""
 _FOLDERS = {*STAGES, "fits"}
 _BYTES = 32 << 20

@@ -108,7 +108,7 @@ TYPICAL = Rates(
     {
         "ingest": StageRate(0.07, 1.1), "enhance": StageRate(3.0, 3.6), "segment": StageRate(1.1, 0.2),
         "merge": StageRate(0.06, 0.03), "connect": StageRate(2.0, 0.1), "separate": StageRate(23.0, 10.0),
-        "locate": StageRate(0.03, 0.02), "fit": StageRate(37.0, 60.0, 0.5), "surface": StageRate(0.09, 3.0),
+        "locate": StageRate(0.03, 0.02), "fit": StageRate(37.0, 60.0, 0.5), "surface": StageRate(0.1, 3.5),
         "measure": StageRate(30.0, 40.0), "report": StageRate(7.0, 1.5e6),
     },
     "typical of one core of a 2.6 GHz server processor",

@@ -14,12 +14,14 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from cryoscale.cli import main
 from cryoscale.cluster import DaskExecutor
 from cryoscale.collection import Collection, Result, run_collection
 from cryoscale.engine import LoopExecutor
 from cryoscale.errors import LockedError, PauseError, UsageError
+from cryoscale.exporting import export
 from cryoscale.io.mrc import write_mrc
 from cryoscale.io.omezarr import image_geometry, read_region
 from cryoscale.lock import run_lock
@@ -80,11 +82,34 @@ def test_two_closed_membranes_come_out(reference: tuple[Path, Result]) -> None:
 
 def test_geometry_out_is_geometry_in(reference: tuple[Path, Result]) -> None:
     output, _ = reference
-    for name in ("membranes", "instances", "position_sd_nm", "mask"):
+    for name in ("membranes", "instances", "position_sd_nm", "support_nm", "mask"):
         geometry = image_geometry(output / "spheres" / f"{name}.ome.zarr")
         assert geometry.shape == (48, 72, 80)
         assert np.allclose(geometry.voxel_size_angstrom, 10)
         assert np.allclose(geometry.origin_angstrom, (-50, 100, 200))
+
+
+def test_every_voxel_says_how_far_its_surface_is_from_what_was_segmented(
+    reference: tuple[Path, Result], tmp_path: Path
+) -> None:
+    folder = reference[0] / "spheres"
+    labels, instances, support = (
+        read_region(folder / f"{name}.ome.zarr") for name in ("membranes", "instances", "support_nm")
+    )
+    # A voxel lies within half the thickness of its surface: no farther can the two be from their distances, in nm.
+    half = SPEC.surface.thickness_nm / 2
+    for number, other in ((1, 2), (2, 1)):
+        told, places = support[labels == number], np.argwhere(labels == number)
+        distances = cKDTree(np.argwhere(instances == number)).query(places)[0]
+        assert np.abs(told - distances).max() <= half + 1e-3
+        assert (distances > 4).sum() > 100, "caps that no voxel supports"
+        # Mutant: to the voxels of the other membrane.
+        wrong = cKDTree(np.argwhere(instances == other)).query(places)[0]
+        assert np.abs(told - wrong).max() > 10 * half
+    assert not support[labels == 0].any()
+    (path,) = export(reference[0], "mrc", tmp_path, volumes=["support_nm"])
+    with mrcfile.open(path) as mrc:
+        assert np.array_equal(mrc.data, support)
 
 
 def test_the_labels_open_as_mrc_on_top_of_the_tomogram(reference: tuple[Path, Result]) -> None:
@@ -172,7 +197,7 @@ def test_chunks_do_not_show(
 ) -> None:
     spec = dataclasses.replace(SPEC, ingest=IngestSpec(chunk_voxels=chunk))
     assert run(mask, tmp_path, spec).exit_code == 0
-    for name in ("instances", "membranes", "position_sd_nm"):
+    for name in ("instances", "membranes", "position_sd_nm", "support_nm"):
         ours, theirs = (read_region(folder / "spheres" / f"{name}.ome.zarr") for folder in (tmp_path, reference[0]))
         assert np.array_equal(ours, theirs), name
     assert (tmp_path / "membranes.csv").read_text() == (reference[0] / "membranes.csv").read_text()

@@ -4,8 +4,9 @@
 
 The fit hands over, for each membrane, the grid points near its surface with their signed distance to it (a `Band`,
 cryoscale/band.py). This stage makes of it what people open: one volume of labels in which every membrane has the same
-thickness everywhere, one volume with the standard deviation of each membrane's position in nm, and one mesh per
-membrane that says of every vertex how sure its position is and whether the membrane was seen there or inferred.
+thickness everywhere, one volume with the standard deviation of each membrane's position in nm, one with its distance to
+the nearest voxel that was seen, and one mesh per membrane that says of every vertex how sure its position is, how far
+it is from what was seen, and whether the membrane counts as seen there or inferred.
 
 The files: `voxels` (thickness, and painting many membranes into one volume), `mesh` (ångström, curvature and the seen
 flag), `plan` (units of work on files). The triangles themselves come from `cryoscale.band.band_mesh`.

@@ -1,9 +1,11 @@
-"""Surface stage: bands in, meshes and two volumes out.
+"""Surface stage: bands in, meshes and three volumes out.
 
 Phase 1, one unit per group of membranes: each band becomes a mesh (``meshes/membrane_0001.ply``) and the voxels of a
 membrane of uniform thickness; the group's voxels go into one file, one array per output block.
 Phase 2, one unit per block of whole chunks: the voxels of all groups that touch the block are painted into
-``membranes.ome.zarr`` (labels, the numbers of the merge) and ``position_sd_nm.ome.zarr`` (0 where no membrane is).
+``membranes.ome.zarr`` (labels, the numbers of the merge), ``position_sd_nm.ome.zarr`` (how sure the surface is) and
+``support_nm.ome.zarr`` (how far it is from the nearest voxel that was seen). Both are 0 where no membrane is; 0 is a
+distance too, so it is the labels that say where one is.
 Phase 3, one unit: what was made of each membrane goes into ``surface/membranes.json``, for the stages after this.
 
 No phase holds more than one group of voxels or one block at a time, whatever the size of the tomogram.
@@ -34,6 +36,7 @@ from cryoscale.surface.voxels import VOXEL, paint_block, split_by_block, voxel_r
 __all__ = [
     "LABELS",
     "POSITION_SD",
+    "SUPPORT",
     "TABLE",
     "build_group",
     "expected_units",
@@ -47,11 +50,14 @@ __all__ = [
 
 LABELS = "membranes.ome.zarr"
 POSITION_SD = "position_sd_nm.ome.zarr"
+SUPPORT = "support_nm.ome.zarr"
 TABLE = "surface/membranes.json"
 _GROUP_BYTES = 64 << 20
 _GROUP_MEMBRANES = 32
 _BLOCK_CHUNKS = (2, 4, 4)
 _BASE_BYTES = 48 << 20
+_PLACE_BYTES = 24
+"""Of a place of a band in its file: where it is, distance, sd, support."""
 
 
 def plan(
@@ -75,9 +81,9 @@ def plan(
     Returns
     -------
     dict
-        ``labels`` and ``position_sd`` (the volumes' names), ``mrc`` (the labels as one file), ``count`` (largest
-        number), ``table`` (path), and its content ``membranes``: for each number, as text, ``mesh`` (path, or empty
-        where the band holds no surface), ``vertices``, ``faces``, ``band_closed`` and ``voxels`` (in the painted
+        ``labels``, ``position_sd`` and ``support`` (the volumes' names), ``mrc`` (the labels as one file), ``count``
+        (largest number), ``table`` (path), and its content ``membranes``: for each number, as text, ``mesh`` (path, or
+        empty where the band holds no surface), ``vertices``, ``faces``, ``band_closed`` and ``voxels`` (in the painted
         volume).
     """
     geometry = tomogram.known_geometry
@@ -98,7 +104,8 @@ def plan(
     count = max(numbers, default=0)
     dtype = "uint16" if count <= np.iinfo(np.uint16).max else "uint32"
     create_image(tomogram.path(LABELS), geometry, dtype, chunk_voxels, shards=block, labels=True)
-    create_image(tomogram.path(POSITION_SD), geometry, np.float32, chunk_voxels, shards=block)
+    for name in (POSITION_SD, SUPPORT):
+        create_image(tomogram.path(name), geometry, np.float32, chunk_voxels, shards=block)
     painted = yield _paint_units(tomogram, geometry.shape, block, dtype, receipts)
     for number, entry in membranes.items():
         entry["voxels"] = sum(receipt.numbers["voxels"].get(number, 0) for receipt in painted)
@@ -113,6 +120,7 @@ def plan(
         "labels": LABELS,
         "mrc": mrc,
         "position_sd": POSITION_SD,
+        "support": SUPPORT,
         "count": count,
         "table": TABLE,
         "membranes": membranes,
@@ -167,13 +175,14 @@ def _groups(sizes: Mapping[int, int]) -> list[tuple[int, ...]]:
 
 def mesh_bytes(band_files_bytes: Sequence[int]) -> int:
     """Projected peak of `build_group`: the largest band with its working arrays, and the group's voxels."""
-    # A band takes 24 bytes a point in its file; meshing holds about 12 such arrays beside it, voxels 24 bytes twice.
-    return _BASE_BYTES + 14 * max(band_files_bytes) + 2 * sum(band_files_bytes)
+    # Meshing holds about 12 arrays of the band's size beside it; the voxels are records, held twice.
+    voxels_bytes = sum(band_files_bytes) * VOXEL.itemsize // _PLACE_BYTES
+    return _BASE_BYTES + 14 * max(band_files_bytes) + 2 * voxels_bytes
 
 
 def paint_bytes(block: tuple[int, int, int], voxels: int) -> int:
-    """Projected peak of `paint`: labels and sd of a block, a compressor's copy, and the voxels with their sort."""
-    return _BASE_BYTES + 3 * 8 * math.prod(block) + 4 * VOXEL.itemsize * voxels
+    """Projected peak of `paint`: three volumes of a block, a compressor's copies of one, the voxels with their sort."""
+    return _BASE_BYTES + (12 + 16) * math.prod(block) + 4 * VOXEL.itemsize * voxels
 
 
 def _paint_units(
@@ -257,9 +266,10 @@ def paint(folder: str, number: int, region: Region, dtype: str, voxel_files: tup
         # Only this block's array is read: members of an npz file load one by one.
         with np.load(root / name, allow_pickle=False) as archive:
             parts.append(archive[str(number)])
-    labels, sd_nm = paint_block(np.concatenate(parts), region, dtype)
-    files = write_region(root / LABELS, region, labels) + write_region(root / POSITION_SD, region, sd_nm)
-    found, counts = np.unique(labels, return_counts=True)
+    painted = paint_block(np.concatenate(parts), region, dtype)
+    volumes = zip((LABELS, POSITION_SD, SUPPORT), painted, strict=True)
+    files = [path for name, values in volumes for path in write_region(root / name, region, values)]
+    found, counts = np.unique(painted[0], return_counts=True)
     voxels = {str(k): int(n) for k, n in zip(found.tolist(), counts.tolist(), strict=True) if k}
     relative = tuple(Path(name).relative_to(root.absolute()).as_posix() for name in files)
     return Receipt(relative, {"voxels": voxels})

@@ -21,8 +21,14 @@ from cryoscale.chunks import Region
 
 __all__ = ["VOXEL", "membrane_voxels", "paint_block", "split_by_block", "voxel_records"]
 
-VOXEL = np.dtype([("z", "<i4"), ("y", "<i4"), ("x", "<i4"), ("distance", "<f4"), ("sd_nm", "<f4"), ("number", "<u4")])
-"""One voxel of one membrane: where it is, how far from that membrane's surface in voxels, and whose it is."""
+VOXEL = np.dtype(
+    [
+        ("z", "<i4"), ("y", "<i4"), ("x", "<i4"), ("distance", "<f4"), ("sd_nm", "<f4"), ("support_nm", "<f4"),
+        ("number", "<u4"),
+    ]
+)  # fmt: skip
+"""One voxel of one membrane: where it is, how far from that membrane's surface in voxels, how sure the surface is next
+to it and how far from the nearest voxel that was seen, and whose it is."""
 
 
 def membrane_voxels(band: Band, thickness_voxels: float) -> NDArray[np.int64]:
@@ -58,6 +64,7 @@ def voxel_records(band: Band, thickness_voxels: float, voxel_size_nm: float, num
         records[name] = band.index[rows, axis]
     records["distance"] = band.distance[rows]
     records["sd_nm"] = band.sd[rows] * voxel_size_nm
+    records["support_nm"] = band.support[rows] * voxel_size_nm
     records["number"] = number
     return records
 
@@ -87,7 +94,7 @@ def split_by_block(
 
 def paint_block(
     records: NDArray[np.void], region: Region, dtype: DTypeLike = np.uint32
-) -> tuple[NDArray[np.unsignedinteger], NDArray[np.float32]]:
+) -> tuple[NDArray[np.unsignedinteger], NDArray[np.float32], NDArray[np.float32]]:
     """Paint the voxels of several membranes into one block.
 
     Parameters
@@ -105,6 +112,9 @@ def paint_block(
         Number of the membrane whose surface is nearest, 0 where there is none.
     sd_nm : ndarray of region.shape, float32
         Standard deviation of that membrane's position; 0 where there is none.
+    support_nm : ndarray of region.shape, float32
+        Distance from that membrane's surface, where it is nearest, to the nearest voxel that was seen; 0 where there is
+        none. A surface that runs through such a voxel's middle is at 0 too: the labels tell which.
 
     Raises
     ------
@@ -112,7 +122,7 @@ def paint_block(
         If a voxel lies outside the region, or a number does not fit `dtype`.
     """
     labels = np.zeros(math.prod(region.shape), dtype)
-    sd_nm = np.zeros(len(labels), np.float32)
+    sd_nm, support_nm = (np.zeros(len(labels), np.float32) for _ in range(2))
     if len(records):
         if records["number"].max() > np.iinfo(labels.dtype).max:
             msg = f"membrane number {records['number'].max()} does not fit {labels.dtype}"
@@ -125,4 +135,5 @@ def paint_block(
         best = order[np.r_[True, np.diff(where[order]) != 0]]
         labels[where[best]] = records["number"][best]
         sd_nm[where[best]] = records["sd_nm"][best]
-    return labels.reshape(region.shape), sd_nm.reshape(region.shape)
+        support_nm[where[best]] = records["support_nm"][best]
+    return labels.reshape(region.shape), sd_nm.reshape(region.shape), support_nm.reshape(region.shape)

@@ -6,6 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial import cKDTree
 
 from cryoscale.band import band_file
 from cryoscale.chunks import Region
@@ -27,8 +28,18 @@ def prepare(folder):
     fitted = [{"number": 3, "reason": "too few points"}]
     for number, (centre, radius) in SPHERES.items():
         fitted.append({"number": number, "closed": True})
-        save_band(folder / band_file(number), band_of(distance_to_sphere(SHAPE, centre, radius), sd=0.1 * number))
+        distance = distance_to_sphere(SHAPE, centre, radius)
+        save_band(folder / band_file(number), band_of(distance, sd=0.1 * number, support=support_of(number)))
     return Tomogram("TS_001", "TS_001.mrc", str(folder), GEOMETRY), fitted
+
+
+def support_of(number):
+    """Distance in voxels of each grid point's foot on a sphere to the part of it below its centre."""
+    centre, radius = SPHERES[number]
+    offset = np.moveaxis(np.indices(SHAPE, dtype=float), 0, -1) - centre
+    feet = radius * offset / np.maximum(np.linalg.norm(offset, axis=-1, keepdims=True), 1e-9)
+    seen = np.argwhere(np.abs(distance_to_sphere(SHAPE, centre, radius)) <= 0.9) - centre
+    return cKDTree(seen[seen[:, 0] < 0]).query(feet)[0]
 
 
 def dense_oracle():
@@ -37,6 +48,30 @@ def dense_oracle():
     inside = distances.min(axis=0) <= 1.5
     numbers = np.array(list(SPHERES))
     return np.where(inside, numbers[nearest], 0), np.where(inside, 0.1 * numbers[nearest], 0)
+
+
+@pytest.mark.parametrize("chunk", [(8, 16, 16), (40, 50, 60), (16, 8, 32)])
+def test_support_is_that_of_the_membrane_whose_voxel_it_is(tmp_path, chunk):
+    tomogram, fitted = prepare(tmp_path)
+    summary, _ = run_plan(stage.plan(tomogram, SPEC, chunk, fitted=fitted), seed=2)
+    support = read_region(tmp_path / summary["support"])
+    labels, _ = dense_oracle()
+    wanted = sum(np.where(labels == number, support_of(number), 0) for number in SPHERES)
+    np.testing.assert_allclose(support, wanted, rtol=1e-5)
+    assert support.dtype == np.float32 and image_geometry(tmp_path / summary["support"]) == GEOMETRY
+    assert support[labels > 0].min() < 1 < 8 < support.max(), "the part that was not seen is far from what was"
+
+
+def test_support_of_the_membrane_that_lost_a_voxel_is_seen(tmp_path):
+    """Mutant: of two membranes that claim a voxel, the farther one's support."""
+    tomogram, fitted = prepare(tmp_path)
+    summary, _ = run_plan(stage.plan(tomogram, SPEC, (8, 16, 16), fitted=fitted))
+    support = read_region(tmp_path / summary["support"])
+    distances = np.stack([np.abs(distance_to_sphere(SHAPE, *SPHERES[number])) for number in SPHERES])
+    claimed = (distances <= 1.5).sum(axis=0) > 1
+    losing = np.choose(np.where(distances <= 1.5, distances, -1).argmax(axis=0), [support_of(n) for n in SPHERES])
+    assert claimed.sum() > 20
+    assert not np.isclose(support[claimed], losing[claimed], atol=1e-3).all()
 
 
 @pytest.mark.parametrize("chunk", [(8, 16, 16), (40, 50, 60), (16, 8, 32)])
@@ -73,7 +108,8 @@ def test_meshes_lie_on_the_spheres_in_angstrom(tmp_path):
         own = read_ply(path)
         assert summary["membranes"][str(number)]["vertices"] == len(own.vertices)
         np.testing.assert_allclose(own.properties["sd_nm"], 0.1 * number, rtol=1e-5)
-        assert set(own.properties["seen"]) == {1}
+        np.testing.assert_array_equal(own.properties["seen"], own.properties["support_nm"] <= SPEC.inferred_beyond_nm)
+        assert set(own.properties["seen"]) == {0, 1}
 
 
 def test_groups_do_not_change_the_result(tmp_path, monkeypatch):
@@ -133,7 +169,8 @@ def test_memory_stays_within_the_projection(tmp_path):
     assert peak < projected
     assert peak > projected / 4, "the projection has become far too careful"
     stage.create_image(tmp_path / stage.LABELS, geometry, np.uint32, (64, 64, 64), labels=True)
-    stage.create_image(tmp_path / stage.POSITION_SD, geometry, np.float32, (64, 64, 64))
+    for name in (stage.POSITION_SD, stage.SUPPORT):
+        stage.create_image(tmp_path / name, geometry, np.float32, (64, 64, 64))
     region = Region((0, 0, 0), (64, 64, 64))
     projected = stage.paint_bytes((64, 64, 64), receipt.numbers["blocks"]["0"]) - stage._BASE_BYTES
     tracemalloc.start()

@@ -37,11 +37,13 @@ def test_bad_thickness_is_refused(thickness):
 
 
 def test_records_hold_the_membrane():
-    band = band_of(distance_to_sphere((20, 20, 20), (10, 10, 10), 6), sd=0.4)
+    support = np.indices((20, 20, 20), dtype=float)[0]
+    band = band_of(distance_to_sphere((20, 20, 20), (10, 10, 10), 6), sd=0.4, support=support)
     records = voxel_records(band, 2.0, 1.5, 7)
     dense = np.argwhere(np.abs(distance_to_sphere((20, 20, 20), (10, 10, 10), 6).astype(np.float32)) <= 1)
     np.testing.assert_array_equal(np.column_stack([records[n] for n in "zyx"]), dense)
     np.testing.assert_allclose(records["sd_nm"], 0.6)
+    np.testing.assert_allclose(records["support_nm"], 1.5 * dense[:, 0], rtol=1e-6)
     assert (records["number"] == 7).all()
 
 
@@ -53,17 +55,18 @@ def random_records(rng, count, shape, membranes):
     records["number"] = rng.integers(1, membranes + 1, count)
     records["distance"] = rng.integers(-3, 4, count) / 2
     records["sd_nm"] = rng.uniform(0.1, 1, count)
+    records["support_nm"] = rng.uniform(2, 9, count)
     return records[np.unique(records[["z", "y", "x", "number"]], return_index=True)[1]]
 
 
 def brute_force(records, shape):
-    labels, sd = np.zeros(shape, int), np.zeros(shape, np.float32)
+    labels, sd, support = np.zeros(shape, int), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for place in np.ndindex(shape):
         here = [r for r in records if (r["z"], r["y"], r["x"]) == place]
         if here:
             best = min(here, key=lambda r: (abs(r["distance"]), r["number"]))
-            labels[place], sd[place] = best["number"], best["sd_nm"]
-    return labels, sd
+            labels[place], sd[place], support[place] = best["number"], best["sd_nm"], best["support_nm"]
+    return labels, sd, support
 
 
 @settings(max_examples=25, deadline=None)
@@ -71,39 +74,40 @@ def brute_force(records, shape):
 def test_painting_equals_brute_force_whatever_the_order(seed, count):
     rng, shape = np.random.default_rng(seed), (3, 4, 5)
     records = random_records(rng, count, shape, 4)
-    labels, sd = paint_block(rng.permutation(records), Region((0, 0, 0), shape))
-    wanted, wanted_sd = brute_force(records, shape)
-    np.testing.assert_array_equal(labels, wanted)
-    np.testing.assert_array_equal(sd, wanted_sd)
-    assert labels.dtype == np.uint32 and sd.dtype == np.float32
+    painted = paint_block(rng.permutation(records), Region((0, 0, 0), shape))
+    for values, wanted in zip(painted, brute_force(records, shape), strict=True):
+        np.testing.assert_array_equal(values, wanted)
+    assert [values.dtype for values in painted] == [np.uint32, np.float32, np.float32]
 
 
 @pytest.mark.parametrize("block", [(2, 3, 4), (5, 7, 9), (1, 7, 2)])
 def test_blocks_painted_apart_are_the_whole(block):
     rng, shape = np.random.default_rng(5), (5, 7, 9)
     records = random_records(rng, 400, shape, 6)
-    whole, whole_sd = paint_block(records, Region((0, 0, 0), shape))
-    labels, sd = np.zeros_like(whole), np.zeros_like(whole_sd)
+    whole = paint_block(records, Region((0, 0, 0), shape))
+    apart = [np.zeros_like(values) for values in whole]
     regions = blocks(shape, block)
     for number, piece in split_by_block(rng.permutation(records), shape, block):
-        labels[regions[number].slices], sd[regions[number].slices] = paint_block(piece, regions[number])
-    np.testing.assert_array_equal(labels, whole)
-    np.testing.assert_array_equal(sd, whole_sd)
+        for values, part in zip(apart, paint_block(piece, regions[number]), strict=True):
+            values[regions[number].slices] = part
+    np.testing.assert_array_equal(apart, whole)
 
 
 def test_ties_go_to_the_smaller_number_and_sign_does_not_matter():
     records = np.array(
-        [(0, 0, 0, 0.5, 9, 2), (0, 0, 0, -0.5, 7, 1), (0, 0, 1, -0.2, 3, 5), (0, 0, 1, 0.3, 4, 1)], VOXEL
+        [(0, 0, 0, 0.5, 9, 6, 2), (0, 0, 0, -0.5, 7, 8, 1), (0, 0, 1, -0.2, 3, 0, 5), (0, 0, 1, 0.3, 4, 2, 1)], VOXEL
     )
-    labels, sd = paint_block(records, Region((0, 0, 0), (1, 1, 2)), np.uint16)
+    labels, sd, support = paint_block(records, Region((0, 0, 0), (1, 1, 2)), np.uint16)
     assert labels.tolist() == [[[1, 5]]] and sd.tolist() == [[[7, 3]]]
+    # A membrane may be at 0 from what was seen: it is the label that tells its voxel from an empty one.
+    assert support.tolist() == [[[8, 0]]]
     # Mutant: comparing signed distances would choose otherwise in both voxels or one.
     signed = [min(records[k : k + 2], key=lambda r: (-r["distance"], r["number"]))["number"] for k in (0, 2)]
     assert signed != [1, 5]
 
 
 def test_bad_input_is_refused():
-    records = np.array([(0, 0, 3, 0, 1, 70000)], VOXEL)
+    records = np.array([(0, 0, 3, 0, 1, 1, 70000)], VOXEL)
     with pytest.raises(ValueError, match="70000"):
         paint_block(records, Region((0, 0, 0), (1, 1, 4)), np.uint16)
     with pytest.raises(ValueError, match=r"invalid|index|bound"):
