@@ -178,7 +178,7 @@ class FitSpec:
     """Smaller closed surfaces (a sphere of 12.6 nm diameter has 500 nm2) are not taken for membranes."""
     minimum_open_area_nm2: float = 1500.0
     """Smaller open surfaces are not taken for membranes: scraps that streaks of gold and noise leave."""
-    minimum_open_thickness_nm: float = 2.0
+    minimum_open_thickness_nm: float = 1.7
     """Least segmented volume over area of an open surface of the network's: fringes beyond a cap leave thin scraps."""
     drop_microtubules: bool = True
     """Leave out straight tubes of radius 9.2 to 13.2 nm, or two walls of one, of the network; a mask's are kept."""
