@@ -17,7 +17,8 @@ than their posterior says everywhere, with a variance of `OPEN`. The numbers wer
 tomograms of (200, 400, 400) voxels and 12 of (96, 200, 200) or (112, 220, 220), 8 to 12 angstrom a voxel, tilts to
 +-60 degrees, SNR 0.3 and 0.1, the first weights that shipped with cryoscale (sha256 3f6d71ea..). What the present ones
 leave (e393cb02..; 82 closed membranes of 12 small tomograms, where w is above 0.7) is 0.1 to 0.3 voxel inward for radii
-below 24 and 0.1 to 0.2 outward above; the true surface lies within one and two standard deviations as often as it should.
+below 24 and 0.1 to 0.2 outward above; the true surface lies within one and two standard deviations as often as it
+should.
 
 Points that err independently (clean ones, of whatever noise) have neither; those of a segmentation err together with
 their neighbours, which the data show (see `noise`). So both are multiplied by the share of the points' variance that
