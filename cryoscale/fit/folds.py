@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 MOST_KURTOSIS = 1.5
 LEAST_SPREAD = 1.8
 """Voxels: sheets nearer than 3.6 cannot be told apart by any neighbourhood."""
-PLACES = 200
+PLACES = 64
 NEIGHBOURS = 16, 256
 """Fewest neighbours that tell, and about how many are looked at."""
 MOST_FOLDED = 0.1
