@@ -50,6 +50,8 @@ LEAST_SEEN = 0.25
 SECOND_SHARE = 0.1
 TUBE_ALONG, TUBE_ROUND = 0.06, 0.1
 """Mean square of the seen normals' components: at most along the axis of a tube, and at least along both others."""
+TUBE_RADIAL = 0.75
+"""Least mean of how radially they point from one axis: those of many tubes in one cloud do not."""
 LEAST_TURN = 0.05
 """Mean of the normals' z component, above the middle less below it, of what narrows; 0 in tubes, 0.5 on a sphere."""
 BORDER_RING = 3.0
@@ -324,13 +326,20 @@ def _within_tubes(
         rows = np.flatnonzero((label == number) & seen)
         normals, weights = samples.normals[rows], area[rows] / area[rows].sum()
         spread, axes = np.linalg.eigh((normals * weights[:, None]).T @ normals)
-        if spread[0] <= TUBE_ALONG and spread[1] >= TUBE_ROUND:
+        if spread[0] <= TUBE_ALONG and spread[1] >= TUBE_ROUND and _radial(samples, rows, weights, axes) >= TUBE_RADIAL:
             along = samples.points @ axes[:, 0]
             ends = along[rows].min() + limit, along[rows].max() - limit
             between = (label == number) & (along >= ends[0]) & (along <= ends[1])
             if supported[number] >= LEAST_SEEN * samples.areas[between].sum():
                 inside |= between
     return inside
+
+
+def _radial(samples: Samples, rows: Index, weights: Array, axes: Array) -> float:
+    """Return the mean of |n . r|, r from the axis that runs along ``axes[:, 0]`` through the middle of some samples."""
+    away = (samples.points[rows] - weights @ samples.points[rows]) @ axes[:, 1:]
+    size = np.maximum(np.linalg.norm(away, axis=1), 1e-12)
+    return float(weights @ np.abs(((samples.normals[rows] @ axes[:, 1:]) * away).sum(1) / size))
 
 
 def _outside(

@@ -355,3 +355,16 @@ def test_nothing_is_painted_inside_slender_membranes_nor_beyond_their_edges(axes
     assert not (surface.choice["ellipsoid"] and max(axes) > 6 * min(axes))
     assert (np.abs(cKDTree(unit * axes).query(painted)[0]) <= 3.0).all()
     assert depth.min() > -0.7
+
+
+def test_many_tubes_in_one_cloud_are_not_one_tube(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, parts = np.random.default_rng(0), []
+    for z, y in ((0, 0), (30, 45), (-25, 60)):
+        turn, x = rng.uniform(0, 2 * np.pi, 4000), rng.uniform(-75, 75, 4000)
+        sides = np.stack([z + 10 * np.sin(turn), y + 10 * np.cos(turn), x], 1)
+        parts.append(sides[np.abs(np.sin(turn)) < 0.7])
+    cloud = np.concatenate(parts) + rng.normal(0, 0.4, (sum(map(len, parts)), 3))
+    band = fit_surface(cloud, spacing=1.0).band(2.0)
+    assert (band.support > 4).mean() < 0.02
+    monkeypatch.setattr(zero_set, "TUBE_RADIAL", 0.0)
+    assert (fit_surface(cloud, spacing=1.0).band(2.0).support > 4).mean() > 0.2
