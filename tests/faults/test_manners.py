@@ -65,7 +65,7 @@ def test_the_volumes_of_a_tomogram_of_512_cubed_are_the_files_that_are_told(tmp_
     next(plan)
     units.append(plan.send([]))
     stores = sorted(tmp_path.glob("*.ome.zarr"))
-    assert len(stores) == 8
+    assert len(stores) == 9
     told = (told_files(stage, tomogram.known_geometry, [4], spec, 0, masked=False) for stage in STAGES)
     # The labels are there as MRC too.
     assert sum(map(files_of, stores)) + 1 == sum(told) < 80
