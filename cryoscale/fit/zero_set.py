@@ -17,7 +17,7 @@ and judged:
 - *tube*: an open surface whose seen normals cancel, lie in a plane and point to all sides of its axis: what was not
   seen of it between its ends is a hole, however large, for the missing wedge takes strips along all of its length;
 - *outside*: any other unsupported patch: an open surface is cut there. The posterior alone does not know the rim: on 80
-  simulated sheets a cut where the position's sd exceeds twice its median at the control points ends up to 15 voxels
+  simulated sheets a cut where the position's sd exceeds twice its median at the control points ends up to 5 voxels
   beyond it, this one up to 3.
 
 Where a membrane leaves the traced region only above and below its points, narrowing, the region was too small: it
