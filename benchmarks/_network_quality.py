@@ -22,7 +22,7 @@ from cryoscale.io.mrc import write_mrc
 from cryoscale.io.omezarr import read_region
 from cryoscale.io.source import open_source
 from cryoscale.manifest import entries
-from cryoscale.segment.card import default_model_path
+from cryoscale.segment.card import CLASSES, default_model_path
 from cryoscale.segment.crops import sample_of
 from cryoscale.segment.scores import confusion, dice
 from cryoscale.segment.train import validate
@@ -40,7 +40,6 @@ PAPER_SEED = 7_000_000
 PAPER_INTENSITIES = Intensities(0.003, 0.142, -0.428, 0.089)
 """Fitted to the demo's tomogram of seed 20,100 at SNR 0.3, as `train --preset zhou2023 --match` does."""
 MICROTUBULE_ANGSTROM = 10.52
-CLASSES = ("background", "protein", "membrane")
 
 
 def held_out(

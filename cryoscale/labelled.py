@@ -27,11 +27,9 @@ from cryoscale.io.source import Source, is_packed, open_source
 from cryoscale.manifest import entries
 from cryoscale.segment.crops import Sample
 from cryoscale.segment.normalise import centre_and_scale, sampled_slices
+from cryoscale.simulate.phantom import MEMBRANE, PROTEIN
 
 __all__ = [
-    "BACKGROUND",
-    "MEMBRANE",
-    "PROTEIN",
     "OwnData",
     "held_out",
     "known_slices",
@@ -41,8 +39,6 @@ __all__ = [
     "require_apart",
 ]
 
-BACKGROUND, PROTEIN, MEMBRANE = 0, 1, 2
-"""Classes of voxels."""
 _HELD_OUT = 0.1
 _SLAB_SLICES = 32
 _ALIKE = 0.5

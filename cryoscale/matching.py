@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from cryoscale.errors import UsageError
 from cryoscale.io.source import Source, open_source
-from cryoscale.labelled import BACKGROUND, MEMBRANE, PROTEIN, known_slices, read_classes, require_apart
+from cryoscale.labelled import known_slices, read_classes, require_apart
 from cryoscale.segment.normalise import sampled_slices
+from cryoscale.simulate.phantom import BACKGROUND, MEMBRANE, PROTEIN
 from cryoscale.simulate.slices import Intensities, fit_intensities
 
 __all__ = ["match_intensities"]

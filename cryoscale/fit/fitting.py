@@ -308,9 +308,9 @@ def _membrane(prepared: Prepared, model: Model, box: tuple[Array, Array] | None)
     step = float(np.clip(prepared.radius / 8, 1.5, 4.0))
     if prepared.large:
         near = prepared.constraints.points[: prepared.constraints.surface]
-    if prepared.whole is not None and model.ground is not None:
-        outline, found = _membrane(prepared.whole, Model((model.ground,)), box)
-        near = np.concatenate([prepared.constraints.points[: prepared.constraints.surface], outline.points[found.keep]])
+        if prepared.whole is not None and model.ground is not None:
+            outline, found = _membrane(prepared.whole, Model((model.ground,)), box)
+            near = np.concatenate([near, outline.points[found.keep]])
 
     def within(margin: float) -> tuple[Samples, Verdict]:
         around = data if near is None else near

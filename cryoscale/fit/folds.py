@@ -22,14 +22,14 @@ __all__ = ["folded"]
 Array = NDArray[np.float64]
 MOST_KURTOSIS = 1.5
 LEAST_SPREAD = 1.8
-"""Voxels: sheets nearer than 3.6 cannot be told apart by any neighbourhood."""
+"""Voxels: of sheets 3.6 apart; nearer ones are not looked for."""
 PLACES = 64
 NEIGHBOURS = 16, 256
 """Fewest neighbours that tell, and about how many are looked at."""
 MOST_FOLDED = 0.1
 """Share of the places that may be folded: sheets meet at folds and rims."""
 EMPTY, MANY = 2.5, 64
-"""How wide an empty layer must be, in voxels, and how many points must not be in it."""
+"""How wide an empty layer must be, in voxels, and how many neighbours make one more than chance."""
 SMALLER, LEAST_REACH = 0.6, 4.0
 """Ratio of the neighbourhoods that are looked at, and the least, in voxels."""
 

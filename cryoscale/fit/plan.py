@@ -152,10 +152,9 @@ def _no_membrane(surface: Surface, band: Band, voxel_size_nm: float, spec: FitSp
     least_nm2 = spec.minimum_area_nm2 if surface.closed else spec.minimum_open_area_nm2
     if area_nm2 < least_nm2:
         return f"too small for a membrane: {area_nm2:.0f} nm2, at least {least_nm2:.0f}"
-    thickness_nm = network_voxels * voxel_size_nm**3 / area_nm2
-    if network_voxels and not surface.closed and thickness_nm < spec.minimum_open_thickness_nm:
-        least = spec.minimum_open_thickness_nm
-        return f"too thin for a membrane: {thickness_nm:.1f} nm of it segmented, at least {least:g}"
+    volume_nm3, least_nm = network_voxels * voxel_size_nm**3, spec.minimum_open_thickness_nm
+    if network_voxels and not surface.closed and volume_nm3 < least_nm * area_nm2:
+        return f"too thin for a membrane: {volume_nm3 / area_nm2:.1f} nm of it segmented, at least {least_nm:g}"
     # A network's eye for walls is all that microtubules need.
     radius_nm = (tube_radius(surface) or 0.0) * voxel_size_nm if spec.drop_microtubules and network_voxels else 0.0
     if MICROTUBULE_NM[0] <= radius_nm <= MICROTUBULE_NM[1]:

@@ -27,7 +27,7 @@ inferred.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +62,7 @@ SLACK = 1.3
 MOST_NODES = 4_000_000
 """Largest coarse grid: 2,500 voxels along each axis where the step is 4."""
 AT_ONCE = 100_000
-"""Nodes that the field is evaluated at together: 100 bytes each, and what the field needs."""
+"""Nodes that the field is evaluated at together."""
 CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(8, 3)
 
 
@@ -115,12 +115,12 @@ def trace(
     count = np.ceil((high - low) / (step * factor)).astype(np.int64) + 1
     limit = (count - 1) * factor
     tree = None if near is None else cKDTree(near)
-    parts = _planes(count, factor)
+    parts: Iterable[Index] = _planes(count, factor)
     while factor > 1:
         found = [_close(field, part, low, step, factor, tree, reach) for part in parts]
-        nodes = _children(np.concatenate([np.zeros((0, 3), np.int64), *found]), factor // 2, limit)
+        nodes = _children(np.concatenate(found), factor // 2, limit)
         factor //= 2
-        parts = iter(np.array_split(nodes, -(-len(nodes) // AT_ONCE))) if len(nodes) else iter([nodes])
+        parts = np.array_split(nodes, len(nodes) // AT_ONCE + 1)
     known = [_known(field, part, low, step, factor, tree, reach)[:2] for part in parts]
     nodes, value = (np.concatenate(column) for column in zip(*known, strict=True))
     return _crossings(field, nodes, value, low, step)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryoscale.chunks import Region, whole
+from cryoscale.segment.card import CLASSES
 from cryoscale.segment.crops import Sample, batch_of
 from cryoscale.segment.forward import for_inference
 from cryoscale.segment.losses import score_loss
@@ -37,7 +38,6 @@ from cryoscale.segment.windows import region_to_read, window_of
 
 __all__ = ["log_csv", "train", "validate"]
 
-_NAMES = ("background", "protein", "membrane")
 _MEMBRANE = 2
 _SAVE_SECONDS = 60.0
 
@@ -135,7 +135,7 @@ def validate(
     total = np.sum(matrices, axis=0)
     row = {"validation_loss": sum(loss for _, loss in scored) / float(total.sum())}
     for measure, values in (("dice", dice(total)), ("iou", iou(total))):
-        row |= {f"{measure}_{name}": float(v) for name, v in zip(_NAMES, values, strict=False)}
+        row |= {f"{measure}_{name}": float(v) for name, v in zip(CLASSES, values, strict=False)}
     row |= {
         "precision_membrane": float(precision(total)[_MEMBRANE]),
         "recall_membrane": float(recall(total)[_MEMBRANE]),

@@ -1,9 +1,11 @@
 """What is a slender straight tube, on surfaces of known shape; and that a run leaves microtubules out."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from cryoscale.band import band_file
+from cryoscale.band import Band, band_file
 from cryoscale.chunks import Region
 from cryoscale.fit import fit_surface
 from cryoscale.fit import plan as stage
@@ -112,3 +114,10 @@ def test_a_thin_scrap_of_the_networks_is_left_out_and_a_mask_as_thin_is_not(tmp_
     whole, scrap = run_plan(planned)[0]["membranes"]
     assert "reason" not in whole
     assert ("too thin for a membrane: 0." in scrap.get("reason", "")) == bool(scores)
+
+
+def test_a_surface_without_area_is_no_division_by_it():
+    none = np.zeros(0, np.float32)
+    band, surface = Band(np.zeros((0, 3), np.int32), none, none, none, False), SimpleNamespace(closed=False)
+    spec = FitSpec(minimum_open_area_nm2=0.0, drop_microtubules=False)
+    assert stage._no_membrane(surface, band, 1.0, spec, network_voxels=5) == ""
