@@ -10,20 +10,22 @@ turn into vector instructions; its relative error stays below 1e-12 for every a 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.linalg.blas import dtrmm, dtrsm
+from scipy.linalg.blas import dtrmm
 
 from cryoscale.fit.covariance import Kernel
 
-__all__ = ["field", "field_gradient", "variance", "variance_gradient"]
+__all__ = ["Solve", "field", "field_gradient", "in_double", "variance", "variance_gradient"]
 
 Array = NDArray[np.float64]
+Solve = Callable[[Array], tuple[Array, Array]]
 TILE = 256
-"""Query points per tile of the variance: TILE x n doubles are held twice."""
+"""Query points per tile of the variance: TILE x n doubles are held up to three times."""
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")  # type: ignore[untyped-decorator]
@@ -168,32 +170,29 @@ def variance(
 def variance_gradient(
     kernel: Kernel,
     points: Array,
-    lower: Array,
+    solve: Solve,
     q: Array,
     trends: tuple[Array, Array, Array] | None = None,
-    *,
-    inverted: bool,
 ) -> tuple[Array, Array]:
     r"""Return the posterior variance (m,) and its gradient (m, 3) at places (m, 3).
 
-        v = k(q, q) - |L^-1 k|^2,    grad v = 2 t . grad t - 2 (grad k)^T w,    w = L^-T L^-1 k,    k = K(x, q) + T t
+        v = k(q, q) - k . w,    grad v = 2 t . grad t - 2 (grad k)^T w,    w = C^-1 k,    k = K(x, q) + T t
 
     Parameters
     ----------
     kernel
         Covariance function.
-    points, lower
-        Constraints (n, 3) and L or L^-1 (n, n), of which the lower triangle is read, C = L L^T with noise and trend.
+    points
+        Constraints (n, 3).
+    solve
+        Returns k . w (m,) and w (m, n) from k (m, n), which it may overwrite: `in_double`, or that of `screened`.
     q
         Places, in the unit of ``points``.
     trends
         The prior mean's basis functions at the constraints (n, k), at q (m, k), and their gradients there (m, k, 3),
         each times the prior sd of its coefficient.
-    inverted
-        Whether ``lower`` is L^-1.
     """
     x, variance = np.ascontiguousarray(points.T), kernel.amplitude**2
-    triangle, times = np.asfortranarray(lower), dtrmm if inverted else dtrsm
     value, gradient = np.empty(len(q)), np.empty((len(q), 3))
     places = np.ascontiguousarray(q, np.float64)
     moments = np.column_stack([points, np.ones(len(points))])
@@ -206,10 +205,8 @@ def variance_gradient(
         cross *= variance
         if trends is not None:
             cross += trends[1][rows] @ trends[0].T
-        # Not k . C^-1 k: where the noise is small that would lose the digits that are left.
-        known = times(1.0, triangle, cross.T, lower=1, overwrite_b=1)
-        value[rows] = variance - np.einsum("ij,ij->j", known, known)
-        weights = times(1.0, triangle, known, lower=1, trans_a=1, overwrite_b=1).T
+        explained, weights = solve(cross)
+        value[rows] = variance - explained
         lean *= weights
         moment = lean @ moments
         gradient[rows] = (-2 * variance) * (moment[:, 3:] * tile - moment[:, :3])
@@ -218,3 +215,16 @@ def variance_gradient(
             left = trends[1][rows] - weights @ trends[0]
             gradient[rows] += 2 * np.einsum("mk,mka->ma", left, trends[2][rows])
     return np.maximum(value, 0.0), gradient
+
+
+def in_double(lower_inverse: Array) -> Solve:
+    """Return what solves for the weights of constraints whose L^-1 (n, n) is given, C = L L^T with noise and trend."""
+    triangle = np.asfortranarray(lower_inverse)
+
+    def solve(cross: Array) -> tuple[Array, Array]:
+        # Not k . C^-1 k: where the noise is small that would lose the digits that are left.
+        known = dtrmm(1.0, triangle, cross.T, lower=1, overwrite_b=1)
+        explained = np.einsum("ij,ij->j", known, known)
+        return explained, dtrmm(1.0, triangle, known, lower=1, trans_a=1, overwrite_b=1).T
+
+    return solve

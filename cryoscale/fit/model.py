@@ -26,9 +26,8 @@ from cryoscale.fit.choose import Hypothesis, problem_of
 from cryoscale.fit.constraints import Constraints
 from cryoscale.fit.covariance import covariance
 from cryoscale.fit.hessian import field_hessian
-from cryoscale.fit.local import local_variance
-from cryoscale.fit.matrix import covariance_triangles
 from cryoscale.fit.net import Function
+from cryoscale.fit.screened import Screened
 from cryoscale.fit.smooth import interpolated
 from cryoscale.fit.solve import Solution, solve_many
 
@@ -38,12 +37,10 @@ Array = NDArray[np.float64]
 FIRST_ORDER = 1e-4
 """Step of the ellipsoid along its change: the prior mean is linear in its parameters."""
 
-MOST_EXACT = 1800
-"""Constraints up to which a variance is computed from all of them, with no ellipsoid; see `local` for more."""
-LOCAL_PITCH = 3.0
-"""Edge of the cells for more than that, in voxels."""
 FINELY, FINEST_PITCH, FINE_PITCH = 600, 1.25, 2.0
 """Constraints up to which the finest cells are worth their time, their edge in voxels, and the least edge for more."""
+PROOFS, SINGLE = 16, 0.002
+"""Places at which single precision is held against double, and what it may be off there, as a share of the variance."""
 
 
 @dataclass(frozen=True)
@@ -120,35 +117,25 @@ class Patch:
         return evaluate.variance(self.hypothesis.kernel, x, self.triangle(), q, trends)
 
     def variance_near(self, q: Array, normals: Array, field: Function) -> Array:
-        """Return the posterior variance (m,) at many places on the field's surface; see `smooth` and `local`."""
-        x, ellipsoid = self.constraints.points, self.hypothesis.ellipsoid
-        if ellipsoid is None and len(x) > MOST_EXACT:
-            # To try cells would cost as much as the result: every block has a matrix of its own.
-            return interpolated(self.local_variance, field, q, normals, pitch=LOCAL_PITCH)
-        triangle = self.triangle()
-        basis = np.zeros((len(x), 0)) if ellipsoid is None else ellipsoid.trend(x)
+        """Return the posterior variance (m,) at many places on the field's surface; see `smooth` and `screened`."""
+        problem, triangle = problem_of(self.constraints, self.hypothesis), self.triangle()
+        ellipsoid, trend = self.hypothesis.ellipsoid, problem.trend
 
-        def exact(at: Array) -> tuple[Array, Array]:
-            trends = None if ellipsoid is None else (basis, *ellipsoid.trend_gradient(at))
-            return evaluate.variance_gradient(self.hypothesis.kernel, x, triangle, at, trends, inverted=True)
+        def by(solve: evaluate.Solve) -> Function:
+            def function(at: Array) -> tuple[Array, Array]:
+                trends = None
+                if ellipsoid is not None and trend is not None:
+                    trends = (trend, *ellipsoid.trend_gradient(at))
+                return evaluate.variance_gradient(problem.kernel, problem.points, solve, at, trends)
 
-        return interpolated(exact, field, q, normals, least_pitch=FINEST_PITCH if len(x) <= FINELY else FINE_PITCH)
+            return function
 
-    def local_variance(self, q: Array) -> tuple[Array, Array]:
-        """Return the posterior variance (m,), from the constraints near each place, and its gradient (m, 3).
-
-        For patches without an ellipsoid: what its parameters leave open is known only to all constraints together.
-        """
-        problem = problem_of(self.constraints, self.hypothesis)
-        kernel, x = problem.kernel, problem.points
-        length, amplitude, reach = np.array([kernel.length]), np.array([kernel.amplitude]), np.array([problem.reach])
-
-        def within(rows: NDArray[np.int64]) -> Array:
-            shared = None if problem.shared is None else problem.shared[None, rows]
-            part = (kernel.kind, x[None, rows], problem.noise[None, rows], np.array([len(rows)]), length, amplitude)
-            return np.asarray(covariance_triangles(*part, shared=shared, reach=reach)[0])
-
-        return local_variance(kernel, x, q, within)
+        single, double = by(Screened.of(problem, triangle).solve), by(evaluate.in_double(triangle))
+        proof = q[:: max(1, len(q) // PROOFS)]
+        exact = double(proof)[0]
+        proven = bool((np.abs(single(proof)[0] - exact) <= SINGLE * exact).all())
+        least = FINEST_PITCH if len(problem.points) <= FINELY else FINE_PITCH
+        return interpolated(single if proven else double, field, q, normals, least_pitch=least)
 
     def triangle(self) -> Array:
         """Return L^-1 (n, n), computed again where it was not kept."""

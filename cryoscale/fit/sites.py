@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscale.fit.curvature import STENCIL, curvature, curvature_errors, difference_weights
-from cryoscale.fit.local import spread_out
 from cryoscale.fit.model import Model
+from cryoscale.fit.screened import spread_out
 from cryoscale.fit.surface import Surface
 
 __all__ = ["surface_sites"]
