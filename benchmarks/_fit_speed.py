@@ -33,10 +33,11 @@ from cryoscale.fit.constraints import Constraints
 from cryoscale.fit.covariance import Kernel
 from cryoscale.fit.model import Model, Patch
 from cryoscale.fit.narrow import narrow_band
+from cryoscale.fit.samples import trace
 from cryoscale.fit.select import merge_cells
 from cryoscale.fit.solve import Solution, solve_many
 from cryoscale.fit.surface import Surface
-from cryoscale.fit.zero_set import judge, trace
+from cryoscale.fit.zero_set import judge
 from tests.fit.shapes import SHAPES, Shape, degrade, surface_points
 
 __all__ = ["ellipsoids", "ellipsoids_table", "evaluation", "evaluation_table"]
@@ -103,7 +104,9 @@ def _mean(at: Setting) -> int:
     """Find the surface in the box and every voxel near it; return their number."""
     low, high = np.zeros(3), np.full(3, EDGE - 1.0)
     samples = trace(at.model.value_gradient, low, high, STEP)
-    found = narrow_band(at.model.value_gradient, samples.points, 1.5 * samples.step, step=1.0, width=WIDTH)
+    found = narrow_band(
+        at.model.value_gradient, samples.points, 1.5 * samples.step, step=1.0, width=WIDTH, known=samples.nodes
+    )
     return sum(len(index) for index, _, _ in found)
 
 

@@ -28,7 +28,7 @@ from benchmarks._fit_linear import processor_and_wall
 from benchmarks._fit_speed import EDGE, STEP, WIDTH, Setting, setting
 from cryoscale.fit.cells import grow
 from cryoscale.fit.covariance import Kernel, correlation
-from cryoscale.fit.zero_set import trace
+from cryoscale.fit.samples import trace
 
 __all__ = ["summation", "summation_table"]
 

@@ -20,6 +20,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cryoscale.fit.nodes import Nodes
+
 __all__ = ["CORNERS", "Cells", "grow"]
 
 Array = NDArray[np.float64]
@@ -63,7 +65,13 @@ def _find(keys: Index, wanted: Index) -> Index:
 
 
 def grow(
-    field: Callable[[Array], tuple[Array, Array]], samples: Array, gap: float, *, pitch: float, width: float
+    field: Callable[[Array], tuple[Array, Array]],
+    samples: Array,
+    gap: float,
+    *,
+    pitch: float,
+    width: float,
+    known: Nodes | None = None,
 ) -> Cells:
     """Find the cells near a surface and evaluate the field at their nodes.
 
@@ -79,7 +87,11 @@ def grow(
         Edge of the cells.
     width
         Distance from the surface up to which points must lie in some cell.
+    known
+        Where the field is known already; made use of if it has the same pitch.
     """
+    if known is None or known.pitch != pitch:
+        known = Nodes(pitch, np.zeros((0, 3), np.int64), np.zeros(0), np.zeros((0, 3)))
     start = np.unique(np.floor(samples / pitch).astype(np.int64), axis=0)
     rounds = math.ceil((width + gap) / pitch) + 1
     low, high = start.min(0) - rounds - 1, start.max(0) + rounds + 2
@@ -91,7 +103,7 @@ def grow(
     kept, reach = [], width + SLACK * 0.5 * 3**0.5 * pitch
     for _ in range(rounds + 1):
         new = np.setdiff1d(fresh[:, None] + corner, keys)
-        f, g = field((np.stack(np.unravel_index(new, tuple(shape)), 1) + low) * pitch)
+        f, g = known.at(np.stack(np.unravel_index(new, tuple(shape)), 1) + low, field)
         order = np.argsort(np.concatenate([keys, new]))
         keys = np.concatenate([keys, new])[order]
         value, slope = np.concatenate([value, f])[order], np.concatenate([slope, g])[order]

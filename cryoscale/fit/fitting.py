@@ -31,9 +31,10 @@ from cryoscale.fit.covariance import KINDS
 from cryoscale.fit.model import Model, Patch
 from cryoscale.fit.patches import OVERLAP, split
 from cryoscale.fit.prepare import Prepared, prepare
+from cryoscale.fit.samples import Samples, trace
 from cryoscale.fit.solve import Solution, solve_many
 from cryoscale.fit.surface import Surface
-from cryoscale.fit.zero_set import Samples, Verdict, judge, trace
+from cryoscale.fit.zero_set import Verdict, judge
 
 __all__ = ["fit_surface", "fit_surfaces", "projected_bytes"]
 
@@ -305,7 +306,9 @@ def _membrane(prepared: Prepared, model: Model, box: tuple[Array, Array] | None)
     Of a large membrane it is looked for around its control points and around what the fit of the whole is.
     """
     data, near = prepared.selection.points, None
+    # In whole voxels where that is fine enough: grids of one step share their nodes.
     step = float(np.clip(prepared.radius / 8, 1.5, 4.0))
+    step = max(step // 1.0, 1.5)
     if prepared.large:
         near = prepared.constraints.points[: prepared.constraints.surface]
         if prepared.whole is not None and model.ground is not None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from cryoscale.fit.cells import Cells, grow
 from cryoscale.fit.hermite import cell_offsets, corner_weights, node_data, points_near, slopes_at
+from cryoscale.fit.nodes import Nodes
 
 __all__ = ["narrow_band"]
 
@@ -37,7 +38,9 @@ AT_ONCE = 2048
 """Cells whose grid points are computed together."""
 
 
-def narrow_band(field: Field, samples: Array, gap: float, *, step: float, width: float) -> Iterator[Points]:
+def narrow_band(
+    field: Field, samples: Array, gap: float, *, step: float, width: float, known: Nodes | None = None
+) -> Iterator[Points]:
     """Yield the grid points near a surface, some thousand cells at a time.
 
     Parameters
@@ -52,6 +55,8 @@ def narrow_band(field: Field, samples: Array, gap: float, *, step: float, width:
         Distance of grid points, in voxels; grid point i lies at i x step.
     width
         Points with |distance| up to this are wanted, in voxels.
+    known
+        Where the field is known already.
 
     Yields
     ------
@@ -62,7 +67,7 @@ def narrow_band(field: Field, samples: Array, gap: float, *, step: float, width:
     if not len(samples):
         return
     factor = max(1, int(min(COARSEST_VOXELS, gap / 1.5) / step))
-    cells = grow(field, samples, gap, pitch=factor * step, width=width)
+    cells = grow(field, samples, gap, pitch=factor * step, width=width, known=known)
     if factor == 1:
         yield _near(field, cells.nodes, cells.value, cells.slope, step, width)
         return

@@ -29,8 +29,9 @@ from cryoscale.fit.curvature import (
 from cryoscale.fit.model import Model
 from cryoscale.fit.narrow import narrow_band
 from cryoscale.fit.nearest import PointGrid
+from cryoscale.fit.samples import Samples
 from cryoscale.fit.systematic import INDEPENDENT, Systematic
-from cryoscale.fit.zero_set import Samples, Verdict
+from cryoscale.fit.zero_set import Verdict
 
 __all__ = ["Surface"]
 
@@ -185,9 +186,8 @@ class Surface:
             msg = f"grid step {spacing} is coarser than {most:g}, {COARSEST_STEP:g} voxels of the points"
             raise ValueError(msg)
         kept = self.samples.points[self.verdict.keep]
-        parts = list(
-            narrow_band(self.model.value_gradient, kept, 1.5 * self.samples.step, step=step, width=width * step)
-        )
+        gap, known = 1.5 * self.samples.step, self.samples.nodes
+        parts = list(narrow_band(self.model.value_gradient, kept, gap, step=step, width=width * step, known=known))
         if not parts:
             nothing = np.zeros(0, np.float32)
             return Band(np.zeros((0, 3), np.int32), nothing, nothing, nothing, self.closed)

@@ -1,8 +1,6 @@
-r"""Where the fitted field is zero, which part of that the data support, and whether it closes.
+r"""Which part of where the fitted field is zero the data support, and whether it closes.
 
-A field known near its data has zeros elsewhere too. So the zero set is traced on a sparse grid, coarse to fine (nodes
-whose distance |f| / |grad f| exceeds half their cell's diagonal are not refined), sampled where grid edges change sign,
-and judged:
+A field known near its data has zeros elsewhere too. So the zero set is sampled (`samples`) and judged:
 
 - *component*: samples joined through common cells; the one with most supported area is the membrane, others are kept
   only where at least half of them is supported;
@@ -27,7 +25,6 @@ inferred.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,12 +34,12 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from cryoscale.fit.nearest import PointGrid
+from cryoscale.fit.samples import Samples
 
-__all__ = ["Samples", "judge", "trace"]
+__all__ = ["MOST_OPEN", "Verdict", "judge"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-Field = Callable[[Array], tuple[Array, Array]]
 HOLE_SHARE = 0.25
 NECK = 1.5
 MOST_OPEN = 0.38
@@ -58,149 +55,6 @@ BORDER_RING = 3.0
 """Voxels along the volume's border in which a membrane must have been seen to be taken as cut by it."""
 DEEP_STEPS = 2.5
 """Unsupported samples that are farther, in steps, from any deep one are in a small void."""
-SLACK = 1.3
-MOST_NODES = 4_000_000
-"""Largest coarse grid: 2,500 voxels along each axis where the step is 4."""
-AT_ONCE = 100_000
-"""Nodes that the field is evaluated at together."""
-CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(8, 3)
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Points on the zero set, about 1.5 per step^2."""
-
-    points: Array
-    """(n, 3) in voxels."""
-    normals: Array
-    """(n, 3) unit gradients."""
-    slopes: Array
-    """(n,) lengths of the gradients."""
-    areas: Array
-    """(n,) area each stands for."""
-    cells: Index
-    """(n, 4) numbers of the cells around its edge."""
-    border: NDArray[np.bool_]
-    """(n,) whether one of those cells is incomplete: the traced region ends there."""
-    step: float
-
-
-def trace(
-    field: Field, low: Array, high: Array, step: float, *, near: Array | None = None, reach: float = 0
-) -> Samples:
-    """Sample the zero set of a field in a box.
-
-    Parameters
-    ----------
-    field
-        Returns value (m,) and gradient (m, 3) at places (m, 3).
-    low, high
-        Corners (3,) of the box, in voxels.
-    step
-        Final distance of grid nodes; tracing starts at 1, 2, 4 .. times it.
-    near, reach
-        Where given, only nodes within ``reach`` of these points (n, 3) are looked at.
-
-    Raises
-    ------
-    ValueError
-        If the box is larger than any membrane.
-    """
-    factor = 1
-    while factor < 4 and np.prod((high - low) / (step * factor)) > 12_000:
-        factor *= 2
-    if np.prod((high - low) / (step * factor)) > MOST_NODES:
-        msg = f"points that span {np.round(high - low).astype(int).tolist()} voxels, z, y, x, are not one membrane"
-        raise ValueError(msg)
-    count = np.ceil((high - low) / (step * factor)).astype(np.int64) + 1
-    limit = (count - 1) * factor
-    tree = None if near is None else cKDTree(near)
-    parts: Iterable[Index] = _planes(count, factor)
-    while factor > 1:
-        found = [_close(field, part, low, step, factor, tree, reach) for part in parts]
-        nodes = _children(np.concatenate(found), factor // 2, limit)
-        factor //= 2
-        parts = np.array_split(nodes, len(nodes) // AT_ONCE + 1)
-    known = [_known(field, part, low, step, factor, tree, reach)[:2] for part in parts]
-    nodes, value = (np.concatenate(column) for column in zip(*known, strict=True))
-    return _crossings(field, nodes, value, low, step)
-
-
-def _planes(count: Index, factor: int) -> Iterator[Index]:
-    """Yield the nodes of the coarsest grid, some planes at a time."""
-    thick = max(1, AT_ONCE // int(count[1] * count[2]))
-    for first in range(0, int(count[0]), thick):
-        planes = np.arange(first, min(first + thick, int(count[0])))
-        axes = np.meshgrid(planes, np.arange(count[1]), np.arange(count[2]), indexing="ij")
-        yield np.stack(axes, -1).reshape(-1, 3) * factor
-
-
-def _known(
-    field: Field, nodes: Index, low: Array, step: float, factor: int, tree: cKDTree | None, reach: float
-) -> tuple[Index, Array, Array]:
-    """Return the nodes (k, 3) that are looked at, with the field (k,) and its gradient (k, 3) there."""
-    places = low + nodes * step
-    if tree is not None:
-        fine = np.isfinite(tree.query(places, distance_upper_bound=reach + factor * step)[0])
-        nodes, places = nodes[fine], places[fine]
-    return nodes, *field(places)
-
-
-def _close(
-    field: Field, nodes: Index, low: Array, step: float, factor: int, tree: cKDTree | None, reach: float
-) -> Index:
-    """Return the nodes that the zero set may come nearer to than half their cell's diagonal."""
-    nodes, value, slope = _known(field, nodes, low, step, factor, tree, reach)
-    distance = np.abs(value) / np.maximum(np.linalg.norm(slope, axis=1), 1e-12)
-    return np.asarray(nodes[distance < SLACK * 0.5 * 3**0.5 * factor * step])
-
-
-def _children(nodes: Index, step: int, limit: Index) -> Index:
-    """Return the nodes up to two steps from these along each axis, inside the box, in raster order."""
-    # One axis after the other, each at most five times as many as before, instead of 125 times at once.
-    shape = limit + 1 + 4 * step
-    keys = np.ravel_multi_index(tuple((nodes + 2 * step).T), tuple(shape))
-    for stride in (shape[1] * shape[2], shape[2], 1):
-        keys = np.unique(keys[:, None] + np.arange(-2, 3) * (step * stride))
-    child = np.stack(np.unravel_index(keys, tuple(shape)), 1) - 2 * step
-    return np.asarray(child[((child >= 0) & (child <= limit)).all(1)])
-
-
-def _crossings(field: Field, nodes: Index, value: Array, low: Array, step: float) -> Samples:
-    shape = nodes.max(0) + 3 if len(nodes) else np.ones(3, np.int64)
-    strides = np.array([shape[1] * shape[2], shape[2], 1])
-    keys = (nodes + 1) @ strides
-    order = np.argsort(keys)
-    keys, nodes, value = keys[order], nodes[order], value[order]
-    known = np.concatenate([keys, [np.iinfo(np.int64).max]])
-
-    def has(wanted: Index) -> NDArray[np.bool_]:
-        return np.asarray(known[np.searchsorted(keys, wanted)] == wanted)
-
-    points, cells = [], []
-    for axis in range(3):
-        other = np.searchsorted(keys, keys + strides[axis])
-        here = np.flatnonzero(has(keys + strides[axis]))
-        there = other[here]
-        cross = (value[here] < 0) != (value[there] < 0)
-        here, there = here[cross], there[cross]
-        t = value[here] / (value[here] - value[there])
-        points.append(low + step * (nodes[here] + t[:, None] * np.eye(3)[axis]))
-        a, b = strides[(axis + 1) % 3], strides[(axis + 2) % 3]
-        cells.append(keys[here][:, None] - np.array([0, a, b, a + b]))
-    place, cell = np.concatenate(points), np.concatenate(cells)
-    corners = CORNERS @ strides
-    unique, where = np.unique(cell, return_inverse=True)
-    complete = np.ones(len(unique), bool)
-    for corner in corners:
-        complete &= has(unique + corner)
-    border = np.logical_not(complete[where.reshape(cell.shape)].all(1))
-    f, g = field(place)
-    size = np.maximum(np.linalg.norm(g, axis=1), 1e-12)
-    normal = g / size[:, None]
-    place = place - np.clip(f / size, -step, step)[:, None] * normal
-    area = step**2 / np.maximum(np.abs(normal).sum(1), 1e-12)
-    return Samples(place, normal, size, area, where.reshape(cell.shape), border, step)
 
 
 @dataclass(frozen=True)

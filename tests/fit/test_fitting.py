@@ -293,11 +293,11 @@ def _barrel(half_height: float, narrowing: float) -> np.ndarray:
 
 
 def test_a_barrel_that_closes_far_above_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    surface = fit_surface(_barrel(24, 0.1), spacing=1.0)
+    surface = fit_surface(_barrel(24, 0.08), spacing=1.0)
     assert surface.closed
     assert is_closed(band_mesh(surface.band(3.0)))
     monkeypatch.setattr(fitting, "SECOND_MARGIN", 1.0)
-    assert not fit_surface(_barrel(24, 0.1), spacing=1.0).closed
+    assert not fit_surface(_barrel(24, 0.08), spacing=1.0).closed
 
 
 @pytest.mark.parametrize("bend", [0.0, 0.03])
@@ -331,14 +331,14 @@ def test_a_tube_stays_open(axis: int) -> None:
 
 
 def test_a_barrel_on_its_side_hides_no_caps_from_the_beam() -> None:
-    assert not fit_surface(np.roll(_barrel(24, 0.1), 1, 1), spacing=1.0).closed
+    assert not fit_surface(np.roll(_barrel(24, 0.08), 1, 1), spacing=1.0).closed
 
 
 def test_a_barrel_cut_by_the_border_stays_open() -> None:
     box = ((36, 0, 0), (84, 120, 120))
-    surface = fit_surface(_barrel(24, 0.1), spacing=1.0, box=box)
+    surface = fit_surface(_barrel(24, 0.08), spacing=1.0, box=box)
     assert not surface.closed
-    assert fit_surface(_barrel(24, 0.1), spacing=1.0, box=((0, 0, 0), (120, 120, 120))).closed
+    assert fit_surface(_barrel(24, 0.08), spacing=1.0, box=((0, 0, 0), (120, 120, 120))).closed
 
 
 @pytest.mark.parametrize("axes", [(15.0, 15.0, 75.0), (12.0, 40.0, 70.0), (8.0, 50.0, 50.0)])
