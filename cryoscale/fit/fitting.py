@@ -41,7 +41,7 @@ __all__ = ["fit_surface", "fit_surfaces", "projected_bytes"]
 Array = NDArray[np.float64]
 STUDENT = 4.0
 MARGIN = 1.25
-"""Reach of the traced region beyond the data, in radii."""
+"""Reach of the traced region beyond the data, in radii, or half widths where those are less."""
 LEAST_MARGIN = 12.0
 SECOND_MARGIN = 2.0
 """Factor on the margin where a membrane tapers beyond the traced region."""
@@ -321,12 +321,19 @@ def _membrane(prepared: Prepared, model: Model, box: tuple[Array, Array] | None)
         samples = trace(model.value_gradient, low, high, step, near=near, reach=margin)
         return samples, judge(samples, data, limit=prepared.limit, box=box)
 
-    margin = OVERLAP if prepared.large else max(LEAST_MARGIN, MARGIN * prepared.radius)
+    margin = OVERLAP if prepared.large else max(LEAST_MARGIN, MARGIN * min(prepared.radius, _half_width(data)))
     first = within(margin)
     if prepared.large or not first[1].tapers:
         return first
     second = within(SECOND_MARGIN * margin)
     return second if second[1].closed else first
+
+
+def _half_width(points: Array) -> float:
+    """Return half the middle one of the extents of points along their own axes: a tube's caps are no higher."""
+    local = points - points.mean(0)
+    extent = np.ptp(local @ np.linalg.eigh(local.T @ local)[1], axis=0)
+    return float(np.sort(extent)[1]) / 2
 
 
 def _summary(prepared: Prepared, choice: tuple[Hypothesis, float], model: Model, verdict: Verdict) -> dict[str, Any]:

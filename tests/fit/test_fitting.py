@@ -11,6 +11,7 @@ from cryoscale.band import band_mesh, is_closed
 from cryoscale.fit import (
     Surface,
     choose,
+    evaluate,
     fit_surface,
     fit_surfaces,
     fitting,
@@ -19,6 +20,7 @@ from cryoscale.fit import (
     projected_bytes,
     zero_set,
 )
+from cryoscale.fit.covariance import Kernel
 from tests.fit.shapes import SHAPES, degrade, dome_points, sphere_points, surface_points, truth_shell
 
 
@@ -271,6 +273,35 @@ def test_measured_peak_stays_below_the_projection() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < projected_bytes(len(shell))
+
+
+def test_a_long_strip_stays_below_the_projection_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies across a box that is nearly empty."""
+    rng, length, width = np.random.default_rng(0), 1000, 20
+    along, across = np.array([1, 1, 1]) / 3**0.5, np.array([1, -1, 0]) / 2**0.5
+    u, v = rng.uniform(0, length, (length * width // 2, 1)), rng.uniform(0, width, (length * width // 2, 1))
+    strip = u * along + v * across + rng.normal(0, 0.5, (len(u), 3))
+
+    asked: list[int] = []
+    plainly = evaluate.field_gradient
+
+    def counted(kernel: Kernel, points: np.ndarray, alpha: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(len(q))
+        return plainly(kernel, points, alpha, q)
+
+    monkeypatch.setattr(evaluate, "field_gradient", counted)
+    tracemalloc.start()
+    surface = fit_surface(strip, spacing=1.0)
+    index = surface.band(1.5).index
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(index) > 2 * length * width
+    assert peak < 0.6 * projected_bytes(len(strip))
+    few = sum(asked)
+    asked.clear()
+    monkeypatch.setattr(fitting, "_half_width", lambda points: np.inf)
+    fit_surface(strip, spacing=1.0)
+    assert sum(asked) > 4 * few
 
 
 def test_a_sheet_inside_a_thin_volume_is_not_taken_on_to_its_border() -> None:
