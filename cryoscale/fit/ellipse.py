@@ -15,6 +15,7 @@ A fit may start from the ellipse of a better slice and then not leave its surrou
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,17 +74,17 @@ class Ellipse:
     at_bounds: tuple[str, ...] = ()
     """Parameters that ended at a bound: the fit wanted to go farther."""
 
-    @property
+    @cached_property
     def radius(self) -> float:
         """Return the geometric mean of the half axes."""
         return float(np.sqrt(self.axes.prod()))
 
-    @property
+    @cached_property
     def describes(self) -> bool:
         """Whether the pixels lie along it; those of a cap, cut flat, or of a bean do not."""
         return self.spread_pixels <= max(WIDEST_SPREAD, 0.06 * self.radius)
 
-    @property
+    @cached_property
     def is_ring(self) -> bool:
         """Whether the pixels go half way round it; a flat one is a line, near both of its sides."""
         return self.describes and self.coverage >= GOES_ROUND and bool(self.axes[1] > 1.5 * NEAR_PIXELS)
@@ -170,20 +171,30 @@ def fit_pixels(array: Array, *, start: Ellipse | None, bounds: Bounds | None, no
     used = array[np.linspace(0, len(array) - 1, min(len(array), FIT_POINTS)).round().astype(int)]
     starts = [] if bounds is not None else _starts(used)
     starts += [] if start is None else [_parameters(start)]
-    low, high = _limits(used, start, bounds)
+    size = max(float(np.sqrt(used.var(0).sum())), 1.0)
+    low, high = _limits(used, size, start, bounds)
+    within = (low, high, size)
     best, cost = starts[0], np.inf
     for guess in starts:
-        found = _solve(used, guess, low, high, noise_pixels, "soft_l1", carried=bounds is not None)
+        found = _solve(used, guess, within, noise_pixels, "soft_l1", carried=bounds is not None)
         if found[1] < cost:
             best, cost = found
     seeds = [best, starts[-1]] if start is not None else [best]
-    refined = [_solve(used, seed, low, high, noise_pixels, "cauchy", carried=bounds is not None) for seed in seeds]
+    refined = [_solve(used, seed, within, noise_pixels, "cauchy", carried=bounds is not None) for seed in seeds]
     return _finished(min(refined, key=lambda found: found[1])[0], array, low, high)
 
 
 def _solve(
-    points: Array, guess: Array, low: Array, high: Array, noise_pixels: float, loss: str, *, carried: bool
+    points: Array,
+    guess: Array,
+    within: tuple[Array, Array, float],
+    noise_pixels: float,
+    loss: str,
+    *,
+    carried: bool,
 ) -> tuple[Array, float]:
+    """Return the parameters within bounds, their scale the points' size, of least cost near a guess, and that cost."""
+    low, high, size = within
     middle, half = (low + high) / 2, (high - low) / 2
     prior = np.zeros((5 if carried else 2, 5))
     if carried:
@@ -192,19 +203,14 @@ def _solve(
         prior[:, 2:4] = np.array([[0.5, -0.5], [-0.5, 0.5]]) / LOG_AXIS_SD
     offset = prior @ middle if carried else np.zeros(2)
     start = np.clip(guess, low + 1e-3 * half, high - 1e-3 * half)
-    found, cost = search(points, start, low, high, _scale(points), noise_pixels, loss == "cauchy", prior, offset)
+    scale = np.array([size, size, 1.0, 1.0, 1.0])
+    found, cost = search(points, start, low, high, scale, noise_pixels, loss == "cauchy", prior, offset)
     return found, float(cost)
 
 
-def _scale(points: Array) -> Array:
-    size = max(float(np.sqrt(points.var(0).sum())), 1.0)
-    return np.array([size, size, 1.0, 1.0, 1.0])
-
-
-def _limits(points: Array, start: Ellipse | None, bounds: Bounds | None) -> tuple[Array, Array]:
+def _limits(points: Array, size: float, start: Ellipse | None, bounds: Bounds | None) -> tuple[Array, Array]:
     """Return the least and greatest parameters: about the start, or what any ellipse of these pixels could have."""
     if start is None or bounds is None:
-        size = max(float(np.sqrt(points.var(0).sum())), 1.0)
         middle, centre = np.median(points, axis=0), np.full(2, 5 * size)
         axes = np.log([0.1 * size, 20 * size])
         return (
