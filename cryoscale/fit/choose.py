@@ -11,7 +11,7 @@ radii, each with amplitudes of 0.3, 1 and 3 radii and prior mean 0; the same wit
 amplitudes of 0.05 to 1 radius. The ellipsoid's 9 parameters are unknowns with broad priors: T are the changes of its
 distance with them (see `ellipsoid`), so that the posterior knows how badly caps that nobody saw hold an axis. Matern
 3/2 and 7/2 and the Gaussian are no candidates: of 48 fits of known shapes the evidence takes 7/2 or the Gaussian in 38,
-and with all five to choose from (within a tenth of the least error) the mean Dice falls from 0.939 to 0.926.
+and with all five to choose from (within a tenth of the least error) the mean Dice falls from 0.936 to 0.929.
 
 N has s_i s_j (0.1 [i = j] + 0.9 exp(-r_ij / reach)) for surface points, s_i their measured noise, and is diagonal for
 pairs. Candidates are ranked on a subset of the constraints, the best few are judged on `JUDGED` of them, and the
