@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Before any of their libraries is loaded: threads of two processes on two cores wait for each other, spinning.
+    # Before any of their libraries is loaded: one thread each, for there are as many processes as cores.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
 

@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cryoscale.fit.nodes import Nodes
+from cryoscale.fit.nodes import Nodes, find
 
 __all__ = ["CORNERS", "Cells", "grow"]
 
@@ -56,12 +56,7 @@ class Cells:
 
     def neighbour(self, axis: int, side: int) -> Index:
         """Return the row of each node's neighbour (n,), -1 where it was not computed."""
-        return _find(self.keys, self.keys + side * self.strides[axis])
-
-
-def _find(keys: Index, wanted: Index) -> Index:
-    row = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[row] == wanted, row, -1)
+        return find(self.keys, self.keys + side * self.strides[axis])
 
 
 def grow(

@@ -8,10 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Nodes"]
+__all__ = ["Nodes", "find"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
+
+
+def find(keys: Index, wanted: Index) -> Index:
+    """Return where each of some numbers (of any shape) is among ascending ones (n,), -1 where it is not."""
+    if not len(keys):
+        return np.full(wanted.shape, -1)
+    row = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[row] == wanted, row, -1)
 
 
 @dataclass(frozen=True)
@@ -36,8 +44,7 @@ class Nodes:
         keys = np.ravel_multi_index(tuple((self.index - low).T), tuple(shape))
         inside = ((index >= low) & (index < low + shape)).all(1)
         wanted = np.ravel_multi_index(tuple(np.where(inside[:, None], index - low, 0).T), tuple(shape))
-        row = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        return np.where(inside & (keys[row] == wanted), row, -1)
+        return np.where(inside, find(keys, wanted), -1)
 
     def at(self, index: Index, field: Callable[[Array], tuple[Array, Array]]) -> tuple[Array, Array]:
         """Return the field (m,) and its gradient (m, 3) at nodes (m, 3), computed where it is not known."""

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from cryoscale.fit.nodes import Nodes
+from cryoscale.fit.cells import CORNERS
+from cryoscale.fit.nodes import Nodes, find
 
 __all__ = ["Samples", "trace"]
 
@@ -29,7 +30,6 @@ MOST_NODES = 4_000_000
 """Largest coarse grid: 2,500 voxels along each axis where the step is 4."""
 AT_ONCE = 100_000
 """Nodes that the field is evaluated at together."""
-CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(8, 3)
 
 
 @dataclass(frozen=True)
@@ -158,16 +158,11 @@ def _crossings(field: Field, nodes: Nodes) -> Samples:
     shape = nodes.index.max(0, initial=0) - low + 3
     strides = np.array([shape[1] * shape[2], shape[2], 1])
     keys = (nodes.index - low + 1) @ strides
-    known = np.concatenate([keys, [np.iinfo(np.int64).max]])
-
-    def has(wanted: Index) -> NDArray[np.bool_]:
-        return np.asarray(known[np.searchsorted(keys, wanted)] == wanted)
-
     points, cells = [], []
     for axis in range(3):
-        other = np.searchsorted(keys, keys + strides[axis])
-        here = np.flatnonzero(has(keys + strides[axis]))
-        there = other[here]
+        there = find(keys, keys + strides[axis])
+        here = np.flatnonzero(there >= 0)
+        there = there[here]
         cross = (value[here] < 0) != (value[there] < 0)
         here, there = here[cross], there[cross]
         t = value[here] / (value[here] - value[there])
@@ -179,7 +174,7 @@ def _crossings(field: Field, nodes: Nodes) -> Samples:
     unique, where = np.unique(cell, return_inverse=True)
     complete = np.ones(len(unique), bool)
     for corner in corners:
-        complete &= has(unique + corner)
+        complete &= find(keys, unique + corner) >= 0
     border = np.logical_not(complete[where.reshape(cell.shape)].all(1))
     f, g = field(place)
     size = np.maximum(np.linalg.norm(g, axis=1), 1e-12)
