@@ -7,6 +7,7 @@ Exit codes: 0 all done, 2 the command or its inputs contradict themselves, 3 fin
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import shlex
 import sys
@@ -16,7 +17,8 @@ from pathlib import Path
 
 from cryoscale import __version__
 from cryoscale.arguments import integers, shape, workers
-from cryoscale.errors import CryoscaleError, UsageError
+from cryoscale.engine import as_failure
+from cryoscale.errors import CryoscaleError, PauseError, UsageError
 from cryoscale.interrupt import check
 from cryoscale.learning import add_train_verb
 from cryoscale.progress import Bars, printable
@@ -26,6 +28,9 @@ from cryoscale.spec import RunSpec, to_toml
 from cryoscale.submitting import add_submitting_verbs
 
 __all__ = ["main"]
+
+_REFUSED = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
+"""What a path can be refused for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,12 +48,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception:
+    except Exception as error:
         check()
+        told = _of_machine(error, options) if isinstance(error, OSError) else None
+        if told is not None:
+            print(printable(f"cryoscale: {told}"), file=sys.stderr)
+            return told.exit_code
         traceback.print_exc()
         print("cryoscale: a fault of ours, please report the lines above", file=sys.stderr)
         return 70
     return code
+
+
+def _of_machine(error: OSError, options: argparse.Namespace) -> CryoscaleError | None:
+    """Return what a disk, or the rights to a file, refused a verb; None where the fault may be ours."""
+    folder = str(getattr(options, "output", None) or "")
+    failure = as_failure(error, options.verb, folder)
+    if isinstance(failure, PauseError):
+        return failure
+    if error.errno not in _REFUSED or not (error.filename or folder):
+        return None
+    todo = "name another file or folder, or get the right to this one"
+    return UsageError(error.strerror or str(error), where=str(error.filename or folder), todo=todo)
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:
@@ -100,11 +121,21 @@ def _simulate_parser(simulate: argparse.ArgumentParser) -> None:
         "--mask-labels", type=integers, default=(), metavar="N,N", help="membrane (default: all but 0)"
     )
     simulate.add_argument("--labels-apix", type=float, metavar="Å", help="their voxel size, if the header is silent")
-    simulate.add_argument("--snr", type=float, help="signal to noise variance in the reconstruction")
-    simulate.add_argument("--tilt-range", type=float, metavar="DEGREES", help="tilts from minus to plus this")
-    simulate.add_argument("--tilt-step", type=float, metavar="DEGREES")
     simulate.add_argument("--shape", type=shape, default=(200, 400, 400), metavar="Z,Y,X")
-    simulate.add_argument("--apix", type=float, metavar="Å", help="voxel size (this and the above: the preset's own)")
+    imaging = simulate.add_argument_group("how it is imaged (what is left out is drawn from the preset's ranges)")
+    imaging.add_argument("--apix", type=float, metavar="Å", help="voxel size")
+    imaging.add_argument("--snr", type=float, help="signal to noise variance in the reconstruction")
+    imaging.add_argument("--tilt-range", type=float, metavar="DEGREES", help="tilts from minus to plus this")
+    imaging.add_argument("--tilt-step", type=float, metavar="DEGREES")
+    imaging.add_argument("--defocus", type=float, metavar="UM", help="underfocus is above 0")
+    imaging.add_argument("--phase-flip", action=argparse.BooleanOptionalAction, help="correct the sign of the CTF")
+    imaging.add_argument("--voltage", type=float, metavar="KV")
+    imaging.add_argument("--cs", type=float, metavar="MM", help="spherical aberration")
+    imaging.add_argument("--amplitude-contrast", type=float, metavar="SHARE")
+    imaging.add_argument("--dose", type=float, metavar="E/Å2", help="of all tilts: decides of what kind the noise is")
+    imaging.add_argument("--shifts", type=float, metavar="NM", help="sd of the errors of alignment, per image and axis")
+    imaging.add_argument("--detector", type=float, metavar="SHARE", help="of the signal that is kept at Nyquist")
+    imaging.add_argument("--sirt", type=int, metavar="N", help="weight as so many iterations would (0: ramp)")
     simulate.set_defaults(run=_simulate)
 
 
@@ -160,6 +191,15 @@ def _simulate(options: argparse.Namespace) -> int:
         labels_apix=options.labels_apix,
         tilt_range_degrees=options.tilt_range,
         tilt_step_degrees=options.tilt_step,
+        defocus_um=options.defocus,
+        phase_flip=options.phase_flip,
+        voltage_kv=options.voltage,
+        cs_mm=options.cs,
+        amplitude_contrast=options.amplitude_contrast,
+        dose_per_angstrom2=options.dose,
+        shift_sd_nm=options.shifts,
+        detector_at_nyquist=options.detector,
+        sirt_iterations=options.sirt,
     )
     print(path)
     return 0

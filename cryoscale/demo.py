@@ -42,7 +42,7 @@ def write_simulation(
     labels: str = "",
     values: tuple[int, ...] = (),
     labels_apix: float | None = None,
-    **asked: float | None,
+    **asked: float | bool | None,
 ) -> Path:
     """Simulate a tomogram and write it with its truth beside it.
 

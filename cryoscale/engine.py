@@ -234,7 +234,7 @@ def as_failure(error: OSError, where: str, folder: str = "") -> CryoscaleError:
     """
     name = str(error.filename or "")
     text = error.strerror or str(error)
-    where = f"{where}: {name}"
+    where = f"{where}: {name or folder}"
     ours = bool(folder) and Path(name).is_relative_to(folder)
     if error.errno in _ENVIRONMENT or (error.errno in _DENIED and ours):
         todo = "free space or mend the file system, then run the same command again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +19,26 @@ from cryoscale.simulate.labels import Drawn
 
 __all__ = ["check_fits", "check_labels", "imaging_of", "read_shapes"]
 
+_ABOVE_0 = math.nextafter(0.0, 1.0)
+_LIMITS: dict[str, tuple[str, str, float, float, str]] = {
+    "snr": ("--snr", "a signal-to-noise ratio", LEAST_SNR, math.inf, f"{LEAST_SNR:g} or more; inf for no noise"),
+    "tilt_range_degrees": (
+        "--tilt-range", "a range of tilts", _ABOVE_0, math.nextafter(90.0, 0.0), "above 0 and below 90 degrees",
+    ),
+    "defocus_um": ("--defocus", "a defocus", -20.0, 20.0, "-20 to 20 um, underfocus above 0"),
+    "voltage_kv": ("--voltage", "a voltage", 50.0, 1000.0, "50 to 1000 kV"),
+    "cs_mm": ("--cs", "a spherical aberration", 0.0, 10.0, "0 to 10 mm"),
+    "amplitude_contrast": ("--amplitude-contrast", "an amplitude contrast", 0.01, 1.0, "0.01 to 1"),
+    "dose_per_angstrom2": ("--dose", "a dose", 1.0, 1000.0, "1 to 1000 electrons per square ångström, of all tilts"),
+    "shift_sd_nm": ("--shifts", "an error of alignment", 0.0, 50.0, "0 to 50 nm"),
+    "detector_at_nyquist": ("--detector", "a share that a detector keeps", 0.01, 1.0, "0.01 to 1"),
+    "sirt_iterations": ("--sirt", "a number of iterations", 0, 10_000, "0 (weighted by the ramp) to 10000"),
+}  # fmt: skip
+"""By name in `image_phantom`: the option that asks for it, what it is, least and largest value, these in words."""
 _VOXELS = f"{SMALLEST_ANGSTROM:g} to {LARGEST_ANGSTROM:g} Å, as tomograms have"
 
 
-def imaging_of(preset: str, seed: int, asked: Mapping[str, float | None]) -> dict[str, Any]:
+def imaging_of(preset: str, seed: int, asked: Mapping[str, float | bool | None]) -> dict[str, Any]:
     """Return how a preset is imaged: what is asked for, the rest drawn from its ranges.
 
     Parameters
@@ -43,13 +60,10 @@ def imaging_of(preset: str, seed: int, asked: Mapping[str, float | None]) -> dic
     imaging = CONDITIONS[preset].drawn(np.random.default_rng([seed, 1]))
     imaging |= {name: value for name, value in asked.items() if value is not None}
     _check_voxels("--apix", imaging["voxel_size_angstrom"])
-    snr, reach, step = (imaging[name] for name in ("snr", "tilt_range_degrees", "tilt_step_degrees"))
-    if not snr >= LEAST_SNR:
-        allowed = f"{LEAST_SNR:g} or more; inf for no noise"
-        raise UsageError("not a signal-to-noise ratio", where="--snr", found=snr, allowed=allowed)
-    if not 0 < reach < 90:
-        allowed = "above 0 and below 90 degrees"
-        raise UsageError("not a range of tilts", where="--tilt-range", found=reach, allowed=allowed)
+    for name, (option, what, low, high, allowed) in _LIMITS.items():
+        if not low <= imaging[name] <= high:
+            raise UsageError(f"not {what}", where=option, found=imaging[name], allowed=allowed)
+    reach, step = imaging["tilt_range_degrees"], imaging["tilt_step_degrees"]
     if not 0 < step <= reach:
         allowed = f"above 0 and at most the range, {reach:g} degrees"
         raise UsageError("not a step between tilts", where="--tilt-step", found=step, allowed=allowed)

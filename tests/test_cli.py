@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,31 @@ def test_contradictions_end_with_2(
 def test_a_source_that_is_not_there_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(tmp_path / "none.mrc"), "--output", str(tmp_path / "out")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_path_that_the_system_refuses_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert main(["simulate", "--output", str(tmp_path / "file/in"), "--shape", "32,32,32"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"cryoscale: {tmp_path}/file/in: Not a directory; to do: name another file or folder")
+    assert len(told.splitlines()) == 1
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_error_of_the_system_that_no_path_explains_is_a_fault_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for code, expected in ((errno.ENOTCONN, 70), (errno.ENOSPC, 4)):
+        monkeypatch.setattr("cryoscale.demo.write_mrc", _failing(code))
+        assert main(["simulate", "--output", str(tmp_path), "--shape", "32,32,32"]) == expected
+        assert ("fault of ours" in capsys.readouterr().err) == (expected == 70)
+
+
+def _failing(code: int) -> Callable[..., None]:
+    def fails(*_: object) -> None:
+        raise OSError(code, "no luck")
+
+    return fails
 
 
 def test_a_voxel_size_of_0_is_asked_for_and_then_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from cryoscale.cli import main
 from cryoscale.io.meshes import read_ply
 from cryoscale.io.mrc import write_mrc
 from cryoscale.io.source import open_source
-from cryoscale.simulate import CONDITIONS, SCENES
+from cryoscale.simulate import CONDITIONS, SCENES, image_phantom, make_phantom
 
 
 def simulated(folder: Path, *options: str) -> dict[str, object]:
@@ -34,6 +35,31 @@ def test_a_preset_with_conditions_asked_for(tmp_path: Path) -> None:
     simulated(tmp_path / "b", *options, "--snr", "0.2")
     one, same = ((tmp_path / name / "simulated_0.mrc").read_bytes()[1024:] for name in "ab")
     assert one == same
+
+
+def test_every_condition_can_be_asked_for(tmp_path: Path) -> None:
+    asked = {
+        "snr": 0.5,
+        "defocus_um": 6.5,
+        "voltage_kv": 200.0,
+        "cs_mm": 2.2,
+        "amplitude_contrast": 0.2,
+        "dose_per_angstrom2": 40.0,
+        "shift_sd_nm": 0.0,
+        "detector_at_nyquist": 0.3,
+        "sirt_iterations": 12,
+        "phase_flip": False,
+    }
+    words = ["--snr", "0.5", "--defocus", "6.5", "--voltage", "200", "--cs", "2.2", "--amplitude-contrast", "0.2"]
+    words += ["--dose", "40", "--shifts", "0", "--detector", "0.3", "--sirt", "12", "--no-phase-flip"]
+    imaging = simulated(tmp_path, "--preset", "shrec2021", *words)["imaging"]
+    assert isinstance(imaging, dict)
+    assert {name: imaging[name] for name in asked} == asked
+    source = open_source(tmp_path / "simulated_0.mrc")
+    phantom = make_phantom((32, 48, 64), seed=0, preset="shrec2021")
+    expected = image_phantom(phantom.density, seed=0, **imaging)
+    np.testing.assert_array_equal(source.read((0, 0, 0), source.shape), expected)
+    assert set(imaging) == set(inspect.signature(image_phantom).parameters) - {"density", "seed"}
 
 
 def test_the_demo_is_what_it_was(tmp_path: Path) -> None:
@@ -105,6 +131,14 @@ REFUSED = [
         ["--tilt-step", "0"],
         "--tilt-step: not a step between tilts; found 0.0; allowed: above 0 and at most the range, 60",
     ),
+    (["--defocus", "nan"], "--defocus: not a defocus; found nan; allowed: -20 to 20 um, underfocus above 0"),
+    (["--voltage", "300000"], "--voltage: not a voltage; found 300000.0; allowed: 50 to 1000 kV"),
+    (["--cs", "-1"], "--cs: not a spherical aberration; found -1.0; allowed: 0 to 10 mm"),
+    (["--amplitude-contrast", "7"], "--amplitude-contrast: not an amplitude contrast; found 7.0; allowed: 0.01 to 1"),
+    (["--dose", "0"], "--dose: not a dose; found 0.0; allowed: 1 to 1000 electrons per square ångström, of all tilts"),
+    (["--shifts", "-0.5"], "--shifts: not an error of alignment; found -0.5; allowed: 0 to 50 nm"),
+    (["--detector", "0"], "--detector: not a share that a detector keeps; found 0.0; allowed: 0.01 to 1"),
+    (["--sirt", "-1"], "--sirt: not a number of iterations; found -1; allowed: 0 (weighted by the ramp) to 10000"),
     (["--tilt-step", "1e-9"], "too little memory to simulate so many voxels and tilts; found 32, 32, 32, which takes"),
     (["--shape", "90000,90000,90000"], "--shape: this machine has too little memory to simulate so many voxels"),
 ]
@@ -121,7 +155,17 @@ def test_what_cannot_be_simulated_is_said(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("options", [("--snr", "1e-6"), ("--apix", "100"), ("--apix", "0.5")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--snr", "1e-6"),
+        ("--apix", "100"),
+        ("--apix", "0.5"),
+        ("--dose", "1", "--apix", "0.5"),
+        ("--defocus", "0", "--cs", "0", "--amplitude-contrast", "0.01"),
+        ("--sirt", "10000"),
+    ],
+)
 def test_the_ends_of_what_can_be_simulated_are_finite(tmp_path: Path, options: tuple[str, ...]) -> None:
     simulated(tmp_path, *options)
     source = open_source(tmp_path / "simulated_0.mrc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -222,6 +223,29 @@ def test_an_output_that_is_a_file_is_refused_by_name(tmp_path: Path, capsys: pyt
         assert main(["train", "--output", str(tmp_path / output), "--data", "none", "--labels", "none"]) == 2
         assert f"--output: not a folder; found {tmp_path}/file;" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_is_told_and_the_same_command_goes_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = command(folder, tmp_path, "--model", "unet2d", "--width", "2", "--steps", "10")
+    whole, written = Path.write_bytes, []
+
+    def full(path: Path, data: bytes) -> int:
+        written.append(path)
+        if len(written) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        assert main(given) == 4
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"cryoscale: train: {tmp_path}: No space left on device; found ")
+    assert "MiB free; to do: free space" in told
+    assert not list(tmp_path.glob(".*.partial"))
+    assert main(given) == 0
+    assert load_model(tmp_path / "unet2d.safetensors")[1]["scores"]["step"] == 10
 
 
 def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
