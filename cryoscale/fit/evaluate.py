@@ -24,7 +24,7 @@ __all__ = ["Solve", "field", "field_gradient", "in_double", "variance", "varianc
 
 Array = NDArray[np.float64]
 Solve = Callable[[Array], tuple[Array, Array]]
-TILE = 256
+TILE = 512
 """Query points per tile of the variance: TILE x n doubles are held up to three times."""
 
 

@@ -62,8 +62,8 @@ class Screened:
         """Return k^T C^-1 k (m,) and C^-1 k (m, n) from k (m, n), which is overwritten."""
         given = cross[:, self.chosen]
         white = given @ self.whitening.T
-        cross -= given @ self.spread.T
-        left = cross.astype(np.float32)
+        left = np.empty(cross.shape, np.float32)
+        np.subtract(cross, given @ self.spread.T, out=left, casting="same_kind")
         left[:, self.chosen] = 0.0
         known = strmm(1.0, self.inverse, left.T, lower=1, overwrite_b=1)
         explained = np.einsum("ij,ij->i", white, white) + np.einsum("ij,ij->j", known, known, dtype=np.float64)
