@@ -46,6 +46,14 @@ class Nodes:
         wanted = np.ravel_multi_index(tuple(np.where(inside[:, None], index - low, 0).T), tuple(shape))
         return np.where(inside, find(keys, wanted), -1)
 
+    def joined(self, more: Nodes) -> Nodes:
+        """Return these nodes and others, none of which is among these."""
+        index, value, slope = (
+            np.concatenate([getattr(one, name) for one in (self, more)]) for name in ("index", "value", "slope")
+        )
+        order = np.lexsort(index.T[::-1])
+        return Nodes(self.pitch, index[order], value[order], slope[order])
+
     def at(self, index: Index, field: Callable[[Array], tuple[Array, Array]]) -> tuple[Array, Array]:
         """Return the field (m,) and its gradient (m, 3) at nodes (m, 3), computed where it is not known."""
         row = self.rows(index)

@@ -2,8 +2,9 @@ r"""Samples of where a fitted field is zero, on a sparse grid, coarse to fine.
 
 Nodes whose distance |f| / |grad f| exceeds half their cell's diagonal are not refined, and of the finer nodes around
 the others only those are looked at that may be a corner of a cell with the zero set in it: f and its gradient at the
-nearest coarser node tell. Samples lie where the finest grid's edges change sign. The grid's nodes are whole multiples
-of its step, as those of `cells` are, which takes over what is known there.
+nearest coarser node tell, to first order. Where that left out a corner of a cell that the zero set passes, the corner
+is added, and so on along the zero set. Samples lie where the finest grid's edges change sign. The grid's nodes are
+whole multiples of its step, as those of `cells` are, which takes over what is known there.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ __all__ = ["Samples", "trace"]
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Field = Callable[[Array], tuple[Array, Array]]
-SLACK, CORNER_SLACK = 1.3, 2.0
-"""On half a cell's diagonal, within which a node is refined; on the whole one, within which a finer node is looked at:
-with 1.5 cells at the tips of far caps lack corners."""
+SLACK = 1.2
+"""On half a cell's diagonal, within which a node is refined, and on the whole one, within which a finer node is looked
+at: with less, more is added one after the other, and a small piece apart from all others may be missed."""
 MOST_NODES = 4_000_000
 """Largest coarse grid: 2,500 voxels along each axis where the step is 4."""
 AT_ONCE = 100_000
@@ -89,18 +90,27 @@ def trace(
     last = first + (count - 1) * factor
     tree = None if near is None else cKDTree(near)
 
-    def known(index: Index, factor: int) -> Nodes:
-        if tree is not None:
-            index = index[np.isfinite(tree.query(index * step, distance_upper_bound=reach + factor * step)[0])]
+    def wanted(index: Index, factor: int) -> Index:
+        if tree is None:
+            return index
+        away = tree.query(index * step, distance_upper_bound=reach + factor * step)[0]
+        return np.asarray(index[np.isfinite(away)])
+
+    def known(index: Index) -> Nodes:
         return Nodes(step, index, *field(np.asarray(index * step, np.float64)))
 
     parts: Iterable[Index] = _planes(first, count, factor)
     while factor > 1:
-        around = _joined([_about(known(part, factor), factor) for part in parts])
+        around = _joined([_about(known(wanted(part, factor)), factor) for part in parts])
         index = _children(around, factor, first, last)
         factor //= 2
         parts = np.array_split(index, len(index) // AT_ONCE + 1)
-    return _crossings(field, _joined([known(part, factor) for part in parts]))
+    nodes = _joined([known(wanted(part, 1)) for part in parts])
+    edges = _crossed(nodes)
+    while len(lacking := wanted(edges.lacking[((edges.lacking >= first) & (edges.lacking <= last)).all(1)], 1)):
+        nodes = nodes.joined(known(lacking))
+        edges = _crossed(nodes)
+    return _samples(field, nodes, edges)
 
 
 def _planes(first: Index, count: Index, factor: int) -> Iterator[Index]:
@@ -149,16 +159,30 @@ def _children(nodes: Nodes, factor: int, first: Index, last: Index) -> Index:
     told = nodes.value[row] + nodes.pitch * ((child - nearest) * nodes.slope[row]).sum(1)
     # Where the field is flat it alone decides, so that a small slope makes no surface look far.
     slope = np.maximum(np.linalg.norm(nodes.slope[row], axis=1), 1.0)
-    return np.asarray(child[(row < 0) | (np.abs(told) <= CORNER_SLACK * 3**0.5 * step * nodes.pitch * slope)])
+    return np.asarray(child[(row < 0) | (np.abs(told) <= SLACK * 3**0.5 * step * nodes.pitch * slope)])
 
 
-def _crossings(field: Field, nodes: Nodes) -> Samples:
-    """Sample the edges between neighbouring nodes along which the field changes sign."""
+@dataclass(frozen=True)
+class _Edges:
+    """Where edges between neighbouring nodes change sign."""
+
+    places: Array
+    """(n, 3) on the edges, where a straight line between the ends is zero."""
+    cells: Index
+    """(n, 4) numbers of the cells around each edge."""
+    complete: NDArray[np.bool_]
+    """Whether all corners of a cell are known, by its number."""
+    lacking: Index
+    """(k, 3) the corners that are not."""
+
+
+def _crossed(nodes: Nodes) -> _Edges:
+    """Return the edges between neighbouring nodes along which the field changes sign."""
     low, step, value = nodes.index.min(0, initial=0), nodes.pitch, nodes.value
     shape = nodes.index.max(0, initial=0) - low + 3
     strides = np.array([shape[1] * shape[2], shape[2], 1])
     keys = (nodes.index - low + 1) @ strides
-    points, cells = [], []
+    places, cells = [], []
     for axis in range(3):
         there = find(keys, keys + strides[axis])
         here = np.flatnonzero(there >= 0)
@@ -166,19 +190,24 @@ def _crossings(field: Field, nodes: Nodes) -> Samples:
         cross = (value[here] < 0) != (value[there] < 0)
         here, there = here[cross], there[cross]
         t = value[here] / (value[here] - value[there])
-        points.append(step * (nodes.index[here] + t[:, None] * np.eye(3)[axis]))
+        places.append(step * (nodes.index[here] + t[:, None] * np.eye(3)[axis]))
         a, b = strides[(axis + 1) % 3], strides[(axis + 2) % 3]
         cells.append(keys[here][:, None] - np.array([0, a, b, a + b]))
-    place, cell = np.concatenate(points), np.concatenate(cells)
-    corners = CORNERS @ strides
+    cell = np.concatenate(cells)
     unique, where = np.unique(cell, return_inverse=True)
-    complete = np.ones(len(unique), bool)
-    for corner in corners:
-        complete &= find(keys, unique + corner) >= 0
-    border = np.logical_not(complete[where.reshape(cell.shape)].all(1))
+    corners = unique[:, None] + CORNERS @ strides
+    lacks = find(keys, corners) < 0
+    lacking = np.stack(np.unravel_index(np.unique(corners[lacks]), tuple(shape)), 1) + low - 1
+    return _Edges(np.concatenate(places), where.reshape(cell.shape), np.logical_not(lacks.any(1)), lacking)
+
+
+def _samples(field: Field, nodes: Nodes, edges: _Edges) -> Samples:
+    """Move the places of edges to the zero set."""
+    place, step = edges.places, nodes.pitch
     f, g = field(place)
     size = np.maximum(np.linalg.norm(g, axis=1), 1e-12)
     normal = g / size[:, None]
     place = place - np.clip(f / size, -step, step)[:, None] * normal
     area = step**2 / np.maximum(np.abs(normal).sum(1), 1e-12)
-    return Samples(place, normal, size, area, where.reshape(cell.shape), border, nodes)
+    border = np.logical_not(edges.complete[edges.cells].all(1))
+    return Samples(place, normal, size, area, edges.cells, border, nodes)
