@@ -28,10 +28,14 @@ def add_train_verb(verbs: Any) -> None:
     train.add_argument(
         "--preset",
         nargs="+",
-        choices=("training", "microtubules", "cell", "zhou2023"),
+        choices=("training", "microtubules", "cell", "real", "zhou2023"),
         default=[],
         help="what to simulate (training); of several, each in its turn",
     )
+    train.add_argument(
+        "--shapes", nargs="+", default=[], metavar="SOURCE", help="label volumes whose membranes real simulates"
+    )
+    train.add_argument("--shapes-apix", type=float, metavar="Å", help="their voxel size, if the headers are silent")
     train.add_argument(
         "--voxel-size",
         nargs=2,
@@ -90,6 +94,7 @@ def _leads() -> bool:
 
 def _trained(options: argparse.Namespace) -> Path:
     """Train, and return the path of the weights."""
+    from cryoscale.simulating import LabelVolumes
     from cryoscale.training import UNLABELLED_SLICES, train_as_paper, train_own, train_shipped
 
     paper = options.preset == ["zhou2023"]
@@ -119,6 +124,7 @@ def _trained(options: argparse.Namespace) -> Path:
         volumes=48 if options.volumes is None else options.volumes,
         presets=options.preset or ["training"],
         known_angstrom=options.voxel_size and tuple(options.voxel_size),
+        real=LabelVolumes(options.shapes, options.mask_labels, options.shapes_apix) if options.shapes else None,
     )
 
 

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from cryoscale.chunks import whole
 from cryoscale.segment.crops import Sample, sample_of
 from cryoscale.segment.resample import grid_for
-from cryoscale.simulate import CONDITIONS, image_phantom, make_phantom, training_volume, training_voxel_size
+from cryoscale.simulate import (
+    Drawn,
+    image_phantom,
+    make_phantom,
+    training_conditions,
+    training_volume,
+    training_voxel_size,
+)
 
 __all__ = ["VALIDATION_SEED", "VALIDATION_SNRS", "drawn_voxel_sizes", "simulated_samples", "validation_samples"]
 
@@ -28,12 +35,15 @@ _CLASSES = 3
 
 def drawn_voxel_sizes(presets: Sequence[str]) -> tuple[float, float]:
     """Least and largest voxel size, in Å, that presets are simulated with."""
-    sizes = [CONDITIONS[name].voxel_size_angstrom for name in presets]
+    sizes = [training_conditions(name).voxel_size_angstrom for name in presets]
     return min(low for low, _ in sizes), max(high for _, high in sizes)
 
 
 def simulated_samples(
-    seeds: range, presets: Sequence[str], known_angstrom: tuple[float, float] | None = None
+    seeds: range,
+    presets: Sequence[str],
+    known_angstrom: tuple[float, float] | None = None,
+    volumes: Sequence[Sequence[Drawn]] = (),
 ) -> list[Sample]:
     """Simulate one tomogram a seed, of each preset in its turn.
 
@@ -41,7 +51,7 @@ def simulated_samples(
     ----------
     seeds
         Of the tomograms.
-    presets
+    presets, volumes
         See :func:`cryoscale.simulate.training.training_volume`.
     known_angstrom
         Voxel sizes, least and largest, that the network is to know; None leaves all as they are simulated.
@@ -49,7 +59,7 @@ def simulated_samples(
     samples = []
     for number, seed in enumerate(seeds):
         preset = presets[number % len(presets)]
-        tomogram, classes = training_volume(seed, preset=preset)
+        tomogram, classes = training_volume(seed, preset=preset, volumes=volumes)
         if known_angstrom is not None:
             tomogram, classes = _known(tomogram, classes, training_voxel_size(seed, preset), known_angstrom)
         samples.append(_halved(tomogram, classes))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import numpy as np
 from cryoscale.errors import UsageError
 from cryoscale.io.source import open_source
 from cryoscale.io.voxelsize import LARGEST_ANGSTROM, SMALLEST_ANGSTROM
+from cryoscale.manifest import entries
 from cryoscale.memory import machine_bytes, size
-from cryoscale.simulate import CONDITIONS, LEAST_SNR, drawn_shapes, projected_bytes
-from cryoscale.simulate.labels import Drawn
+from cryoscale.simulate import CONDITIONS, LEAST_SNR, Drawn, drawn_shapes, projected_bytes
 
-__all__ = ["check_fits", "check_labels", "imaging_of", "read_shapes"]
+__all__ = ["LabelVolumes", "check_fits", "check_labels", "imaging_of", "read_shapes"]
 
 _ABOVE_0 = math.nextafter(0.0, 1.0)
 _LIMITS: dict[str, tuple[str, str, float, float, str]] = {
@@ -110,7 +111,32 @@ def check_labels(preset: str, labels: str, values: tuple[int, ...], own_apix: fl
         raise UsageError("this preset takes its membranes from a label volume", where="--preset real", todo=todo)
 
 
-def read_shapes(path: str, values: tuple[int, ...], own_apix: float | None, apix: float) -> list[Drawn]:
+@dataclass(frozen=True)
+class LabelVolumes:
+    """Label volumes whose membranes are simulated."""
+
+    sources: Sequence[str]
+    """Files, folders, globs or .txt lists."""
+    values: tuple[int, ...] = ()
+    """That are membranes; all but 0 where there are none."""
+    apix: float | None = None
+    """Their voxel size in ångström, where the headers do not state it."""
+
+    def read(self) -> list[list[Drawn]]:
+        """Return the membranes of each, in nm.
+
+        Raises
+        ------
+        UsageError
+            As of `read_shapes`, or if no file is found.
+        """
+        paths = [entry.source for entry in entries(self.sources, folder_ids=True)]
+        return [read_shapes(path, self.values, self.apix, 10.0, option="--shapes-apix") for path in paths]
+
+
+def read_shapes(
+    path: str, values: tuple[int, ...], own_apix: float | None, apix: float, *, option: str = "--labels-apix"
+) -> list[Drawn]:
     """Read the membranes of a label volume, in voxels of `apix`.
 
     Parameters
@@ -123,6 +149,8 @@ def read_shapes(path: str, values: tuple[int, ...], own_apix: float | None, apix
         Its voxel size in ångström, where the header does not state it.
     apix
         Voxel size of the simulation.
+    option
+        What `own_apix` is asked by.
 
     Raises
     ------
@@ -132,11 +160,11 @@ def read_shapes(path: str, values: tuple[int, ...], own_apix: float | None, apix
     with tempfile.TemporaryDirectory() as scratch:
         source = open_source(path, scratch=Path(scratch) / "labels")
         if own_apix is not None:
-            _check_voxels("--labels-apix", own_apix)
+            _check_voxels(option, own_apix)
         elif source.voxel_size_angstrom:
             own_apix = source.voxel_size_angstrom[0]
         if not own_apix or own_apix <= 0:
-            raise UsageError("the labels do not state their voxel size", where=path, todo="give --labels-apix")
+            raise UsageError("the labels do not state their voxel size", where=path, todo=f"give {option}")
         labels = source.read((0, 0, 0), source.shape)
     if labels.dtype.kind not in "iu":
         if not np.isfinite(labels).all() or (labels != np.rint(labels)).any():

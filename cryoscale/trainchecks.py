@@ -71,7 +71,7 @@ def _check_start(options: argparse.Namespace) -> None:
 def _check_sources(options: argparse.Namespace) -> None:
     """Refuse what to train on if its parts do not go together, or if one would do nothing."""
     if options.data:
-        for name in ("preset", "match", "volumes", "voxel_size"):
+        for name in ("preset", "match", "volumes", "voxel_size", "shapes", "shapes_apix"):
             if given := getattr(options, name):
                 raise UsageError(
                     "about what is simulated, and --data names tomograms",
@@ -88,6 +88,12 @@ def _check_sources(options: argparse.Namespace) -> None:
         todo = "name one with --match" if paper else "add --preset zhou2023, or leave it out"
         where = "--preset zhou2023" if paper else "--match"
         raise UsageError(f"{what}: the two come together", where=where, todo=todo)
+    if ("real" in options.preset) != bool(options.shapes):
+        where, what = ("--shapes", "only real takes them") if options.shapes else ("--preset real", "no shapes to take")
+        todo = "add --preset real, or leave it out" if options.shapes else "name label volumes with --shapes"
+        raise UsageError(f"{what}: the two come together", where=where, todo=todo)
+    if options.shapes_apix is not None and not options.shapes:
+        raise UsageError("it does nothing without --shapes", where="--shapes-apix", todo="leave it out")
     if paper and options.voxel_size:
         raise UsageError("only for what is simulated in voxels", where="--voxel-size", todo="leave it out")
 
@@ -103,7 +109,11 @@ def _check_labels(options: argparse.Namespace) -> None:
         raise UsageError("more than the labels of --match", where="--labels", found=found, allowed="one file")
     if options.unlabelled and not options.data:
         raise UsageError("without --data and --labels", where="--unlabelled", todo="name labelled tomograms too")
-    given = {"mask_labels": options.labels, "protein_labels": options.labels, "all_slices": options.labels}
+    given = {
+        "mask_labels": options.labels or options.shapes,
+        "protein_labels": options.labels,
+        "all_slices": options.labels,
+    }
     for name, needed in {**given, "unlabelled_slices": options.unlabelled}.items():
         if getattr(options, name) and not needed:
             other = "--unlabelled" if name == "unlabelled_slices" else "--labels"

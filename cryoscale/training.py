@@ -3,8 +3,9 @@
 ``cryoscale train --output DIR --volumes N --minutes M --seed S`` simulates N tomograms of random content, voxel size,
 defocus, tilt range and noise (training seeds S, S + 1, ...), and holds out eight more at known noise (seeds from
 10,000). Seeds from 90,000 on are never used here: they belong to the tests of the whole pipeline.
-``--preset cell`` simulates the whole family instead. ``--preset zhou2023 --match TOMOGRAM`` draws the paper's images
-(`simulate.slices`): 2,000 of them, 200 of these held out for a test at the end, and 10 more for validation.
+``--preset cell`` simulates the whole family instead, ``--preset real --shapes LABELS`` membranes that somebody drew.
+``--preset zhou2023 --match TOMOGRAM`` draws the paper's images (`simulate.slices`): 2,000 of them, 200 of these held
+out for a test at the end, and 10 more for validation.
 ``cryoscale train --output DIR --data TOMOGRAMS --labels LABELS`` trains on own slices (`labelled`), `unet3d` on boxes
 around them.
 
@@ -15,6 +16,7 @@ All write ``MODEL.safetensors``, its card ``MODEL.json``, the log ``MODEL.log.cs
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import os
 import sys
@@ -51,6 +53,7 @@ from cryoscale.simulated import (
     simulated_samples,
     validation_samples,
 )
+from cryoscale.simulating import LabelVolumes
 from cryoscale.trainrequest import Training, number
 
 __all__ = [
@@ -78,6 +81,7 @@ def train_shipped(
     volumes: int,
     presets: Sequence[str] = ("training",),
     known_angstrom: tuple[float, float] | None = None,
+    real: LabelVolumes | None = None,
 ) -> Path:
     """Simulate and train.
 
@@ -91,6 +95,8 @@ def train_shipped(
         What is simulated, each in its turn (`simulate.training`).
     known_angstrom
         Voxel sizes that the network is to know (`simulated`); None is all that the presets have.
+    real
+        What the preset real takes its membranes from.
 
     Returns
     -------
@@ -100,7 +106,7 @@ def train_shipped(
     ------
     UsageError
         A seed is reserved for tests, there is no such network, or the range of voxel sizes is none or leaves out the
-        10 Å of the validation.
+        10 Å of the validation; or no membrane can be taken from the label volumes.
     """
     _network(training)
     seed = training.settings.seed
@@ -116,15 +122,30 @@ def train_shipped(
     words = "" if plain else f" ({', '.join(presets)})"
     words += "" if known_angstrom is None else f" brought to {low:g} to {high:g} Å"
     sizes = [] if known_angstrom is None else [number(low), number(high)]
-    samples = simulated_samples(range(seed, seed + volumes), presets, known_angstrom)
+    told, drawn = {}, real.read() if real else []
+    if real:
+        apix = [] if real.apix is None else [number(real.apix)]
+        told = {"shapes": real.sources, "shapes_apix": apix, **_meaning(real.values, (), all_slices=False)}
+        words += f", real shapes of {', '.join(Path(name).name for name in real.sources)}"
+    samples = simulated_samples(range(seed, seed + volumes), presets, known_angstrom, drawn)
+    asked = {"volumes": [str(volumes)], "preset": [] if plain else presets, "voxel_size": sizes}
     card = {
-        "command": training.command(volumes=[str(volumes)], preset=[] if plain else presets, voxel_size=sizes),
+        "command": training.command(**asked, **told),
         "data": f"simulated{words}: seeds {seed} to {seed + volumes - 1}, validation {VALIDATION_SEED} on, at SNR "
         + ", ".join(f"{snr:g}" for snr in sorted(set(VALIDATION_SNRS))),
         "voxel_size_angstrom": [low, high],
     }
     groups = [f"snr{snr:g}" for snr in VALIDATION_SNRS]
-    return _train(training.knowing(f"{volumes} simulated" + words), card, samples, validation_samples(), groups=groups)
+    data = f"{volumes} simulated{words}" + (f" {_digest(samples)}" if real else "")
+    return _train(training.knowing(data), card, samples, validation_samples(), groups=groups)
+
+
+def _digest(samples: Sequence[Sample]) -> str:
+    """Name of what no seed decides alone."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(np.ascontiguousarray(sample.classes).tobytes())
+    return digest.hexdigest()
 
 
 def train_as_paper(

@@ -31,7 +31,7 @@ def test_voxel_sizes_are_those_of_the_presets() -> None:
 def test_a_tomogram_comes_in_known_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {5: 8.0, 6: 11.0, 7: 20.0}
     monkeypatch.setattr(simulated, "training_voxel_size", lambda seed, _: sizes[seed])
-    monkeypatch.setattr(simulated, "training_volume", lambda seed, *, preset: ball(sizes[seed], seed))
+    monkeypatch.setattr(simulated, "training_volume", lambda seed, **_: ball(sizes[seed], seed))
     as_made = simulated.simulated_samples(range(5, 8), ["training"])
     known = simulated.simulated_samples(range(5, 8), ["training"], (10.0, 13.0))
     for seed, before, sample in zip(sizes, as_made, known, strict=True):

@@ -21,6 +21,7 @@ from cryoscale.io.mrc import write_mrc
 from cryoscale.lock import is_held, run_lock
 from cryoscale.segment.models import build_model
 from cryoscale.segment.weights import load_model, save_model
+from cryoscale.simulate import Drawn
 from tests.segment.test_train import rings
 
 
@@ -118,10 +119,12 @@ COMMANDS = [
     "--model unet2d --preset zhou2023 --match {}/tomos/TS_0.mrc --labels {}/labels/TS_0.mrc --volumes 10 --steps 1 "
     "--mask-labels 1,4 --protein-labels 3 --all-slices " + OPTIMISER,
     "--model unet2d --preset zhou2023 --match {}/tomos/TS_0.mrc --volumes 10 --steps 1 --validate-every 1000000",
+    "--model unet25d --preset real training --volumes 2 --shapes {}/labels {}/labels/TS_0.mrc --shapes-apix 12.5 "
+    "--mask-labels 1 --steps 2",
 ]
 
 
-@pytest.mark.parametrize("given", COMMANDS, ids=["own", "simulated", "paper", "plain"])
+@pytest.mark.parametrize("given", COMMANDS, ids=["own", "simulated", "paper", "plain", "real"])
 def test_the_command_on_the_card_is_the_one_that_was_given(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
@@ -205,6 +208,10 @@ OWN = "--data x.mrc --labels y.mrc"
         ("--preset zhou2023 --match x.mrc --voxel-size 10 13", "--voxel-size: only for what is simulated in voxels;"),
         ("--preset zhou2023 --match x.mrc --labels x y", "--labels: more than the labels of --match; found x y;"),
         ("--preset zhou2023 cell --match x.mrc", "--preset: these images are slices, the others are volumes;"),
+        ("--preset real", "--preset real: no shapes to take: the two come together;"),
+        ("--shapes x.mrc", "--shapes: only real takes them: the two come together;"),
+        ("--shapes-apix 10", "--shapes-apix: it does nothing without --shapes;"),
+        (f"{OWN} --shapes x.mrc", "--shapes: about what is simulated, and --data names tomograms; found x.mrc;"),
         ("--preset zhou2023", "--preset zhou2023: no tomogram to take the intensities of"),
         ("--match x.mrc --preset cell", "--match: only zhou2023's images take the intensities"),
     ],
@@ -253,7 +260,8 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
 
     drawn: list[tuple[int, str]] = []
 
-    def volume(seed: int, *, preset: str) -> tuple[np.ndarray, np.ndarray]:
+    def volume(seed: int, *, preset: str, volumes: object) -> tuple[np.ndarray, np.ndarray]:
+        assert not volumes
         drawn.append((seed, preset))
         return _volume(seed)
 
@@ -284,6 +292,38 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
     for low, high in (("13", "10"), ("0", "10"), ("11", "13"), ("nan", "12"), ("10", "inf")):
         assert main(["train", *known, low, high]) == 2
     assert main(["train", *known, "10", "13", "--data", "x", "--labels", "y"]) == 2
+
+
+def test_real_shapes_are_read_and_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cryoscale import simulated, training
+
+    given: list[list[list[Drawn]]] = []
+
+    def volume(seed: int, *, preset: str, volumes: list[list[Drawn]]) -> tuple[np.ndarray, np.ndarray]:
+        given.append(volumes)
+        return _volume(seed)
+
+    monkeypatch.setattr(simulated, "training_volume", volume)
+    monkeypatch.setattr(training, "validation_samples", lambda: [rings(seed) for seed in range(8)])
+    options = ["train", "--output", str(tmp_path / "a"), "--volumes", "1", "--steps", "1", "--threads", "1"]
+    options += ["--width", "2", "--preset", "real", "--shapes"]
+    path, silent = f"{folder}/labels/TS_0.mrc", str(tmp_path / "silent.mrc")
+    assert main([*options, path]) == 0
+    _, card = load_model(tmp_path / "a/unet25d.safetensors")
+    assert card["data"].startswith("simulated (real), real shapes of TS_0.mrc: seeds 0 to 0")
+    (shapes,) = given[0]
+    # Rings of 10 Å voxels, in nm: a voxel is one of them.
+    truth = np.argwhere(rings(0).classes == 2)
+    assert np.ptp(np.concatenate([s.points for s in shapes]), axis=0) == pytest.approx(np.ptp(truth, axis=0), abs=4)
+    write_mrc(Path(silent), (rings(0).classes == 2).astype(np.uint8), 0.0)
+    options[2] = str(tmp_path / "b")
+    assert main([*options, silent]) == 2
+    assert "do not state their voxel size; to do: give --shapes-apix" in capsys.readouterr().err
+    assert main([*options, silent, "--shapes-apix", "20"]) == 0
+    ends = [np.concatenate([shape.points for shape in volume]).max() for volume in (given[-1][0], shapes)]
+    assert ends[0] == pytest.approx(2 * ends[1])
 
 
 def test_a_training_starts_from_given_weights(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,10 @@
 
 from cryoscale.simulate.conditions import TRAINING, Conditions
 from cryoscale.simulate.family import CONDITIONS, SCENES
-from cryoscale.simulate.labels import drawn_shapes
+from cryoscale.simulate.labels import Drawn, drawn_shapes
 from cryoscale.simulate.microscope import LEAST_SNR, image_phantom, projected_bytes
 from cryoscale.simulate.phantom import MEMBRANE_THICKNESS_NM, Membrane, Phantom, make_phantom
-from cryoscale.simulate.training import training_volume, training_voxel_size
+from cryoscale.simulate.training import training_conditions, training_volume, training_voxel_size
 
 __all__ = [
     "CONDITIONS",
@@ -14,12 +14,14 @@ __all__ = [
     "SCENES",
     "TRAINING",
     "Conditions",
+    "Drawn",
     "Membrane",
     "Phantom",
     "drawn_shapes",
     "image_phantom",
     "make_phantom",
     "projected_bytes",
+    "training_conditions",
     "training_volume",
     "training_voxel_size",
 ]

@@ -36,6 +36,10 @@ from cryoscale.simulate.shapes import Shape, Sheet, Tube
 Doubles = npt.NDArray[np.float64]
 NARROWEST_TUBE_NM = 15.0
 """Least radius of a membrane tube among microtubules: one as narrow as they are, 11 nm, could not be told from them."""
+SURROUNDINGS_NM = 20.0
+"""How far outside a volume a membrane is known, to be drawn right inside."""
+FEWER_MEMBRANES = 0.4
+"""Membranes made up beside real ones, or among microtubules, as a share of the usual number."""
 MICROTUBULES = 0.7
 """Share of a cell's filaments that are microtubules."""
 
@@ -68,7 +72,7 @@ def microtubule_scene(rng: np.random.Generator, shape: tuple[int, int, int], vox
     scene = Scene(shape, voxel_nm)
     crowd = float(np.prod(shape)) * voxel_nm**3 / (112.0 * 256.0 * 256.0)
     if rng.random() < 0.75:
-        add_membranes(rng, scene, 0.4 * crowd, NARROWEST_TUBE_NM)
+        add_membranes(rng, scene, FEWER_MEMBRANES * crowd, NARROWEST_TUBE_NM)
     add_microtubules(rng, scene, 5 + int(rng.poisson(min(3.0 * crowd, 15.0))))
     add_distractors(rng, scene, crowd, int(rng.poisson(1.0)), 0.0)
     return scene
@@ -169,6 +173,30 @@ def real_scene(
     add_proteins(rng, scene, bound=int(40 * crowd), loose=int(40 * crowd))
     add_balls(rng, scene, max(1, round(4 * crowd)), (5.0, 6.5), GOLD_VOLTS, lobes=0)
     add_balls(rng, scene, max(1, round(6 * crowd)), (11.0, 13.5), 2.2, lobes=9)
+    return scene
+
+
+def posed_scene(
+    rng: np.random.Generator, shape: tuple[int, int, int], voxel_nm: float, volumes: Sequence[Sequence[Drawn]]
+) -> Scene:
+    """Put the membranes of one of several label volumes, in nm, turned and cut as they come, among everything else.
+
+    A few membranes of the training come with them where there is room.
+    """
+    scene = Scene(shape, voxel_nm)
+    shapes = volumes[int(rng.integers(len(volumes)))]
+    every = np.concatenate([drawn.points for drawn in shapes])
+    # Some point of them lies in the middle half: none comes in vain.
+    pivot, place = every[int(rng.integers(len(every)))], rng.uniform(0.25, 0.75, 3) * shape
+    rotation, leaflets, head = random_rotation(rng), rng.uniform(2.5, 3.5), rng.uniform(1.2, 2.6)
+    for drawn in shapes:
+        membrane = drawn.posed(pivot, rotation, 1.0 / voxel_nm, place)
+        if scene.holds(membrane.points).any():
+            margin = SURROUNDINGS_NM / voxel_nm + membrane.spacing
+            scene.membranes.append(Bilayer(membrane.within(shape, margin), leaflets, head))
+    crowd = float(np.prod(shape)) * voxel_nm**3 / (112.0 * 256.0 * 256.0)
+    add_membranes(rng, scene, FEWER_MEMBRANES * crowd, NARROWEST_TUBE_NM)
+    add_distractors(rng, scene, crowd, int(rng.poisson(rng.choice([1.0, 4.0, 12.0]))), MICROTUBULES)
     return scene
 
 

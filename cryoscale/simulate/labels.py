@@ -76,6 +76,16 @@ class Drawn:
         """See :class:`Shape`."""
         return replace(self, points=self.points - gap * self.normals)
 
+    def posed(self, pivot: Doubles, rotation: Doubles, scale: float, place: Doubles) -> "Drawn":
+        """Turn it about a point (3,) by a matrix (3, 3), enlarge it, and bring that point to a place (3,)."""
+        points = (self.points - pivot) @ rotation.T * scale + place
+        return replace(self, points=points, normals=self.normals @ rotation.T, spacing=self.spacing * scale)
+
+    def within(self, shape: tuple[int, int, int], margin: float) -> "Drawn":
+        """Leave out the points that are farther than a margin outside a volume (z, y, x)."""
+        near = ((self.points >= -margin) & (self.points <= np.array(shape) - 1 + margin)).all(axis=1)
+        return replace(self, points=self.points[near], normals=self.normals[near])
+
 
 def drawn_shapes(
     labels: npt.NDArray[np.integer], *, scale: float, values: tuple[int, ...] = (), apart: bool = True

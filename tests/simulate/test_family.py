@@ -6,7 +6,18 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from cryoscale.simulate import CONDITIONS, SCENES, Conditions, image_phantom, make_phantom, training_volume
+from cryoscale.simulate import (
+    CONDITIONS,
+    MEMBRANE_THICKNESS_NM,
+    SCENES,
+    Conditions,
+    Drawn,
+    image_phantom,
+    make_phantom,
+    training_conditions,
+    training_volume,
+)
+from cryoscale.simulate.family import posed_scene
 from cryoscale.simulate.microscope import tilt_angles
 from cryoscale.simulate.phantom import VACUUM_VOLTS, draw
 from cryoscale.simulate.scene import Bilayer, Ice, Scene
@@ -102,6 +113,37 @@ def test_volumes_to_train_on_come_from_any_preset():
     assert tomogram.shape == classes.shape == (32, 64, 96)
     assert np.isfinite(tomogram).all()
     np.testing.assert_array_equal(tomogram, training_volume(12, (32, 64, 96), "cell")[0])
+
+
+def _ball(radius: float) -> list[list[Drawn]]:
+    """A sphere's mid-surface, in nm."""
+    way = np.random.default_rng(0).normal(size=(40_000, 3))
+    way /= np.linalg.norm(way, axis=1, keepdims=True)
+    return [[Drawn(radius * way + 500.0, way, 1.0, closed=True)]]
+
+
+def test_real_shapes_are_turned_but_keep_their_size():
+    for seed, voxel_nm in ((0, 0.8), (1, 1.6), (2, 1.0)):
+        scene = posed_scene(_rng(seed), (96, 96, 96), voxel_nm, _ball(20.0))
+        phantom = draw(scene, _rng(seed))
+        q = np.argwhere(phantom.instances == 1)
+        middle = np.linalg.lstsq(np.column_stack([2 * q, np.ones(len(q))]), (q**2).sum(1), rcond=None)[0]
+        radius = np.sqrt(middle[3] + (middle[:3] ** 2).sum())
+        assert len(q) > 100
+        assert radius == pytest.approx(20.0 / voxel_nm, abs=0.3)
+        # As thick as any membrane, by the normals that were turned with it.
+        away = np.linalg.norm(q - middle[:3], axis=1) - radius
+        assert np.quantile(np.abs(away), 0.99) < 0.5 * MEMBRANE_THICKNESS_NM / voxel_nm + 0.5
+
+
+def test_volumes_to_train_on_are_made_of_real_shapes():
+    shape = (32, 64, 96)
+    volumes = [*_ball(15.0), *_ball(30.0)]
+    tomogram, classes = training_volume(4, shape, "real", volumes)
+    assert tomogram.shape == classes.shape == shape and np.isfinite(tomogram).all()
+    assert (classes == 2).any()
+    np.testing.assert_array_equal(tomogram, training_volume(4, shape, "real", volumes)[0])
+    assert training_conditions("real").voxel_size_angstrom == training_conditions("training").voxel_size_angstrom
 
 
 def test_ice_ends_at_its_faces():
