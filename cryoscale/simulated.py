@@ -59,7 +59,7 @@ def simulated_samples(
     samples = []
     for number, seed in enumerate(seeds):
         preset = presets[number % len(presets)]
-        tomogram, classes = training_volume(seed, preset=preset, volumes=volumes)
+        tomogram, classes = training_volume(seed, preset=preset, volumes=volumes if preset == "real" else ())
         if known_angstrom is not None:
             tomogram, classes = _known(tomogram, classes, training_voxel_size(seed, preset), known_angstrom)
         samples.append(_halved(tomogram, classes))

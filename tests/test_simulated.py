@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from cryoscale import simulated
-from cryoscale.simulate import training_voxel_size
+from cryoscale.simulate import Drawn, training_voxel_size
 
 
 def ball(voxel_size_angstrom: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -26,6 +26,19 @@ def test_voxel_sizes_are_those_of_the_presets() -> None:
     for preset, least, most in (("training", 8, 16), ("cell", 8, 20)):
         sizes = [training_voxel_size(seed, preset) for seed in range(20)]
         assert least <= min(sizes) < least + 3 and most - 3 < max(sizes) <= most
+
+
+def test_label_volumes_are_for_real_shapes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[str, object]] = []
+
+    def volume(seed: int, *, preset: str, volumes: object) -> tuple[np.ndarray, np.ndarray]:
+        given.append((preset, volumes))
+        return ball(10.0, seed)
+
+    monkeypatch.setattr(simulated, "training_volume", volume)
+    drawn: list[list[Drawn]] = [[Drawn(np.zeros((1, 3)), np.zeros((1, 3)), 1.0, closed=False)]]
+    simulated.simulated_samples(range(3), ["real", "training"], None, drawn)
+    assert given == [("real", drawn), ("training", ()), ("real", drawn)]
 
 
 def test_a_tomogram_comes_in_known_voxels(monkeypatch: pytest.MonkeyPatch) -> None:

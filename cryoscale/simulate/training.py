@@ -49,11 +49,19 @@ def training_volume(
         In volts as from :func:`cryoscale.simulate.microscope.image_phantom`: not normalised.
     classes : ndarray (z, y, x) uint8
         0 background, 1 protein, 2 membrane.
+
+    Raises
+    ------
+    ValueError
+        If there are volumes without the preset real, or this without them.
     """
+    if (preset == "real") != bool(volumes):
+        msg = f"volumes must be given with the preset real and with no other, got {len(volumes)} with {preset!r}"
+        raise ValueError(msg)
     rng = np.random.default_rng([seed, 1])
     imaging = _drawn(rng, preset)
     deep = (shape[0] + 2 * SURROUND_VOXELS, shape[1], shape[2])
-    if preset == "real":
+    if volumes:
         content = np.random.default_rng(seed)
         phantom = draw(posed_scene(content, deep, imaging["voxel_size_angstrom"] / 10.0, volumes), content)
     else:

@@ -143,6 +143,9 @@ def test_volumes_to_train_on_are_made_of_real_shapes():
     assert tomogram.shape == classes.shape == shape and np.isfinite(tomogram).all()
     assert (classes == 2).any()
     np.testing.assert_array_equal(tomogram, training_volume(4, shape, "real", volumes)[0])
+    for preset, given in (("real", ()), ("cell", volumes)):
+        with pytest.raises(ValueError, match="volumes must be given with the preset real and with no other"):
+            training_volume(4, shape, preset, given)
     assert training_conditions("real").voxel_size_angstrom == training_conditions("training").voxel_size_angstrom
 
 
