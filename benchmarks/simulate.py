@@ -5,12 +5,13 @@
 The chain: a phantom of each preset, 41 tilts over +-60 degrees, contrast transfer, noise and back-projection; full size
 is 200 x 400 x 400 voxels, which must take at most 60 s on two cores.
 
-Projection: what `simulate.tilt.project` does (linear interpolation onto the detector) against the central slices of
-the spectrum (projection-slice theorem; finufft to 1e-4, then one inverse FFT a tilt) and, of one slice, scikit-image's
-`radon`. Errors are of Gaussian spots whose projections are known in closed form, root mean square over that of the
-exact; the blur of a linear interpolation is that of spots smaller than a leaflet. Seconds are of one thread, for a
-slab with its mirrored surroundings as the chain projects it. The limit is the arithmetic alone, two multiplications
-and additions a voxel and tilt, at the rate of a single-precision matrix product.
+Projection: what `simulate.tilt.project` does (spectra of rows, sheared) against the same central slices of the
+spectrum by finufft (to 1e-4, then one inverse FFT a tilt) and, of one slice, scikit-image's `radon`, which interpolates
+linearly.
+Errors are of Gaussian spots whose projections are known in closed form, root mean square over that of the exact; a
+linear interpolation blurs spots smaller than a leaflet. Seconds are of one thread, for a slab with its mirrored
+surroundings as the chain projects it. The limit is the least that a sum over voxels takes, two multiplications and
+additions a voxel and tilt, at the rate of a single-precision matrix product.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ def errors(sd: float) -> dict[str, float]:
     volume = image[:, None].astype(np.float32)
     by_spectrum = central_slices(volume, TILTS, width)
     ways = {
-        "interpolated": project(volume, TILTS, width)[:, 0],
-        "central slices": None if by_spectrum is None else by_spectrum[:, 0],
+        "ours": project(volume, TILTS, width)[:, 0],
+        "finufft": None if by_spectrum is None else by_spectrum[:, 0],
         "scikit-image": rotated(image, TILTS),
     }
     found = {}
@@ -148,10 +149,10 @@ def projecting(shape: tuple[int, int, int]) -> dict[str, Any]:
     width, wide = int(np.hypot(depth, breadth)) + 48, int(np.hypot(depth, breadth + 2 * pad)) + 1
     project(slab[:, :1], TILTS, width)
     parts = np.array_split(np.arange(height), max(1, height // 40))
-    times = {"interpolated": seconds_of(partial(project, slab, TILTS, width))}
+    times = {"ours": seconds_of(partial(project, slab, TILTS, width))}
     if central_slices(slab[:, :1], TILTS, wide) is not None:
         # What is wider than the spectrum's period would come in at the other end; and not all rows at once.
-        times["central slices"] = seconds_of(lambda: [central_slices(slab[:, p], TILTS, wide) for p in parts])
+        times["finufft"] = seconds_of(lambda: [central_slices(slab[:, p], TILTS, wide) for p in parts])
     times["scikit-image"] = height * seconds_of(partial(rotated, slab[:, 0].astype(np.float64), TILTS))
     square = np.ones((1024, 1024), np.float32)
     rate = 2 * 1024**3 / seconds_of(lambda: square @ square)
