@@ -8,6 +8,7 @@ tell. What is simulated in other voxels is brought into the range as inference b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from cryoscale.simulate import (
     training_volume,
     training_voxel_size,
 )
+from cryoscale.spreading import spread
 
 __all__ = ["VALIDATION_SEED", "VALIDATION_SNRS", "drawn_voxel_sizes", "simulated_samples", "validation_samples"]
 
@@ -31,6 +33,8 @@ VALIDATION_SEED = 10_000
 """First seed of the held-out volumes."""
 VALIDATION_SNRS = (0.1, 0.1, 0.1, 0.3, 0.3, 0.3, 0.6, 0.6)
 _CLASSES = 3
+_PROCESS_BYTES = 1 << 30
+"""What a process that simulates takes, as it was seen: 0.9 GiB, most of it libraries."""
 
 
 def drawn_voxel_sizes(presets: Sequence[str]) -> tuple[float, float]:
@@ -44,8 +48,10 @@ def simulated_samples(
     presets: Sequence[str],
     known_angstrom: tuple[float, float] | None = None,
     volumes: Sequence[Sequence[Drawn]] = (),
+    *,
+    processes: int = 1,
 ) -> list[Sample]:
-    """Simulate one tomogram a seed, of each preset in its turn.
+    """Simulate one tomogram a seed, of each preset in its turn; the same in any number of processes.
 
     Parameters
     ----------
@@ -55,25 +61,35 @@ def simulated_samples(
         See :func:`cryoscale.simulate.training.training_volume`.
     known_angstrom
         Voxel sizes, least and largest, that the network is to know; None leaves all as they are simulated.
+    processes
+        At most so many tomograms at a time.
     """
-    samples = []
-    for number, seed in enumerate(seeds):
-        preset = presets[number % len(presets)]
-        tomogram, classes = training_volume(seed, preset=preset, volumes=volumes if preset == "real" else ())
-        if known_angstrom is not None:
-            tomogram, classes = _known(tomogram, classes, training_voxel_size(seed, preset), known_angstrom)
-        samples.append(_halved(tomogram, classes))
-    return samples
+    wanted = [(seed, presets[number % len(presets)]) for number, seed in enumerate(seeds)]
+    make = partial(_training_sample, known_angstrom=known_angstrom, volumes=volumes)
+    return spread(make, wanted, processes=processes, bytes_each=_PROCESS_BYTES, what="simulating tomograms to train on")
 
 
-def validation_samples() -> list[Sample]:
+def validation_samples(processes: int = 1) -> list[Sample]:
     """Simulate the held-out volumes, 10 Å a voxel, at known noise."""
-    samples = []
-    for number, snr in enumerate(VALIDATION_SNRS):
-        phantom = make_phantom((64, 256, 256), seed=VALIDATION_SEED + number, preset="training")
-        tomogram = image_phantom(phantom.density, seed=VALIDATION_SEED + number, snr=snr, tilt_step_degrees=3.0)
-        samples.append(_halved(tomogram, phantom.classes))
-    return samples
+    wanted = list(enumerate(VALIDATION_SNRS, start=VALIDATION_SEED))
+    what = "simulating tomograms to validate on"
+    return spread(_validation_sample, wanted, processes=processes, bytes_each=_PROCESS_BYTES, what=what)
+
+
+def _training_sample(
+    wanted: tuple[int, str], *, known_angstrom: tuple[float, float] | None, volumes: Sequence[Sequence[Drawn]]
+) -> Sample:
+    seed, preset = wanted
+    tomogram, classes = training_volume(seed, preset=preset, volumes=volumes if preset == "real" else ())
+    if known_angstrom is not None:
+        tomogram, classes = _known(tomogram, classes, training_voxel_size(seed, preset), known_angstrom)
+    return _halved(tomogram, classes)
+
+
+def _validation_sample(wanted: tuple[int, float]) -> Sample:
+    seed, snr = wanted
+    phantom = make_phantom((64, 256, 256), seed=seed, preset="training")
+    return _halved(image_phantom(phantom.density, seed=seed, snr=snr, tilt_step_degrees=3.0), phantom.classes)
 
 
 def _known(

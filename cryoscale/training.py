@@ -127,7 +127,8 @@ def train_shipped(
         apix = [] if real.apix is None else [number(real.apix)]
         told = {"shapes": real.sources, "shapes_apix": apix, **_meaning(real.values, (), all_slices=False)}
         words += f", real shapes of {', '.join(Path(name).name for name in real.sources)}"
-    samples = simulated_samples(range(seed, seed + volumes), presets, known_angstrom, drawn)
+    processes = _processors(training)
+    samples = simulated_samples(range(seed, seed + volumes), presets, known_angstrom, drawn, processes=processes)
     asked = {"volumes": [str(volumes)], "preset": [] if plain else presets, "voxel_size": sizes}
     card = {
         "command": training.command(**asked, **told),
@@ -137,7 +138,12 @@ def train_shipped(
     }
     groups = [f"snr{snr:g}" for snr in VALIDATION_SNRS]
     data = f"{volumes} simulated{words}" + (f" {_digest(samples)}" if real else "")
-    return _train(training.knowing(data), card, samples, validation_samples(), groups=groups)
+    return _train(training.knowing(data), card, samples, validation_samples(processes), groups=groups)
+
+
+def _processors(training: Training) -> int:
+    """Processors that this process may take: those of the machine are shared with the others of ``torchrun``."""
+    return training.threads or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _digest(samples: Sequence[Sample]) -> str:
@@ -329,7 +335,7 @@ def _train(
     """Train and keep the products up to date at each validation; the best network at the end."""
     training, initial, known = _initial(training)
     settings, length = training.settings, training.length
-    torch.set_num_threads(training.threads or os.cpu_count() or 1)
+    torch.set_num_threads(_processors(training))
     training.output.mkdir(parents=True, exist_ok=True)
     path = training.weights
     card = {"name": settings.model, "cryoscale": __version__, "torch": torch.__version__, **card, **known}

@@ -20,7 +20,7 @@ ABOVE_THE_STAGES = {
     "engine", "cluster", "pipeline", "collection", "cli", "manifest", "lock", "progress", "summary", "doctor",
     "training", "learning", "labelled", "simulated", "demo", "scoring", "showing", "reporting", "estimate", "running",
     "slicing", "arguments", "picking", "submitting", "comparing", "compiling", "exporting", "viewing", "measuring",
-    "matching", "trainchecks", "trainrequest", "simulating", "__main__",
+    "matching", "trainchecks", "trainrequest", "simulating", "spreading", "__main__",
 }  # fmt: skip
 SHARED_KERNELS = {"band", "transfer", "unionfind"}
 SCHEDULER = {"dask", "distributed"}

@@ -137,8 +137,8 @@ def test_the_command_on_the_card_is_the_one_that_was_given(
         return tmp_path
 
     monkeypatch.setattr(training, "_train", no_training)
-    monkeypatch.setattr(training, "simulated_samples", lambda *_: [])
-    monkeypatch.setattr(training, "validation_samples", list)
+    monkeypatch.setattr(training, "simulated_samples", lambda *_, **__: [])
+    monkeypatch.setattr(training, "validation_samples", lambda _: [])
     save_model(folder / "first.safetensors", build_model("unet25d", slices_in=3, width=2), {})
     words = ["train", "--output", "DIR", *given.replace("{}", str(folder)).split()]
     assert main(words) == 0
@@ -266,7 +266,7 @@ def test_simulated_training_repeats_what_is_shipped(tmp_path: Path, monkeypatch:
         return _volume(seed)
 
     monkeypatch.setattr(simulated, "training_volume", volume)
-    monkeypatch.setattr(training, "validation_samples", lambda: [rings(seed) for seed in range(8)])
+    monkeypatch.setattr(training, "validation_samples", lambda _: [rings(seed) for seed in range(8)])
     options = ["train", "--output", str(tmp_path), "--volumes", "2", "--steps", "1", "--threads", "1", "--width", "2"]
     assert main(options) == 0
     _, card = load_model(tmp_path / "unet25d.safetensors")
@@ -306,7 +306,7 @@ def test_real_shapes_are_read_and_told(
         return _volume(seed)
 
     monkeypatch.setattr(simulated, "training_volume", volume)
-    monkeypatch.setattr(training, "validation_samples", lambda: [rings(seed) for seed in range(8)])
+    monkeypatch.setattr(training, "validation_samples", lambda _: [rings(seed) for seed in range(8)])
     options = ["train", "--output", str(tmp_path / "a"), "--volumes", "1", "--steps", "1", "--threads", "1"]
     options += ["--width", "2", "--preset", "real", "--shapes"]
     path, silent = f"{folder}/labels/TS_0.mrc", str(tmp_path / "silent.mrc")

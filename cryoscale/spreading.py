@@ -1,0 +1,102 @@
+"""One function over many things, on processes of this machine: what belongs to no run and leaves no files."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.connection import wait
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from cryoscale.errors import PauseError
+from cryoscale.interrupt import shielded, without_keyboard
+from cryoscale.memory import machine_bytes
+
+__all__ = ["spread"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def spread(
+    function: Callable[[Item], Result], items: Sequence[Item], *, processes: int, bytes_each: int, what: str
+) -> list[Result]:
+    """Return what a function makes of each item, in their order; the same for any number of processes.
+
+    Parameters
+    ----------
+    function
+        Named at the top of its module; only where `processes` is 1 may it be any other.
+    items
+        Arguments.
+    processes
+        At most so many at a time; fewer where memory is short. With 1, this process itself.
+    bytes_each
+        Memory that a process takes.
+    what
+        The items in words, for the bar on the terminal or the line in a log.
+
+    Raises
+    ------
+    PauseError
+        A process was ended from outside.
+    """
+    count = max(1, min(processes, len(items), machine_bytes() // bytes_each))
+    bar = tqdm(total=len(items), desc=what, disable=not sys.stderr.isatty(), leave=False, dynamic_ncols=True)
+    if bar.disable:
+        print(f"{what}: {len(items)}, {count} at a time", file=sys.stderr, flush=True)  # noqa: T201
+    made = []
+    with bar:
+        for result in _alone(function, items) if count == 1 else _beside(function, items, count, what):
+            made.append(result)
+            bar.update()
+    return made
+
+
+def _alone(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    # The last bit of a sum may depend on how many threads share it.
+    with threadpool_limits(1):
+        yield from map(function, items)
+
+
+def _beside(function: Callable[[Item], Result], items: Sequence[Item], count: int, what: str) -> Iterator[Result]:
+    others = set(active_children())
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin)
+    try:
+        with shielded(), without_keyboard():
+            futures: list[Future[Result]] = [pool.submit(function, item) for item in items]
+        for place, future in enumerate(futures):
+            # What has been handed over is not held twice.
+            futures[place] = Future()
+            yield future.result()
+    except BrokenProcessPool:
+        raise PauseError(
+            "a process was ended from outside, most often because memory was short",
+            where=what,
+            todo="run again with fewer --threads",
+        ) from None
+    finally:
+        # What they still do when a signal stopped this would be waited for.
+        for process in set(active_children()) - others:
+            process.kill()
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Share no core with the other processes, and do not outlive the one that asked."""
+    threadpool_limits(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
