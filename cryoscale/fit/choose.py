@@ -16,6 +16,8 @@ and with all five to choose from (within a tenth of the least error) the mean Di
 N has s_i s_j (0.1 [i = j] + 0.9 exp(-r_ij / reach)) for surface points, s_i their measured noise, and is diagonal for
 pairs. Candidates are ranked on a subset of the constraints, the best few are judged on `JUDGED` of them, and the
 winner's amplitude is then refined and its noise scaled within [1, 2]: the measured noise may be raised, never lowered.
+Of a dense stack of sheets the subset is its innermost part, as dense as the whole, and the evidence alone decides:
+thinned, they would be farther apart than the sheets are, and no prior tells a side of a stack from the others.
 A length, amplitude or noise that ends at its upper bound is told (`at_bounds`).
 """
 
@@ -28,7 +30,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.fit.constraints import Constraints, subset
+from cryoscale.fit.constraints import Constraints, innermost, subset
 from cryoscale.fit.covariance import KINDS, Kernel
 from cryoscale.fit.ellipsoid import Ellipsoid
 from cryoscale.fit.extrapolate import extrapolation_error, sides
@@ -77,6 +79,8 @@ class Task:
     """Diagonal of the box of data, anchors and all places that will be asked about."""
     ellipsoid: Ellipsoid | None
     kinds: tuple[str, ...] = KINDS
+    folded: bool = False
+    """Whether constraints thinned to a subset would be farther apart than facing sheets are."""
 
 
 def problem_of(
@@ -146,8 +150,7 @@ def choose(
         Hypothesis and log evidence on the constraints it was judged on per task, or the error of a task none of whose
         candidates could be factorised.
     """
-    small = [subset(task.constraints, SCREENED, seed) for task in tasks]
-    many = [subset(task.constraints, JUDGED, seed) for task in tasks]
+    small, many = ([_part(task, most, seed) for task in tasks] for most in (SCREENED, JUDGED))
     ranked = _compare(small, [candidates(task) for task in tasks], xp)
     full = _compare(many, [[h for h, _, _ in r[:FINALISTS]] for r in ranked], xp)
     scaled = [_refined(r[0][0]) if r else [] for r in full]
@@ -160,6 +163,12 @@ def choose(
     return out
 
 
+def _part(task: Task, most: int, seed: int) -> Task:
+    """Return the task with so many of its constraints."""
+    all_of_them = task.constraints
+    return replace(task, constraints=innermost(all_of_them, most) if task.folded else subset(all_of_them, most, seed))
+
+
 def _refined(best: Hypothesis) -> list[Hypothesis]:
     """List hypotheses around the best one."""
     kernels = [replace(best.kernel, amplitude=finer * best.kernel.amplitude) for finer in FINER_AMPLITUDES]
@@ -167,7 +176,7 @@ def _refined(best: Hypothesis) -> list[Hypothesis]:
 
 
 def _compare(
-    tasks: Sequence[Constraints], hypotheses: Sequence[Sequence[Hypothesis]], xp: ModuleType
+    tasks: Sequence[Task], hypotheses: Sequence[Sequence[Hypothesis]], xp: ModuleType
 ) -> list[list[tuple[Hypothesis, float, float]]]:
     """Return each task's hypotheses with their evidence and their error at held-out sides, best first.
 
@@ -178,7 +187,7 @@ def _compare(
     while start < len(tasks):
         stop, held = start, 0
         while stop < len(tasks) and (stop == start or held <= HELD_BYTES):
-            held += 8 * padded_size(len(tasks[stop].points)) ** 2 * len(hypotheses[stop])
+            held += 8 * padded_size(len(tasks[stop].constraints.points)) ** 2 * len(hypotheses[stop])
             stop += 1
         out += _compare_some(tasks[start:stop], hypotheses[start:stop], xp)
         start = stop
@@ -186,21 +195,26 @@ def _compare(
 
 
 def _compare_some(
-    tasks: Sequence[Constraints], hypotheses: Sequence[Sequence[Hypothesis]], xp: ModuleType
+    tasks: Sequence[Task], hypotheses: Sequence[Sequence[Hypothesis]], xp: ModuleType
 ) -> list[list[tuple[Hypothesis, float, float]]]:
     problems = []
     for task, options in zip(tasks, hypotheses, strict=True):
         shape = next((h.ellipsoid for h in options if h.ellipsoid is not None), None)
-        prior = None if shape is None else prior_of(task, shape)
-        problems += [problem_of(task, h, prior=prior if h.ellipsoid is shape else None) for h in options]
+        prior = None if shape is None else prior_of(task.constraints, shape)
+        problems += [problem_of(task.constraints, h, prior=prior if h.ellipsoid is shape else None) for h in options]
     solved = iter(solve_many(problems, xp=xp))
     out = []
     for task, options in zip(tasks, hypotheses, strict=True):
-        held, found = sides(task.points, task.surface), []
+        known, found = task.constraints, []
+        held = sides(known.points, known.surface)
         for hypothesis in options:
             solution = next(solved)
             if isinstance(solution, Solution) and solution.lower_inverse is not None:
-                error = extrapolation_error(held, task.values, solution.alpha, solution.lower_inverse)
+                error = (
+                    0.0
+                    if task.folded
+                    else extrapolation_error(held, known.values, solution.alpha, solution.lower_inverse)
+                )
                 found.append((hypothesis, solution.log_evidence, error))
         out.append(_in_order(found))
     return out

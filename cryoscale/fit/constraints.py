@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-__all__ = ["Constraints", "signed_pairs", "subset"]
+__all__ = ["Constraints", "innermost", "signed_pairs", "subset", "within"]
 
 Array = NDArray[np.float64]
 LONGEST_PAIR = 8.0
@@ -96,14 +96,25 @@ def subset(constraints: Constraints, most: int, seed: int) -> Constraints:
     surface = round(most * constraints.surface / n)
     first = rng.permutation(constraints.surface)[:surface]
     rest = constraints.surface + rng.permutation(n - constraints.surface)[: most - surface]
-    keep = np.sort(np.concatenate([first, rest]))
-    return Constraints(
-        constraints.points[keep],
-        constraints.values[keep],
-        constraints.noise[keep],
-        int((keep < constraints.surface).sum()),
-        constraints.reach,
-    )
+    return _kept(constraints, np.sort(np.concatenate([first, rest])))
+
+
+def innermost(constraints: Constraints, most: int) -> Constraints:
+    """Return the ``most`` constraints that are nearest to the surface point in their midst: as dense as all are."""
+    on = constraints.points[: constraints.surface]
+    middle = on[((on - on.mean(0)) ** 2).sum(1).argmin()]
+    far = ((constraints.points - middle) ** 2).sum(1)
+    return _kept(constraints, np.sort(np.argsort(far, kind="stable")[:most]))
+
+
+def within(constraints: Constraints, keep: NDArray[np.bool_]) -> Constraints:
+    """Return the constraints that are marked."""
+    return _kept(constraints, np.flatnonzero(keep))
+
+
+def _kept(constraints: Constraints, rows: NDArray[np.int64]) -> Constraints:
+    points, values, noise = constraints.points[rows], constraints.values[rows], constraints.noise[rows]
+    return Constraints(points, values, noise, int((rows < constraints.surface).sum()), constraints.reach)
 
 
 def _spread(points: Array, cell: float) -> NDArray[np.int64]:

@@ -29,7 +29,7 @@ from cryoscale.fit.choose import Hypothesis, Task, at_bounds, choose, problem_of
 from cryoscale.fit.constraints import SHARED_CELLS, Constraints
 from cryoscale.fit.covariance import KINDS
 from cryoscale.fit.model import Model, Patch
-from cryoscale.fit.patches import OVERLAP, split
+from cryoscale.fit.patches import overlap_of, split
 from cryoscale.fit.prepare import Prepared, prepare
 from cryoscale.fit.samples import Samples, trace
 from cryoscale.fit.solve import Solution, solve_many
@@ -144,7 +144,7 @@ def fit_surfaces(
     choices = choose(
         [_task(p, parts[_middle(parts)][0], kinds) for p, parts in zip(every, pieces, strict=True)], seed=seed, xp=xp
     )
-    models = _grounded(every, _solve(pieces, choices, xp))
+    models = _grounded(every, _solve([overlap_of(p) for p in every], pieces, choices, xp))
     made = iter([_finish(p, c, m, box) for p, c, m in zip(fine, choices[: len(fine)], models, strict=True)])
     return [p if isinstance(p, ValueError) else next(made) for p in prepared]
 
@@ -200,10 +200,12 @@ def _radius(prepared: Prepared, constraints: Constraints) -> float:
 def _task(prepared: Prepared, constraints: Constraints, kinds: tuple[str, ...]) -> Task:
     extent, radius = np.ptp(constraints.points, axis=0), _radius(prepared, constraints)
     margin = max(LEAST_MARGIN, MARGIN * radius)
-    return Task(constraints, radius, float(np.linalg.norm(extent + 2 * margin)), prepared.ellipsoid, kinds)
+    diagonal, folded = float(np.linalg.norm(extent + 2 * margin)), prepared.large and prepared.whole is None
+    return Task(constraints, radius, diagonal, prepared.ellipsoid, kinds, folded)
 
 
 def _solve(
+    overlaps: Sequence[float],
     pieces: Sequence[Sequence[tuple[Constraints, Array, Array]]],
     choices: Sequence[tuple[Hypothesis, float] | np.linalg.LinAlgError],
     xp: ModuleType,
@@ -235,7 +237,7 @@ def _solve(
             models.append(choice if isinstance(choice, np.linalg.LinAlgError) else failed[0])
             continue
         patches = tuple(_patch(robust[i], choice[0], second[i], flat[i][1]) for i in rows)
-        models.append(Model(patches, OVERLAP, _scale(patches[_middle(pieces[number])])))
+        models.append(Model(patches, overlaps[number], _scale(patches[_middle(pieces[number])])))
     return models
 
 
@@ -321,7 +323,9 @@ def _membrane(prepared: Prepared, model: Model, box: tuple[Array, Array] | None)
         samples = trace(model.value_gradient, low, high, step, near=near, reach=margin)
         return samples, judge(samples, data, limit=prepared.limit, box=box)
 
-    margin = OVERLAP if prepared.large else max(LEAST_MARGIN, MARGIN * min(prepared.radius, _half_width(data)))
+    margin = (
+        overlap_of(prepared) if prepared.large else max(LEAST_MARGIN, MARGIN * min(prepared.radius, _half_width(data)))
+    )
     first = within(margin)
     if prepared.large or not first[1].tapers:
         return first

@@ -140,6 +140,7 @@ def test_unit_scales_curvature() -> None:
 def test_patches_of_a_large_surface(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "LARGE", 60)
     monkeypatch.setattr(patches, "CORE_POINTS", 120)
+    monkeypatch.setattr(patches, "MOST_CONSTRAINTS", 0)
     surface = fit_surface(sphere_points(30.0, 5000, seed=0, noise=0.5), spacing=1.0)
     assert surface.choice["patches"] > 2
     q = sphere_points(30.0, 60, seed=3) * 1.02

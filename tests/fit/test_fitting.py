@@ -152,6 +152,7 @@ def test_parameters_that_end_at_their_bounds_are_told(monkeypatch: pytest.Monkey
     """In one piece and in patches, whose candidates have a scale of their own."""
     monkeypatch.setattr(prepare, "LARGE", least)
     monkeypatch.setattr(patches, "CORE_POINTS", 150)
+    monkeypatch.setattr(patches, "MOST_CONSTRAINTS", 0)
     cloud = degrade(SHAPES["bumpy"], seed=2, noise=0.5)[0]
 
     def told(kernel: str) -> list[str]:

@@ -60,6 +60,7 @@ def test_patches_share_a_surface(monkeypatch):
     """A membrane in several patches: the diagonal is the blended variance, and seams leave no break."""
     monkeypatch.setattr(prepare, "LARGE", 60)
     monkeypatch.setattr(patches, "CORE_POINTS", 60)
+    monkeypatch.setattr(patches, "MOST_CONSTRAINTS", 0)
     whole = fit_surface(cloud(1, count=4000), spacing=1.0)
     assert len(whole.model.patches) > 1
     found = surface_sites(whole)
