@@ -22,12 +22,13 @@ from cryoscale.fit.cells import Cells, grow
 from cryoscale.fit.hermite import cell_offsets, corner_weights, node_data, points_near, slopes_at
 from cryoscale.fit.nodes import Nodes
 
-__all__ = ["narrow_band"]
+__all__ = ["Points", "narrow_band"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Field = Callable[[Array], tuple[Array, Array]]
 Points = tuple[Index, Array, Array]
+"""Grid points, their distances, gradients."""
 COARSEST_VOXELS = 4.0
 """Largest cells."""
 TOLERANCE = 0.01

@@ -27,7 +27,7 @@ from cryoscale.fit.curvature import (
     difference_weights,
 )
 from cryoscale.fit.model import Model
-from cryoscale.fit.narrow import narrow_band
+from cryoscale.fit.narrow import Points, narrow_band
 from cryoscale.fit.nearest import PointGrid
 from cryoscale.fit.samples import Samples
 from cryoscale.fit.systematic import INDEPENDENT, Systematic
@@ -185,21 +185,18 @@ class Surface:
             most = COARSEST_STEP * self.unit
             msg = f"grid step {spacing} is coarser than {most:g}, {COARSEST_STEP:g} voxels of the points"
             raise ValueError(msg)
-        kept = self.samples.points[self.verdict.keep]
-        gap, known = 1.5 * self.samples.step, self.samples.nodes
-        parts = list(narrow_band(self.model.value_gradient, kept, gap, step=step, width=width * step, known=known))
-        if not parts:
+        gap, known, reach = 1.5 * self.samples.step, self.samples.nodes, width * step
+        kept = _around(self.samples.points[self.verdict.keep], box, step, reach + gap)
+        parts = narrow_band(self.model.value_gradient, kept, gap, step=step, width=reach, known=known)
+        inside = [_cut(part, box) for part in parts]
+        if not inside:
             nothing = np.zeros(0, np.float32)
             return Band(np.zeros((0, 3), np.int32), nothing, nothing, nothing, self.closed)
-        index, distance, slope = (np.concatenate(column) for column in zip(*parts, strict=True))
-        size = _length(slope)
-        foot = index * step - (distance / size)[:, None] * slope
-        # Of all points, whatever the box: cells, blocks of places and thereby every bit stay the same.
+        index, distance, slope = (np.concatenate(column) for column in zip(*inside, strict=True))
+        foot = index * step - (distance / _length(slope))[:, None] * slope
         support, keep = self._membership(foot)
         variance = self.model.variance_near(foot, slope)
         sd = np.minimum(self._sd_of(variance, slope), LARGEST_SD)
-        if box is not None:
-            keep &= ((index >= box[0]) & (index < np.array(box[1]))).all(1)
         return _assemble(index[keep], distance[keep] / step, sd[keep] / step, support[keep] / step, self.closed)
 
     def _membership(self, foot: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -277,6 +274,22 @@ class Surface:
             msg = f"places must have shape (m, 3), z, y, x; found {places.shape}"
             raise ValueError(msg)
         return np.asarray(places / self.unit)
+
+
+def _around(samples: Array, box: Box | None, step: float, reach: float) -> Array:
+    """Return the samples that grid points in the box may be within reach of."""
+    if box is None:
+        return samples
+    low, high = (step * np.asarray(corner) for corner in box)
+    return np.asarray(samples[((samples >= low - reach) & (samples <= high + reach)).all(1)])
+
+
+def _cut(points: Points, box: Box | None) -> Points:
+    """Return what of some grid points, distances and gradients lies in the box."""
+    if box is None:
+        return points
+    inside = ((points[0] >= box[0]) & (points[0] < np.array(box[1]))).all(1)
+    return points[0][inside], points[1][inside], points[2][inside]
 
 
 def _tree(points: Array) -> cKDTree:

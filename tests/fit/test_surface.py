@@ -1,10 +1,13 @@
 """What a fitted surface answers: field, distance, band and mesh tell one story, in any unit."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from cryoscale.band import band_mesh, euler_number, is_closed, mesh_volume
 from cryoscale.fit import Surface, fit_surface, surface
+from cryoscale.fit.model import Model
 from cryoscale.fit.surface import within_rim
 from tests.fit.shapes import sphere_points
 
@@ -59,7 +62,32 @@ def test_band_in_a_box_is_part_of_the_band(sphere: Surface) -> None:
     inside = (whole.index[:, 0] < 40) & (whole.index[:, 2] < 45)
     assert np.array_equal(part.index, whole.index[inside])
     assert np.array_equal(part.distance, whole.distance[inside])
+    assert np.array_equal(part.support, whole.support[inside])
+    assert np.allclose(part.sd, whole.sd[inside], rtol=0.02)
     assert part.closed
+
+
+def test_nothing_is_asked_far_from_the_box(sphere: Surface, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a membrane cut by the volume's border has beyond it costs nothing."""
+    asked: list[np.ndarray] = []
+    for name in ("value_gradient", "variance_near"):
+        method = getattr(Model, name)
+
+        def spy(self: Model, q: np.ndarray, *more: object, method: Any = method) -> Any:
+            asked.append(q)
+            return method(self, q, *more)
+
+        monkeypatch.setattr(Model, name, spy)
+
+    def farthest() -> float:
+        asked.clear()
+        assert len(sphere.band(2.0, box=((0, 0, 0), (30, 90, 90))).index)
+        return float(np.concatenate(asked)[:, 0].max())
+
+    assert farthest() < 30 + 15
+    # Mutant: samples from everywhere.
+    monkeypatch.setattr(surface, "_around", lambda samples, *_: samples)
+    assert farthest() > 55
 
 
 def test_mesh_spacing_and_unit(sphere: Surface) -> None:
