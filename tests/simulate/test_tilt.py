@@ -1,8 +1,11 @@
 """Projection and back-projection against SciPy's rotation, exact spectra, plain sums and the inverse of a disc."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from scipy import ndimage
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from cryoscale.simulate.microscope import reconstruct
 from cryoscale.simulate.tilt import back_project, project
@@ -101,3 +104,20 @@ def test_what_the_detector_does_not_reach_is_not_folded_in(monkeypatch):
     # Mutant: spectra no longer than the volume is wide.
     monkeypatch.setattr("cryoscale.simulate.tilt._period", lambda *_: volume.shape[2])
     assert np.abs(project(volume, tilts, narrow) - middle).max() > 0.1 * wide.max()
+
+
+def test_bits_do_not_depend_on_threads(monkeypatch):
+    volume, tilts = np.random.default_rng(0).normal(size=(64, 96, 128)).astype(np.float32), np.arange(-60.0, 61, 3)
+
+    def same():
+        images = []
+        for threads in (1, 2):
+            with threadpool_limits(threads):
+                images.append(project(volume, tilts, 190))
+        return np.array_equal(*images)
+
+    assert same()
+    # Mutant: as many threads as there are.
+    monkeypatch.setattr("cryoscale.simulate.tilt.threadpool_limits", lambda *_, **__: nullcontext())
+    if max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas") > 1:
+        assert not same()
