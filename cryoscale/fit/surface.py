@@ -9,6 +9,7 @@ points that were fitted; inside, everything is in voxels (see `select` for what 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -186,18 +187,22 @@ class Surface:
             msg = f"grid step {spacing} is coarser than {most:g}, {COARSEST_STEP:g} voxels of the points"
             raise ValueError(msg)
         gap, known, reach = 1.5 * self.samples.step, self.samples.nodes, width * step
-        kept = _around(self.samples.points[self.verdict.keep], box, step, reach + gap)
+        # Whether a place lies within an open rim, others as far as the limit decide, on either side of the border.
+        near = box if box is None or self.closed else _grown(box, math.ceil((self.limit + 2 * reach) / step))
+        kept = _around(self.samples.points[self.verdict.keep], near, step, reach + gap)
         parts = narrow_band(self.model.value_gradient, kept, gap, step=step, width=reach, known=known)
-        inside = [_cut(part, box) for part in parts]
+        inside = [_cut(part, near) for part in parts]
         if not inside:
             nothing = np.zeros(0, np.float32)
             return Band(np.zeros((0, 3), np.int32), nothing, nothing, nothing, self.closed)
         index, distance, slope = (np.concatenate(column) for column in zip(*inside, strict=True))
         foot = index * step - (distance / _length(slope))[:, None] * slope
         support, keep = self._membership(foot)
+        keep &= _inside(index, box)
+        index, distance, slope, foot, support = (part[keep] for part in (index, distance, slope, foot, support))
         variance = self.model.variance_near(foot, slope)
         sd = np.minimum(self._sd_of(variance, slope), LARGEST_SD)
-        return _assemble(index[keep], distance[keep] / step, sd[keep] / step, support[keep] / step, self.closed)
+        return _assemble(index, distance / step, sd / step, support / step, self.closed)
 
     def _membership(self, foot: Array) -> tuple[Array, NDArray[np.bool_]]:
         """Return the distance of feet to the nearest raw point, and which feet lie on the membrane."""
@@ -284,12 +289,21 @@ def _around(samples: Array, box: Box | None, step: float, reach: float) -> Array
     return np.asarray(samples[((samples >= low - reach) & (samples <= high + reach)).all(1)])
 
 
+def _grown(box: Box, margin: int) -> Box:
+    (z, y, x), (depth, height, width) = box
+    return (z - margin, y - margin, x - margin), (depth + margin, height + margin, width + margin)
+
+
 def _cut(points: Points, box: Box | None) -> Points:
     """Return what of some grid points, distances and gradients lies in the box."""
-    if box is None:
-        return points
-    inside = ((points[0] >= box[0]) & (points[0] < np.array(box[1]))).all(1)
+    inside = _inside(points[0], box)
     return points[0][inside], points[1][inside], points[2][inside]
+
+
+def _inside(index: Any, box: Box | None) -> NDArray[np.bool_]:
+    if box is None:
+        return np.ones(len(index), bool)
+    return np.asarray(((index >= box[0]) & (index < np.array(box[1]))).all(1))
 
 
 def _tree(points: Array) -> cKDTree:

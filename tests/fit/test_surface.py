@@ -67,6 +67,21 @@ def test_band_in_a_box_is_part_of_the_band(sphere: Surface) -> None:
     assert part.closed
 
 
+def test_the_border_of_the_volume_moves_no_rim() -> None:
+    """What lies beyond the border decides with, whether a place near it is within an open surface's rim."""
+    rng = np.random.default_rng(0)
+    y, x = rng.uniform(0, 70, (2, 6000))
+    cloud = np.stack([20 + 4 * np.sin(y / 15) + rng.normal(0, 0.4, 6000), y, x], 1)[x < 48 + 6 * np.sin(y / 5)]
+    sheet = fit_surface(cloud, spacing=1.0)
+    whole = sheet.band(2.0)
+    assert not sheet.closed
+    for edge in range(44, 55, 2):
+        inside = ((whole.index >= 0) & (whole.index < (60, 70, edge))).all(1)
+        part = sheet.band(2.0, box=((0, 0, 0), (60, 70, edge)))
+        assert np.array_equal(part.index, whole.index[inside])
+        assert np.array_equal(part.distance, whole.distance[inside])
+
+
 def test_nothing_is_asked_far_from_the_box(sphere: Surface, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a membrane cut by the volume's border has beyond it costs nothing."""
     asked: list[np.ndarray] = []
