@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from typing import TypeVar
@@ -54,24 +55,20 @@ def spread(
         print(f"{what}: {len(items)}, {count} at a time", file=sys.stderr, flush=True)  # noqa: T201
     made = []
     with bar:
-        for result in _alone(function, items) if count == 1 else _beside(function, items, count, what):
+        for result in (
+            map(partial(_on_one_thread, function), items) if count == 1 else _beside(function, items, count, what)
+        ):
             made.append(result)
             bar.update()
     return made
 
 
-def _alone(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    # The last bit of a sum may depend on how many threads share it.
-    with threadpool_limits(1):
-        yield from map(function, items)
-
-
 def _beside(function: Callable[[Item], Result], items: Sequence[Item], count: int, what: str) -> Iterator[Result]:
     others = set(active_children())
-    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin)
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_watch_parent)
     try:
         with shielded(), without_keyboard():
-            futures: list[Future[Result]] = [pool.submit(function, item) for item in items]
+            futures: list[Future[Result]] = [pool.submit(_on_one_thread, function, item) for item in items]
         for place, future in enumerate(futures):
             # What has been handed over is not held twice.
             futures[place] = Future()
@@ -89,9 +86,15 @@ def _beside(function: Callable[[Item], Result], items: Sequence[Item], count: in
         pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
-    """Share no core with the other processes, and do not outlive the one that asked."""
-    threadpool_limits(1)
+def _on_one_thread(function: Callable[[Item], Result], item: Item) -> Result:
+    """Share no core with the other processes, and give the bits that any number of threads would not."""
+    # Here and not when the process begins: libraries that come with the function are not there by then.
+    with threadpool_limits(1):
+        return function(item)
+
+
+def _watch_parent() -> None:
+    """Do not outlive the process that asked."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

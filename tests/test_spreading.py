@@ -14,6 +14,7 @@ from multiprocessing import active_children
 import numpy as np
 import psutil
 import pytest
+from threadpoolctl import threadpool_info
 
 from cryoscale.errors import PauseError
 from cryoscale.simulated import simulated_samples
@@ -66,6 +67,21 @@ def _children(pid: int) -> list[psutil.Process]:
             return children
         time.sleep(0.1)
     pytest.fail("no processes were started")
+
+
+def threads(_: int) -> int:
+    """Most threads of any library, of those that come with the function."""
+    import scipy.linalg  # noqa: F401
+    import torch
+
+    return max(torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info()))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_each_item_has_one_thread(processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "4")
+    assert spread_small(threads, [0, 1, 2], processes=processes) == [1, 1, 1]
 
 
 def test_simulated_tomograms_are_the_same_in_any_number_of_processes() -> None:
