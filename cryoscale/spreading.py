@@ -20,7 +20,7 @@ from cryoscale.errors import PauseError
 from cryoscale.interrupt import shielded, without_keyboard
 from cryoscale.memory import machine_bytes
 
-__all__ = ["spread"]
+__all__ = ["processes_beside", "spread"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,7 +49,7 @@ def spread(
     PauseError
         A process was ended from outside.
     """
-    count = max(1, min(processes, len(items), machine_bytes() // bytes_each))
+    count = max(1, min(processes, len(items), machine_bytes() // (bytes_each * processes_beside())))
     bar = tqdm(total=len(items), desc=what, disable=not sys.stderr.isatty(), leave=False, dynamic_ncols=True)
     if bar.disable:
         print(f"{what}: {len(items)}, {count} at a time", file=sys.stderr, flush=True)  # noqa: T201
@@ -61,6 +61,11 @@ def spread(
             made.append(result)
             bar.update()
     return made
+
+
+def processes_beside() -> int:
+    """Return how many processes of one ``torchrun`` share this machine, this one counted; 1 where none does."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _beside(function: Callable[[Item], Result], items: Sequence[Item], count: int, what: str) -> Iterator[Result]:

@@ -54,6 +54,7 @@ from cryoscale.simulated import (
     validation_samples,
 )
 from cryoscale.simulating import LabelVolumes
+from cryoscale.spreading import processes_beside
 from cryoscale.trainrequest import Training, number
 
 __all__ = [
@@ -143,7 +144,7 @@ def train_shipped(
 
 def _processors(training: Training) -> int:
     """Processors that this process may take: those of the machine are shared with the others of ``torchrun``."""
-    return training.threads or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return training.threads or max(1, (os.cpu_count() or 1) // processes_beside())
 
 
 def _digest(samples: Sequence[Sample]) -> str:

@@ -34,6 +34,16 @@ def test_no_more_than_memory_has_room_for(capsys: pytest.CaptureFixture[str]) ->
     assert "2, 1 at a time" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("ranks", "count"), [("1", 4), ("2", 2), ("8", 1)])
+def test_ranks_of_torchrun_share_the_machine(
+    ranks: str, count: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cryoscale.spreading.machine_bytes", lambda: 4 << 30)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+    spread(math.factorial, range(9), processes=9, bytes_each=1 << 30, what="numbers")
+    assert f"9, {count} at a time" in capsys.readouterr().err
+
+
 def test_faults_of_the_function_are_raised() -> None:
     with pytest.raises(ValueError, match="negative"):
         spread_small(math.factorial, [3, -1, 4], processes=2)
