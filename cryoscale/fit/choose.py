@@ -206,15 +206,12 @@ def _compare_some(
     out = []
     for task, options in zip(tasks, hypotheses, strict=True):
         known, found = task.constraints, []
-        held = sides(known.points, known.surface)
+        held = None if task.folded else sides(known.points, known.surface)
         for hypothesis in options:
             solution = next(solved)
             if isinstance(solution, Solution) and solution.lower_inverse is not None:
-                error = (
-                    0.0
-                    if task.folded
-                    else extrapolation_error(held, known.values, solution.alpha, solution.lower_inverse)
-                )
+                weights = solution.alpha, solution.lower_inverse
+                error = 0.0 if held is None else extrapolation_error(held, known.values, *weights)
                 found.append((hypothesis, solution.log_evidence, error))
         out.append(_in_order(found))
     return out
