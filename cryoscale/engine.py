@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from threadpoolctl import ThreadpoolController
 
 from cryoscale.errors import CryoscaleError, PauseError, TomogramError, TransientError
+from cryoscale.heap import freed_memory, has_room
 from cryoscale.io.files import crc32c, fsync_file, fsync_folder, write_text
 from cryoscale.memory import machine_bytes
 from cryoscale.records import DoneRecord, Receipt, Unit, numbered
@@ -171,8 +172,10 @@ def read_record(folder: str, key: tuple[str, str, int], fingerprint: str) -> Don
     return record if whole else None
 
 
-def run_unit(unit: Unit, folder: str, fingerprint: str) -> UnitResult:
+def run_unit(unit: Unit, folder: str, fingerprint: str, *, held_bytes: int | None = None) -> UnitResult:
     """Run one unit unless its record is valid; record it, where it has a fingerprint, when its files are on disk.
+
+    ``held_bytes`` is what this process may take: where that is plenty, what the unit frees is kept for what follows.
 
     Raises
     ------
@@ -190,7 +193,8 @@ def run_unit(unit: Unit, folder: str, fingerprint: str) -> UnitResult:
     started, busy = time.monotonic(), time.process_time()
     try:
         # One thread of linear algebra: sums are grouped by threads, and a result must not tell how many there were.
-        with _libraries(len(sys.modules)).limit(limits=1, user_api="blas"):
+        one_thread = _libraries(len(sys.modules)).limit(limits=1, user_api="blas")
+        with one_thread, freed_memory(kept=has_room(unit.bytes, held_bytes)):
             receipt = _with_retries(unit)
         files = tuple(_settled(folder, name) for name in sorted(receipt.files))
         spent = time.monotonic() - started, _peak_bytes(), time.process_time() - busy
@@ -297,7 +301,7 @@ class LoopExecutor:
         """Run the next unit and return its key and result."""
         unit, folder, fingerprint = self._queue.pop(0)
         try:
-            return unit.key, run_unit(unit, folder, fingerprint)
+            return unit.key, run_unit(unit, folder, fingerprint, held_bytes=self.memory_bytes)
         except Exception as error:
             return unit.key, error
 

@@ -363,9 +363,12 @@ def _run_and_tell(unit: Unit, folder: str, mark: str, way: _Way) -> None:
             found=__version__,
             todo="start the workers from the installation that the command is from, then run the same command again",
         )
+    worker = get_worker()
+    limit = worker.memory_manager.memory_limit
+    held = limit // worker.state.nthreads if limit else None
     with ended_after(way.limit_seconds):
-        result = run_unit(unit, folder, mark)
-    get_worker().log_event(way.topic, pickle.dumps((way.number, result)))
+        result = run_unit(unit, folder, mark, held_bytes=held)
+    worker.log_event(way.topic, pickle.dumps((way.number, result)))
 
 
 def _hush() -> dict[logging.Logger, int]:

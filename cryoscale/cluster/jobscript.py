@@ -27,7 +27,7 @@ _LEAST_SECONDS = 60
 _WORD = re.compile(r"[\w.+:@,-]+")
 
 _PREPARE = """\
-export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1 MALLOC_ARENA_MAX=1
 export DASK_LOGGING__DISTRIBUTED=warning
 export DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT={no_workers}s   # ends with a word instead of waiting for ever
 export DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH=20   # past messages kept of every connection, units and all
@@ -38,7 +38,7 @@ _NODE = """\
     cat > "$WORK/node.sh" <<END
 #!/bin/bash
 # Workers of one node.
-$(export -p | grep -E '^declare -x (DASK_|CRYOSCALE_|OMP_|OPENBLAS_|MKL_|NUMBA_|PATH=|LD_LIBRARY_PATH=|PYTHONPATH=)')
+$(export -p | grep -E '^declare -x (DASK_|CRYOSCALE_|OMP_|OPENBLAS_|MKL_|NUMBA_|MALLOC_|(LD_LIBRARY_|PYTHON)?PATH=)')
 WORK=$(printf %q "$WORK")
 cd $(printf %q "$PWD") || exit
 END

@@ -43,7 +43,10 @@ QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sg
 _LOGIN_HOURS = 24 * 30.0
 _CLOSE_SECONDS = 30
 _AGAIN_SECONDS = 10
-_ONE_THREAD = tuple(f"export {name}_NUM_THREADS=1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"))
+_ONE_OF_EACH = tuple(
+    f"export {name}=1"
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "MALLOC_ARENA_MAX")
+)
 
 
 @contextlib.contextmanager
@@ -121,7 +124,7 @@ def _queue(
             "security": security_of(made),
             "shared_temp_directory": str(made),
         }
-        given["job_script_prologue"] = [*_ONE_THREAD, *options.get("job_script_prologue", ())]
+        given["job_script_prologue"] = [*_ONE_OF_EACH, *options.get("job_script_prologue", ())]
         given["worker_extra_args"] = [
             "--no-dashboard", "--dashboard-address", "127.0.0.1:0", *options.get("worker_extra_args", ()),
         ]  # fmt: skip

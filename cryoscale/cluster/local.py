@@ -29,10 +29,12 @@ class _Nanny(Nanny):  # type: ignore[misc]
     """Keeper of one local worker; the first `gpus` of them hold, and see, one GPU each."""
 
     def __init__(self, *args: Any, name: int, gpus: int, **options: Any) -> None:
+        # Heaps of threads other than the first keep no array above 64 MiB.
+        options["env"] = {"MALLOC_ARENA_MAX": "1"}
         if name < gpus:
             visible = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
             options["resources"] = {"GPU": 1}
-            options["env"] = {"CUDA_VISIBLE_DEVICES": visible[name] if name < len(visible) else str(name)}
+            options["env"]["CUDA_VISIBLE_DEVICES"] = visible[name] if name < len(visible) else str(name)
         super().__init__(*args, name=name, **options)
 
 

@@ -25,6 +25,7 @@ from tests import toyunits
 from tests.phantoms import write_spheres
 from tests.test_collection import products
 from tests.test_crowding import write_sparse
+from tests.test_heap import REPEATS, glibc_only, noted_pages
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +167,15 @@ def test_no_result_waits_on_a_worker_to_be_fetched(tmp_path: Path, executor: Das
     assert outcome.error is None
     assert asked == []
     assert not executor._awaited and not executor._results
+
+
+@glibc_only
+def test_workers_keep_what_units_free_where_there_is_room(tmp_path: Path, executor: DaskExecutor) -> None:
+    for number, unit_bytes in enumerate((200, 1 << 50)):
+        executor.submit(Unit(("stage", "t", number), noted_pages, (), unit_bytes), str(tmp_path), "")
+    results = dict(executor.completed() for _ in range(2))
+    kept, returned = (results["stage", "t", number].record.numbers["pages"] for number in range(2))
+    assert kept < 10 * REPEATS < 20 * REPEATS <= returned
 
 
 def test_what_is_dropped_is_forgotten(tmp_path: Path, executor: DaskExecutor) -> None:
