@@ -12,7 +12,8 @@ them, the least time of each:
 - MONAI     : `sliding_window_inference` over the folded network, windows of 256 (with --size small the whole slice),
               overlap 0.25 and 0.5
 - bfloat16  : the folded network in bfloat16
-- engine    : a unit of the segment stage: read from OME-Zarr, scored, scores and classes written and compressed
+- engine    : a unit of the segment stage as the engine runs it: read from OME-Zarr, scored, scores and classes
+              compressed, written, flushed and summed; what it frees is kept for what follows, as in a worker
 - engine 16 : the same in bfloat16
 
 sgemm is the largest rate of a product of two square matrices of 512 to 2,048 in float32. Rates are per processor second
@@ -39,6 +40,7 @@ from torch import Tensor, nn
 
 from benchmarks._machine import peak_bytes, write_json
 from cryoscale.chunks import whole
+from cryoscale.engine import run_unit
 from cryoscale.io.omezarr import create_image, write_region
 from cryoscale.records import Geometry, Tomogram, Unit
 from cryoscale.segment.card import default_model_path
@@ -162,7 +164,7 @@ class _Peak:
         with torch.inference_mode():
             if self.kind == "engine":
                 unit = unit_of(self.folder, self.weights, self.slices, self.edge, "float32")
-                unit.call(*unit.args)
+                run_unit(unit, str(self.folder), "")
                 return
             model, _ = load_model(self.weights)
             scores = model.scores if self.kind == "plain" else for_inference(model).scores
@@ -189,7 +191,7 @@ def measure(name: str, weights: Path, size: tuple[int, int, int], folder: Path) 
     ways = whole_slices(model, x)
     for label, precision in (("engine", "float32"), ("engine 16", "bfloat16")):
         unit = unit_of(folder / precision, weights, slices, edge, precision)
-        ways[label] = partial(unit.call, *unit.args)
+        ways[label] = partial(run_unit, unit, str(folder / precision), "")
     seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     with torch.inference_mode():
         for number in range(rounds + 1):
