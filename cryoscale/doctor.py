@@ -47,6 +47,7 @@ def examine(folder: str | Path = ".") -> tuple[list[str], bool]:
     lines.append(f"memory   {memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB available")
     lines.append(f"disk     {disk.free / 2**30:.1f} GiB free in {Path(folder).resolve()}")
     lines.append(f"GPU      {_gpu()}")
+    lines.append(f"bfloat16 {_bfloat16()}")
     lines.append(f"weights  {_weights()}")
     complaints = [f"missing packages: {', '.join(missing)}"] if missing else []
     if memory.available < _LEAST_MEMORY_GIB << 30:
@@ -72,6 +73,14 @@ def _gpu() -> str:
     if not torch.cuda.is_available():
         return "none seen by torch; networks run on the CPU"
     return ", ".join(torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count()))
+
+
+def _bfloat16() -> str:
+    from cryoscale.segment.losses import multiplies_bfloat16
+
+    if multiplies_bfloat16("cpu"):
+        return 'multiplied by this processor: segment.precision = "bfloat16" takes the network about half the time'
+    return "emulated by this processor: leave segment.precision as it is"
 
 
 def _weights() -> str:

@@ -78,7 +78,10 @@ class SegmentSpec:
     symmetries: bool = False
     """Average the scores over the eight flips and quarter turns of each slice, at eight times the cost."""
     precision: str = "auto"
-    """float32, bfloat16, or auto: bfloat16 on a GPU, float32 on a CPU."""
+    """float32, bfloat16, or auto: bfloat16 on a GPU, float32 on a CPU.
+
+    Some CPUs take about half the time with bfloat16, others ten times as long: `cryoscale doctor` tells which.
+    """
     score_type: str = "uint8"
     """How scores are stored: uint8 (in steps of 1/255) or float16."""
 

@@ -358,6 +358,7 @@ def _batch(spec: SegmentSpec, *, gpu: bool) -> int:
 
 
 def _bfloat16(spec: SegmentSpec, *, gpu: bool) -> bool:
+    # On a CPU only where it is asked for: of workers that are not alike each would give other scores.
     return spec.precision == "bfloat16" or (spec.precision == "auto" and gpu)
 
 
