@@ -2,9 +2,10 @@
 
     python -m benchmarks pipeline [--size small|full] [--json FILE] [--workers N]
 
-Ours is the time of each stage on Dask and in the plain loop on one core. There is no peer that does all of it; the
-physical limit printed is the time to read the stage's input and write its products once on this machine's disk, and the
-ratio says how far a stage is from being bound by it. Peak memory is the largest of any process that ran the stage.
+Ours is the time of each stage on Dask, one thread a worker, and in one process, whose network takes all cores. There is
+no peer that does all of it; the physical limit printed is the time to read the stage's input and write its products
+once on this machine's disk, and the ratio says how far a stage is from being bound by it. Peak memory is the largest of
+any process that ran the stage.
 """
 
 from __future__ import annotations

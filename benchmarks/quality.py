@@ -33,7 +33,7 @@ from cryoscale.demo import write_simulation
 from cryoscale.manifest import entries
 from cryoscale.running import executor_for
 from cryoscale.scoring import score_run
-from cryoscale.spec import RunSpec
+from cryoscale.spec import RunSpec, SegmentSpec
 from cryoscale.training import TEST_SEED
 
 SIZES = {"small": ((96, 200, 200), 1), "full": ((200, 400, 400), 5)}
@@ -43,10 +43,13 @@ MICROTUBULE = Path(__file__).resolve().parents[2] / "shared/data/negatives/micro
 SNRS = (0.3, 0.1)
 
 
-def one(folder: Path, seed: int, snr: float, shape: tuple[int, int, int], workers: int) -> dict[str, Any]:
+def one(
+    folder: Path, seed: int, snr: float, shape: tuple[int, int, int], workers: int, model: str = ""
+) -> dict[str, Any]:
     """Simulate, run and score one tomogram."""
     source = write_simulation(folder / "input", seed=seed, snr=snr, shape=shape)
-    collection = Collection(entries([str(source)]), folder / "output", RunSpec(), until="measure")
+    spec = RunSpec(segment=SegmentSpec(model=model))
+    collection = Collection(entries([str(source)]), folder / "output", spec, until="measure")
     with executor_for(workers) as executor:
         result = run_collection(collection, executor)
     for failed in result.failures:
@@ -109,10 +112,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows = []
             for snr in SNRS:
                 for seed in range(TEST_SEED, TEST_SEED + count):
-                    rows.append(one(base / f"snr{snr:g}-{seed}", seed, snr, shape, options.workers))
+                    rows.append(one(base / f"snr{snr:g}-{seed}", seed, snr, shape, options.workers, options.model))
                     print(_line(f"{seed:>6}", rows[-1]), flush=True)
             print(table(rows))
-            result |= {"shape": shape, "rows": rows}
+            result |= {"model": options.model or "shipped", "shape": shape, "rows": rows}
     write_json(options.json, result)
     return 0
 
