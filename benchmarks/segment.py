@@ -241,21 +241,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     slices, edge, rounds = SIZES[options.size]
-    results = []
+    found: dict[str, Any] = {
+        "benchmark": "segment", "size": options.size, "slices": slices, "edge": edge, "threads": options.threads,
+        "networks": [],
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
         save_model(base / "wide.safetensors", build_model("unet2d", width=32), {})
         for name, weights in (("unet2d, 32 channels", base / "wide.safetensors"), ("shipped", default_model_path())):
-            found = measure(name, weights, (slices, edge, rounds), base / name)
+            network = measure(name, weights, (slices, edge, rounds), base / name)
             kinds = ("plain", "folded", "engine")
-            found["peak_bytes"] = {
+            network["peak_bytes"] = {
                 kind: peak_of(kind, weights, slices, edge, base / f"{name} {kind}") for kind in kinds
             }
-            print(table(found, slices, edge), flush=True)
-            results.append(found)
-    write_json(
-        options.json,
-        {"benchmark": "segment", "size": options.size, "slices": slices, "edge": edge, "threads": options.threads,
-         "networks": results},
-    )  # fmt: skip
+            print(table(network, slices, edge), flush=True)
+            found["networks"].append(network)
+            write_json(options.json, found)
     return 0
