@@ -46,7 +46,10 @@ def has_room(unit_bytes: int, held_bytes: int | None) -> bool:
 
 @contextlib.contextmanager
 def freed_memory(*, kept: bool) -> Iterator[None]:
-    """Keep what arrays free for those that follow, or return it at once; at the end all of it is returned."""
+    """Keep what arrays free for those that follow, or return it at once; at the end all of it is returned.
+
+    Gaps that a heap has already are used first, and stay, until the end.
+    """
     libc = ctypes.CDLL(None)
     if not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
         yield

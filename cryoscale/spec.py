@@ -78,10 +78,7 @@ class SegmentSpec:
     symmetries: bool = False
     """Average the scores over the eight flips and quarter turns of each slice, at eight times the cost."""
     precision: str = "auto"
-    """float32, bfloat16, or auto: bfloat16 on a GPU, float32 on a CPU.
-
-    Some CPUs take about half the time with bfloat16, others ten times as long: `cryoscale doctor` tells which.
-    """
+    """float32, bfloat16 (`cryoscale doctor` says for which CPUs), or auto: bfloat16 on a GPU, float32 on a CPU."""
     score_type: str = "uint8"
     """How scores are stored: uint8 (in steps of 1/255) or float16."""
 

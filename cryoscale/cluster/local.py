@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Collection
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
@@ -48,7 +49,12 @@ def local_cluster(workers: int, *, dashboard: bool, gpus: int) -> LocalCluster:
         # Suspicion costs little here: a unit that was there when two workers died is tried again, alone.
         "allowed-failures": 1,
     }
-    with dask.config.set({f"distributed.scheduler.{name}": value for name, value in options.items()}):
+    with (
+        dask.config.set({f"distributed.scheduler.{name}": value for name, value in options.items()}),
+        warnings.catch_warnings(),
+    ):
+        # Another run may take the port between the look for a free one and its use; what it became is told.
+        warnings.filterwarnings("ignore", "Port .* is already in use")
         return _start_local(workers, dashboard=dashboard, gpus=gpus)
 
 

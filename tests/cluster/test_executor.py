@@ -30,8 +30,11 @@ from tests.test_heap import REPEATS, glibc_only, noted_pages
 
 @pytest.fixture(scope="module")
 def executor() -> Iterator[DaskExecutor]:
-    with DaskExecutor(2, dashboard=True) as executor:
-        yield executor
+    with pytest.MonkeyPatch.context() as patch:
+        # Processes of tests would find the usual port free in the same moment.
+        patch.setattr("cryoscale.cluster.local.free_dashboard_port", lambda: "127.0.0.1:0")
+        with DaskExecutor(2, dashboard=True) as executor:
+            yield executor
 
 
 def test_equals_the_plain_loop(tmp_path: Path, executor: DaskExecutor) -> None:
