@@ -2,7 +2,7 @@
 
 By itself glibc returns to the system each array of more than some MiB as soon as it is freed; in the workers that Dask
 starts, whose environment has a ``MALLOC_TRIM_THRESHOLD_``, each of more than 128 KiB. The next array then has new
-pages, each of which the system clears when it is first touched: half of a network's time, a third of most other units'.
+pages, each of which the system clears when it is first touched: half of a network's time, 12 to 63 % of other units'.
 Freed memory that is kept for the next array costs none of that, and up to a fifth more memory than was projected, for
 not every array fits where one was before. So it is kept where there is room, and given back after each unit.
 
