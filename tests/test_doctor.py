@@ -22,7 +22,7 @@ def test_every_dependency_is_looked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("multiplied", "advice"), [(True, "half the time"), (False, "leave segment.precision as it is")]
+    ("multiplied", "advice"), [(True, "0.6 of the network's time"), (False, "leave segment.precision as it is")]
 )
 def test_it_tells_what_bfloat16_is_worth(
     multiplied: bool, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
