@@ -1,6 +1,6 @@
 """Which network is worth its time: each trained for equal processor time on the same tomograms, and what each costs.
 
-    python -m benchmarks networks [--size small|medium|full] [--model NAME ...] [--json FILE]
+    python -m benchmarks networks [--size small|medium|full] [--minutes N] [--model NAME ...] [--json FILE]
 
 `unet2d` (16 channels, one slice), `unet25d` (16 channels, five slices), `unet3d` (8 channels, boxes of 32 x 96 x 96)
 see tomograms of the preset training, with the settings of their own `cryoscale train`. A few steps tell how long one
@@ -109,18 +109,21 @@ def main(argv: Sequence[str]) -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks networks")
     parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--minutes", type=float, default=0.0, help="processor minutes, instead of the size's own")
     parser.add_argument("--model", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", default="")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     size = SIZES[options.size]
+    size = dataclasses.replace(size, minutes=options.minutes or size.minutes)
     drawn = [training_volume(seed, size.shape) for seed in range(FIRST_SEED, FIRST_SEED + size.volumes)]
     samples = [sample_of((tomogram / tomogram.std()).astype(np.float16), classes) for tomogram, classes in drawn]
     tests, rows = held_out(size), {}
     for name in options.model:
         rows[name] = trained(name, samples, tests, size, options.seed)
         print(f"{name}: {rows[name]}", flush=True)
-        write_part(options.json, "networks", f"{options.size}, seed {options.seed}, {name}", rows[name])
+        part = f"{options.size}, {size.minutes:g} minutes, seed {options.seed}, {name}"
+        write_part(options.json, "networks", part, rows[name])
     print(table(rows))
     return 0
