@@ -34,8 +34,8 @@ PLANE_POINTS = 64
 CLOUD_SHARE = 10
 ROUNDS, SAME_STRETCH = 4, 0.05
 """Most fits of a neighbourhood, each with z shrunk by what the one before it showed; and when that is enough."""
-LIKELY, TRIAL_STRETCH, TRIAL_DOUBT = 0.5, 2.0, 3.0
-"""Standard errors from which worse noise along z is tried, how much worse, and how many then may speak against it."""
+LIKELY, TRIAL_STRETCH = 0.0, 2.0
+"""Standard errors from which worse noise along z is tried, and how much worse."""
 SAMPLED_AGAIN = 500
 """Neighbourhoods whose residuals are looked at then."""
 MOST_HEIGHT = 0.5
@@ -129,14 +129,17 @@ def centre_line(
 def _stretch(measured: Callable[[float], tuple[LocalFit, PointNoise]], noise: PointNoise) -> float:
     """Return how many times worse points are along z, 1 where that does not show.
 
-    Planes tilt with noise along z and hide it; planes fitted as if it were there tilt the other way where it is not.
+    Planes tilt with noise along z and hide it; planes fitted as if it were there tilt the other way where it is not. So
+    where it hardly shows, the ratios of both ways together decide: of 100 clouds of five shapes with twice the noise
+    along z and caps missing beyond |n_z| = 0.5, 97 are told, and 7 of 100 whose noise is alike are taken for such.
     """
     stretch = 1.0
     if noise.ratio_shows < BEAM_DOUBT:
         if noise.ratio_shows < LIKELY:
             return 1.0
         stretch, noise = TRIAL_STRETCH, measured(TRIAL_STRETCH)[1]
-        if noise.ratio_shows < -TRIAL_DOUBT:
+        # Which is farther from noise that is alike in all axes: what is left of it with the trial, or without?
+        if noise.ratio * measured(1.0)[1].ratio < 1:
             return 1.0
     for _ in range(ROUNDS):
         wanted = min(max(stretch * noise.ratio**0.5, 1.0), MOST_STRETCH)

@@ -1,5 +1,6 @@
 """Noise measured from the scatter of points whose noise is known."""
 
+import itertools
 from functools import cache
 
 import numpy as np
@@ -113,6 +114,27 @@ def test_noise_that_planes_hide_is_tried(monkeypatch: pytest.MonkeyPatch) -> Non
     assert unseen() <= 1
     monkeypatch.setattr(normals, "LIKELY", noise.BEAM_DOUBT)
     assert unseen() >= 3
+
+
+def test_a_trial_is_believed_only_where_it_explains_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the noise along the beam, hidden by planes, is told from noise that is alike in all axes."""
+    clouds = list(itertools.product(("ellipsoid", "banana"), range(3100, 3106)))
+
+    def taken_as_worse(noise_sd: float | tuple[float, float, float]) -> int:
+        count = 0
+        for name, seed in clouds:
+            cloud = degrade(SHAPES[name], seed=seed, cap=0.5, noise=noise_sd, outliers=0)[0]
+            means = merge_cells(cloud, np.ones(len(cloud)), 7.0)[0]
+            count += not centre_line(means, cloud, np.ones(len(cloud)), radius=8.4)[2].whole.all()
+        return count
+
+    assert taken_as_worse((1.0, 0.5, 0.5)) >= 10 and taken_as_worse(0.5) + taken_as_worse(1.0) <= 4
+    # Were whatever shows believed, and were nothing tried:
+    with monkeypatch.context() as mutant:
+        mutant.setattr(normals, "TRIAL_STRETCH", 1.0)
+        assert taken_as_worse(0.5) + taken_as_worse(1.0) > 8
+    monkeypatch.setattr(normals, "LIKELY", noise.BEAM_DOUBT)
+    assert taken_as_worse((1.0, 0.5, 0.5)) < 8
 
 
 def _bias_in_caps(seed: int) -> tuple[float, float]:
