@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -20,6 +21,19 @@ def written_before(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     """Let the command take files that a test has just written; ``true_wait`` marks those about the wait."""
     if "true_wait" not in request.keywords:
         monkeypatch.setattr("cryoscale.running.WAIT_STABLE_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="session")
+def cupy() -> ModuleType:
+    """CuPy with a GPU to run on; it is installed on login nodes, too, that have none."""
+    module: ModuleType = pytest.importorskip("cupy")
+    try:
+        there = module.cuda.runtime.getDeviceCount()
+    except module.cuda.runtime.CUDARuntimeError:
+        there = 0
+    if not there:
+        pytest.skip("needs a CUDA GPU")
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -187,6 +187,14 @@ def _started(kind: Any, given: dict[str, Any], place: str) -> Iterator[Any]:
         ) from error  # fmt: skip
     except (OSError, RuntimeError) as error:
         raise PauseError("this cluster does not start", where=f"--cluster {place}", found=error) from error
+    except Exception as error:
+        # dask-cuda asks NVIDIA's driver, whose errors are of a kind of their own.
+        if type(error).__module__ != "pynvml":
+            raise
+        raise UsageError(
+            "no NVIDIA GPU answers on this machine", where=f"--cluster {place}", found=error,
+            todo="run where nvidia-smi lists a GPU, or leave --cluster out",
+        ) from error  # fmt: skip
     try:
         yield cluster
     finally:

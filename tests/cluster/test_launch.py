@@ -142,6 +142,25 @@ def test_a_worker_per_gpu_by_dask_cuda(tmp_path: Path, monkeypatch: pytest.Monke
     assert not listening(psutil.Process()), "all is closed"
 
 
+def test_a_machine_without_a_driver_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pynvml raises where there is no driver, seen with dask-cuda 26.10: no OSError and no RuntimeError."""
+    missing = type("NVMLError_LibraryNotFound", (Exception,), {"__module__": "pynvml"})
+
+    def raises(error: Exception) -> SimpleNamespace:
+        def stand_in(**_: object) -> None:
+            raise error
+
+        return SimpleNamespace(LocalCUDACluster=stand_in)
+
+    monkeypatch.setitem(sys.modules, "dask_cuda", raises(missing("NVML Shared Library Not Found")))
+    with pytest.raises(UsageError, match="nvidia-smi") as told, executor_on("local-cuda", 1, folder=tmp_path):
+        pass
+    assert "NVML Shared Library Not Found" in str(told.value)
+    monkeypatch.setitem(sys.modules, "dask_cuda", raises(LookupError("a fault of ours")))
+    with pytest.raises(LookupError), executor_on("local-cuda", 1, folder=tmp_path):
+        pass
+
+
 def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **shell: str) -> None:
     """Put commands of a queue where they are found first."""
     for name, text in shell.items():

@@ -86,6 +86,17 @@ def test_as_a_device_solves_it(more: bool, monkeypatch: pytest.MonkeyPatch) -> N
         assert np.allclose(one.lower_inverse, other.lower_inverse, atol=1e-6)
 
 
+@pytest.mark.gpu
+def test_a_gpu_solves_it_as_the_host_does(cupy: ModuleType) -> None:
+    problems = [_problem(n, n, kind) for kind in KINDS for n in (70, 128, 100)]
+    for one, other in zip(solve_many(problems), solve_many(problems, xp=cupy), strict=True):
+        assert isinstance(one, Solution) and isinstance(other, Solution)
+        assert np.allclose(one.alpha, other.alpha, rtol=1e-6, atol=1e-7)
+        assert np.isclose(one.log_evidence, other.log_evidence, rtol=1e-8)
+        assert one.lower_inverse is not None and other.lower_inverse is not None
+        assert np.allclose(one.lower_inverse, other.lower_inverse, atol=1e-6)
+
+
 @pytest.mark.parametrize(("n", "size"), [(1, 64), (64, 64), (65, 128)])
 def test_padding(n: int, size: int) -> None:
     assert padded_size(n) == size

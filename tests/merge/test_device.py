@@ -61,8 +61,7 @@ def test_pairs_are_expanded_from_ranges():
 
 
 @pytest.mark.gpu
-def test_a_gpu_gives_the_same():
-    cupy = pytest.importorskip("cupy")
+def test_a_gpu_gives_the_same(cupy):
     for name in SHAPES:
         mask = SHAPES[name]()
         labels, count = merge_regions(cupy.asarray(mask), 3.0)
