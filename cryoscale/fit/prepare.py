@@ -33,6 +33,12 @@ LARGE = 1500
 LEAST_CONTROL = 3
 MOST_SLENDER = 6.0
 """Ratio of its half axes up to which an ellipsoid is offered as the prior mean."""
+FARTHEST_OFF = 0.2
+"""Spread of the control points about it, over its least half axis, up to which it is.
+
+Seen are 0.01 for ellipsoids, 0.06 to 0.16 for bumpy shapes, peanuts and real vesicles, which gain by it, and 0.27 to
+0.6 for bent ones: one of those was given a cap four times as high as it should have been.
+"""
 PLANE_REACH = 1.2
 """Radius of a plane's neighbourhood over the distance of control points."""
 EXACT = 0.1
@@ -118,9 +124,10 @@ def _prepared(
     constraints = signed_pairs(control, sd, normals, radius=radius, spacing=cell, shift=shift)
     ellipsoid = None
     if not large and len(control) >= 12:
-        found = fit_ellipsoid(control, weights=np.minimum(merged, 9))[0]
+        found, spread = fit_ellipsoid(control, weights=np.minimum(merged, 9))
         # Beyond the edge of a flatter one the first-order distance is none, and has zeros of its own.
-        ellipsoid = found if found.axes.max() <= MOST_SLENDER * found.axes.min() else None
+        fits = found.axes.max() <= MOST_SLENDER * found.axes.min() and spread <= FARTHEST_OFF * found.axes.min()
+        ellipsoid = found if fits else None
     return Prepared(unit, raw, constraints, normals, cell, radius, ellipsoid, limit, large, systematic)
 
 

@@ -53,6 +53,20 @@ def test_shapes_without_caps(name: str) -> None:
     assert _dice(truth_shell(SHAPES[name]), surface.band(1.5).index) > 0.87
 
 
+def test_an_ellipsoid_that_does_not_fit_is_no_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bent membrane whose caps nobody saw: with an ellipsoid as its prior mean one cap is a balloon."""
+    cloud = degrade(SHAPES["banana"], seed=9, cap=0.7, noise=1.0)[0]
+    offered = fitting.prepare(cloud, spacing=1.0)
+    surface = fit_surface(cloud, spacing=1.0)
+    assert offered.ellipsoid is None and not surface.choice["ellipsoid"]
+    assert _dice(truth_shell(SHAPES["banana"]), surface.band(1.5).index) > 0.85
+    for name in ("ellipsoid", "bumpy", "peanut"):
+        fitting_one = degrade(SHAPES[name], seed=9, cap=0.7, noise=1.0)[0]
+        assert fitting.prepare(fitting_one, spacing=1.0).ellipsoid is not None
+    monkeypatch.setattr(prepare, "FARTHEST_OFF", np.inf)
+    assert fitting.prepare(cloud, spacing=1.0).ellipsoid is not None
+
+
 @pytest.mark.parametrize("cap", [0.7, 0.5])
 def test_missing_caps_are_closed(cap: float) -> None:
     surface = fit_surface(sphere_points(25, 3000, seed=8, cap=cap, noise=0.5), spacing=1.0)
