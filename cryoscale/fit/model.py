@@ -14,7 +14,7 @@ the parameters are unknowns of the same Gaussian process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -242,8 +242,8 @@ class Model:
         assert value is not None
         return np.asarray(value / total.reshape(-1, *[1] * (value.ndim - 1)))
 
-    def shares(self, q: Array) -> list[tuple[Patch, NDArray[np.int64], Array, Array]]:
-        """Return per patch the rows of q where it has a say, its weights there and their gradients."""
+    def shares(self, q: Array) -> Iterator[tuple[Patch, NDArray[np.int64], Array, Array]]:
+        """Yield per patch the rows of q where it has a say, its weights there and their gradients."""
         low = np.stack([p.low for p in self.patches])
         high = np.stack([p.high for p in self.patches])
         best = np.full(len(q), np.inf)
@@ -258,7 +258,6 @@ class Model:
             shares.append(rows)
         lost = best >= self.overlap if self.ground is None else np.zeros(len(q), bool)
         total, lean = np.zeros(len(q)), np.zeros((len(q), 3))
-        out = []
         for number, rows in enumerate(shares):
             w, dw = _weights(q[rows], low[number], high[number], self.overlap)
             alone = np.flatnonzero(lost & (nearest == number))
@@ -266,13 +265,12 @@ class Model:
             w = np.concatenate([w, np.ones(len(alone))])
             dw = np.concatenate([dw, np.zeros((len(alone), 3))])
             if len(rows):
-                out.append((self.patches[number], rows, w, dw))
+                yield self.patches[number], rows, w, dw
                 total[rows] += w
                 lean[rows] += dw
         rows = np.flatnonzero(total < 1)
         if self.ground is not None and len(rows):
-            out.append((self.ground, rows, *_ground_weights(total[rows], lean[rows])[:2]))
-        return out
+            yield self.ground, rows, *_ground_weights(total[rows], lean[rows])[:2]
 
 
 def _ground_weights(total: Array, lean: Array, turn: Array | None = None) -> tuple[Array, Array, Array]:

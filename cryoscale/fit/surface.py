@@ -174,10 +174,11 @@ class Surface:
         if not spacing > 0:
             msg = f"mesh spacing must be positive, found {spacing}"
             raise ValueError(msg)
-        mesh = band_mesh(self._grid_band(MESH_REACH, spacing, None))
+        mesh = band_mesh(self._grid_band(MESH_REACH, spacing, None, certain=False))
         return (mesh.vertices * np.float32(spacing)).astype(np.float32), mesh.faces
 
-    def _grid_band(self, width: float, spacing: float, box: Box | None) -> Band:
+    def _grid_band(self, width: float, spacing: float, box: Box | None, *, certain: bool = True) -> Band:
+        """Return a band on a grid of any step; its standard deviations are 0 where they are not wanted."""
         if not width > 0:
             msg = f"band width must be positive, found {width}"
             raise ValueError(msg)
@@ -191,17 +192,20 @@ class Surface:
         near = box if box is None or self.closed else _grown(box, math.ceil((self.limit + 2 * reach) / step))
         kept = _around(self.samples.points[self.verdict.keep], near, step, reach + gap)
         parts = narrow_band(self.model.value_gradient, kept, gap, step=step, width=reach, known=known)
-        inside = [_cut(part, near) for part in parts]
-        if not inside:
+        # Each column's pieces are let go when it is whole.
+        columns = list(zip(*(_cut(part, near) for part in parts), strict=True))
+        if not columns:
             nothing = np.zeros(0, np.float32)
             return Band(np.zeros((0, 3), np.int32), nothing, nothing, nothing, self.closed)
-        index, distance, slope = (np.concatenate(column) for column in zip(*inside, strict=True))
+        index, distance, slope = (np.concatenate(columns.pop(0)) for _ in range(3))
         foot = index * step - (distance / _length(slope))[:, None] * slope
         support, keep = self._membership(foot)
         keep &= _inside(index, box)
-        index, distance, slope, foot, support = (part[keep] for part in (index, distance, slope, foot, support))
-        variance = self.model.variance_near(foot, slope)
-        sd = np.minimum(self._sd_of(variance, slope), LARGEST_SD)
+        if not keep.all():
+            index, distance, slope, foot, support = (part[keep] for part in (index, distance, slope, foot, support))
+        sd = np.zeros(len(foot))
+        if certain:
+            sd = np.minimum(self._sd_of(self.model.variance_near(foot, slope), slope), LARGEST_SD)
         return _assemble(index, distance / step, sd / step, support / step, self.closed)
 
     def _membership(self, foot: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -297,7 +301,7 @@ def _grown(box: Box, margin: int) -> Box:
 def _cut(points: Points, box: Box | None) -> Points:
     """Return what of some grid points, distances and gradients lies in the box."""
     inside = _inside(points[0], box)
-    return points[0][inside], points[1][inside], points[2][inside]
+    return points[0][inside].astype(np.int32), points[1][inside], points[2][inside]
 
 
 def _inside(index: Any, box: Box | None) -> NDArray[np.bool_]:

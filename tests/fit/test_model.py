@@ -49,7 +49,7 @@ def test_no_seam_shows_on_a_sphere() -> None:
 
 def _apart(surface: Surface, q: np.ndarray) -> float:
     """Largest distance between the surfaces of two patches at places q, where both have a tenth of the say."""
-    shares = surface.model.shares(q)
+    shares = list(surface.model.shares(q))
     total = sum(np.bincount(rows, w, len(q)) for _, rows, w, _ in shares)
     low, high = np.full(len(q), np.inf), np.full(len(q), -np.inf)
     for patch, rows, w, _ in shares:

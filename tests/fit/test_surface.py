@@ -105,6 +105,14 @@ def test_nothing_is_asked_far_from_the_box(sphere: Surface, monkeypatch: pytest.
     assert farthest() > 55
 
 
+def test_a_mesh_is_the_bands_and_asks_for_no_variance(sphere: Surface, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = band_mesh(sphere.band(surface.MESH_REACH))
+    monkeypatch.setattr(Model, "variance_near", None)
+    vertices, faces = sphere.mesh(1.0)
+    np.testing.assert_array_equal(vertices, wanted.vertices)
+    np.testing.assert_array_equal(faces, wanted.faces)
+
+
 def test_mesh_spacing_and_unit(sphere: Surface) -> None:
     for spacing in (0.7, 1.0, 2.0):
         vertices, faces = sphere.mesh(spacing)
