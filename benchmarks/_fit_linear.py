@@ -5,9 +5,9 @@
 "Solve" is all of `solve_batch`: covariance, Cholesky, two triangular solves, evidence; its rate counts n^3 / 3 alone.
 The one-by-one loops are ours, what a user writes with SciPy (`cdist`, `cho_factor`, `cho_solve`) for each member, and
 what users pick instead: one regressor or interpolator a member, where it is installed.
-A loop that makes new matrices for every member takes three times as long where the C library gives freed memory back
-and the system clears every page anew, which it does in a fresh process until a larger array was freed. So all ways are
-timed in fresh processes of both kinds, `HEAPS`.
+A loop that makes new matrices for every member takes up to three times as long where the C library gives freed memory
+back and the system clears every page anew, which it does in a fresh process until a larger array was freed: 0.09 to
+0.20 s by hand in five of them, 0.06 to 0.07 after one of 20 MiB. So all are timed in processes of both kinds, `HEAPS`.
 What no batch can pass on the same processor is the time of its factorisations alone: at LAPACK's rate in double and in
 single precision, and at dgemm's rate. A loop that already takes less than three times that cannot be beaten by three.
 """

@@ -105,11 +105,14 @@ def centre_line(
     """Return control points moved along their normals to the middle of the cloud around them, normals and noise."""
 
     @functools.cache
-    def measured(stretch: float) -> tuple[LocalFit, PointNoise]:
-        fit = local_planes(centres, points, weights, radius=radius, seed=seed, stretch=stretch)
-        return fit, point_noise(fit, sampled=SAMPLED_AGAIN)
+    def planes(stretch: float) -> LocalFit:
+        return local_planes(centres, points, weights, radius=radius, seed=seed, stretch=stretch)
 
-    fit = local_planes(centres, points, weights, radius=radius, seed=seed)
+    @functools.cache
+    def measured(stretch: float) -> tuple[LocalFit, PointNoise]:
+        return planes(stretch), point_noise(planes(stretch), sampled=SAMPLED_AGAIN)
+
+    fit = planes(1.0)
     noise = point_noise(fit)
     stretch = _stretch(measured, noise)
     if stretch == 1:

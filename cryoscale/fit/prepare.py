@@ -36,8 +36,8 @@ MOST_SLENDER = 6.0
 FARTHEST_OFF = 0.2
 """Spread of the control points about it, over its least half axis, up to which it is.
 
-Seen are 0.01 for ellipsoids, 0.06 to 0.16 for bumpy shapes, peanuts and real vesicles, which gain by it, and 0.27 to
-0.6 for bent ones: one of those was given a cap four times as high as it should have been.
+Seen are 0.01 for ellipsoids, 0.02 to 0.16 for bumpy shapes, peanuts and real vesicles, and 0.27 to 0.6 for bent ones:
+one of those was given a cap four times as high as it should have been.
 """
 PLANE_REACH = 1.2
 """Radius of a plane's neighbourhood over the distance of control points."""

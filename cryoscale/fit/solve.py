@@ -8,8 +8,8 @@ N = diag(noise^2) + s s^T exp(-r / reach), s for noise that neighbours share.
 
 The arrays in hand decide where this runs: NumPy arrays here, CuPy arrays on their GPU. A device's batch holds members
 of about one size, the shorter ones padded with rows of the identity and targets of zero, which changes neither alpha
-nor the evidence. On the host, where LAPACK takes one matrix after the other, padding would only be work (a fifth more
-at 500 constraints): members of one size are a batch.
+nor the evidence. On the host, where LAPACK takes one matrix after the other, padding would only be work (32 members of
+500 constraints, padded to 512: 0.039 instead of 0.034 s): members of one size are a batch.
 """
 
 from __future__ import annotations

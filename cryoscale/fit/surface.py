@@ -298,7 +298,7 @@ def _grown(box: Box, margin: int) -> Box:
     return (z - margin, y - margin, x - margin), (depth + margin, height + margin, width + margin)
 
 
-def _cut(points: Points, box: Box | None) -> Points:
+def _cut(points: Points, box: Box | None) -> tuple[NDArray[np.int32], Array, Array]:
     """Return what of some grid points, distances and gradients lies in the box."""
     inside = _inside(points[0], box)
     return points[0][inside].astype(np.int32), points[1][inside], points[2][inside]
