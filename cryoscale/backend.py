@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["array_namespace", "is_gpu_array", "solve_triangles", "to_numpy"]
+__all__ = ["array_namespace", "cholesky", "is_gpu_array", "to_numpy"]
 
 
 def is_gpu_array(array: object) -> bool:
@@ -43,24 +43,19 @@ def to_numpy(array: Any) -> NDArray[Any]:
     return array.get() if is_gpu_array(array) else np.asarray(array)
 
 
-def solve_triangles(lower: Any, right: Any, *, transpose: bool = False) -> Any:
-    """Solve ``L x = b`` (or ``L^T x = b``) for a batch of lower triangular matrices, on the device of `lower`.
+def cholesky(matrices: Any) -> Any:
+    """Return the lower Cholesky factors of a batch of matrices (b, n, n), on their device.
 
-    Parameters
-    ----------
-    lower
-        (b, n, n) lower triangular; on the host, what is above the diagonals is not looked at.
-    right
-        (b, n).
-    transpose
-        Solve with the transposes of `lower`.
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If one is not positive definite.
     """
-    xp = array_namespace(lower)
+    xp = array_namespace(matrices)
     if xp is np:
-        # LAPACK takes one at a time.
-        from scipy.linalg import solve_triangular
+        return np.linalg.cholesky(matrices)
+    import cupyx
 
-        turn = 1 if transpose else 0
-        pairs = zip(lower, right, strict=True)
-        return np.stack([solve_triangular(a, b, lower=True, trans=turn, check_finite=False) for a, b in pairs])
-    return xp.linalg.solve(xp.swapaxes(lower, 1, 2) if transpose else lower, right[..., None])[..., 0]
+    # Left to itself CuPy would not look, and return whatever came out.
+    with cupyx.errstate(linalg="raise"):
+        return xp.linalg.cholesky(matrices)

@@ -8,22 +8,19 @@ cluster/executor.py, what feeds them in driver.py.
 from __future__ import annotations
 
 import errno
-import functools
 import shutil
-import sys
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from threadpoolctl import ThreadpoolController
-
 from cryoscale.errors import CryoscaleError, PauseError, TomogramError, TransientError
 from cryoscale.heap import freed_memory, has_room
 from cryoscale.io.files import crc32c, fsync_file, fsync_folder, write_text
 from cryoscale.memory import machine_bytes
 from cryoscale.records import DoneRecord, Receipt, Unit, numbered
+from cryoscale.threads import on_one_thread
 
 __all__ = [
     "Executor",
@@ -193,8 +190,7 @@ def run_unit(unit: Unit, folder: str, fingerprint: str, *, held_bytes: int | Non
     started, busy = time.monotonic(), time.process_time()
     try:
         # One thread of linear algebra: sums are grouped by threads, and a result must not tell how many there were.
-        one_thread = _libraries(len(sys.modules)).limit(limits=1, user_api="blas")
-        with one_thread, freed_memory(kept=has_room(unit.bytes, held_bytes)):
+        with on_one_thread(), freed_memory(kept=has_room(unit.bytes, held_bytes)):
             receipt = _with_retries(unit)
         files = tuple(_settled(folder, name) for name in sorted(receipt.files))
         spent = time.monotonic() - started, _peak_bytes(), time.process_time() - busy
@@ -211,12 +207,6 @@ def run_unit(unit: Unit, folder: str, fingerprint: str, *, held_bytes: int | Non
             todo=f"it needs about {unit.bytes / 2**20:.0f} MiB: give workers more memory, or use smaller chunks",
         ) from error
     return UnitResult(record, skipped=False)
-
-
-@functools.lru_cache(maxsize=1)
-def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001
-    """Return the libraries that hold threads, looked for again after an import: that takes half a millisecond."""
-    return ThreadpoolController()
 
 
 def _with_retries(unit: Unit) -> Receipt:

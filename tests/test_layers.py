@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "cryoscale"
-LAYER_0 = {"errors", "heap", "interrupt", "memory", "records", "regions", "foreground", "chunks", "backend", "spec"}
+LAYER_0 = {
+    "errors", "heap", "interrupt", "memory", "records", "regions", "foreground", "chunks", "backend", "spec", "threads",
+}  # fmt: skip
 STAGES = {
     "ingest", "simulate", "enhance", "segment", "merge", "connect", "separate", "locate", "fit", "surface", "measure",
     "evaluate", "report",

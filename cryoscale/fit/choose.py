@@ -23,7 +23,7 @@ A length, amplitude or noise that ends at its upper bound is told (`at_bounds`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 
@@ -34,7 +34,7 @@ from cryoscale.fit.constraints import Constraints, innermost, subset
 from cryoscale.fit.covariance import KINDS, Kernel
 from cryoscale.fit.ellipsoid import Ellipsoid
 from cryoscale.fit.extrapolate import extrapolation_error, sides
-from cryoscale.fit.solve import Problem, Solution, padded_size, solve_many
+from cryoscale.fit.solve import Problem, Solution, solve_each
 
 __all__ = ["Hypothesis", "Task", "at_bounds", "candidates", "choose", "prior_of", "problem_of"]
 
@@ -52,8 +52,6 @@ MATERN_LENGTHS = (1.0, 2.0, 4.0)
 BOX_FACTOR = 1.5
 AS_GOOD = 1.2
 """Priors whose error at held-out sides is within this factor of the least are told apart by their evidence."""
-HELD_BYTES = 128 * 2**20
-"""Inverse factors that are held at once."""
 SHARED = 0.9
 """Share of a control point's noise that its neighbours have in common with it, at no distance."""
 
@@ -182,39 +180,28 @@ def _compare(
 
     Those that cannot be factorised are left out.
     """
-    out: list[list[tuple[Hypothesis, float, float]]] = []
-    start = 0
-    while start < len(tasks):
-        stop, held = start, 0
-        while stop < len(tasks) and (stop == start or held <= HELD_BYTES):
-            held += 8 * padded_size(len(tasks[stop].constraints.points)) ** 2 * len(hypotheses[stop])
-            stop += 1
-        out += _compare_some(tasks[start:stop], hypotheses[start:stop], xp)
-        start = stop
-    return out
-
-
-def _compare_some(
-    tasks: Sequence[Task], hypotheses: Sequence[Sequence[Hypothesis]], xp: ModuleType
-) -> list[list[tuple[Hypothesis, float, float]]]:
-    problems = []
+    problems: list[Problem] = []
+    judges: list[Callable[[Solution], float]] = []
     for task, options in zip(tasks, hypotheses, strict=True):
         shape = next((h.ellipsoid for h in options if h.ellipsoid is not None), None)
         prior = None if shape is None else prior_of(task.constraints, shape)
         problems += [problem_of(task.constraints, h, prior=prior if h.ellipsoid is shape else None) for h in options]
-    solved = iter(solve_many(problems, xp=xp))
-    out = []
-    for task, options in zip(tasks, hypotheses, strict=True):
-        known, found = task.constraints, []
-        held = None if task.folded else sides(known.points, known.surface)
-        for hypothesis in options:
-            solution = next(solved)
-            if isinstance(solution, Solution) and solution.lower_inverse is not None:
-                weights = solution.alpha, solution.lower_inverse
-                error = 0.0 if held is None else extrapolation_error(held, known.values, *weights)
-                found.append((hypothesis, solution.log_evidence, error))
-        out.append(_in_order(found))
-    return out
+        judges += [_judge(task)] * len(options)
+    found = iter(solve_each(problems, lambda number, s: (s.log_evidence, judges[number](s)), xp=xp))
+    told = [[(hypothesis, next(found)) for hypothesis in options] for options in hypotheses]
+    return [_in_order([(h, *one) for h, one in options if isinstance(one, tuple)]) for options in told]
+
+
+def _judge(task: Task) -> Callable[[Solution], float]:
+    """Return what tells the error of a task's solution at its held-out sides, 0 where none are held out."""
+    known = task.constraints
+    held = [] if task.folded else sides(known.points, known.surface)
+
+    def error(solution: Solution) -> float:
+        assert solution.lower_inverse is not None
+        return extrapolation_error(held, known.values, solution.alpha, solution.lower_inverse)
+
+    return error
 
 
 def _in_order(found: list[tuple[Hypothesis, float, float]]) -> list[tuple[Hypothesis, float, float]]:

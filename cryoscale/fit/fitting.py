@@ -35,6 +35,7 @@ from cryoscale.fit.samples import Samples, trace
 from cryoscale.fit.solve import Solution, solve_many
 from cryoscale.fit.surface import Surface
 from cryoscale.fit.zero_set import Verdict, judge
+from cryoscale.threads import in_threads
 
 __all__ = ["fit_surface", "fit_surfaces", "projected_bytes"]
 
@@ -117,7 +118,8 @@ def fit_surfaces(
 
     Parameters are those of `fit_surface`, with one array of points per membrane; ``xp`` is the module (numpy or cupy)
     that the batches are solved with. A membrane that cannot be fitted gives its error in its place; the others are
-    not affected.
+    not affected. Membranes and batches are shared by as many threads as linear algebra may have (``OMP_NUM_THREADS``);
+    no bit depends on how many these are.
 
     Returns
     -------
@@ -131,12 +133,14 @@ def fit_surfaces(
     """
     kinds, cap, box = _kinds(kernel), checked_control_points(control_points), checked_box(box)
     shares = one_share_each(points, weights)
-    prepared: list[Prepared | ValueError] = []
-    for cloud, share in zip(points, shares, strict=True):
+
+    def ready(number: int) -> Prepared | ValueError:
         try:
-            prepared.append(prepare(cloud, weights=share, spacing=spacing, cap=cap, seed=seed))
+            return prepare(points[number], weights=shares[number], spacing=spacing, cap=cap, seed=seed)
         except ValueError as error:
-            prepared.append(error)
+            return error
+
+    prepared = in_threads(ready, range(len(points)))
     fine = [p for p in prepared if not isinstance(p, ValueError)]
     # Large ones are fitted twice, in patches and as a whole.
     every = [*fine, *(p.whole for p in fine if p.whole is not None)]
@@ -145,7 +149,7 @@ def fit_surfaces(
         [_task(p, parts[_middle(parts)][0], kinds) for p, parts in zip(every, pieces, strict=True)], seed=seed, xp=xp
     )
     models = _grounded(every, _solve([overlap_of(p) for p in every], pieces, choices, xp))
-    made = iter([_finish(p, c, m, box) for p, c, m in zip(fine, choices[: len(fine)], models, strict=True)])
+    made = iter(in_threads(lambda i: _finish(fine[i], choices[i], models[i], box), range(len(fine))))
     return [p if isinstance(p, ValueError) else next(made) for p in prepared]
 
 

@@ -9,28 +9,31 @@ N = diag(noise^2) + s s^T exp(-r / reach), s for noise that neighbours share.
 The arrays in hand decide where this runs: NumPy arrays here, CuPy arrays on their GPU. A device's batch holds members
 of about one size, the shorter ones padded with rows of the identity and targets of zero, which changes neither alpha
 nor the evidence. On the host, where LAPACK takes one matrix after the other, padding would only be work (32 members of
-500 constraints, padded to 512: 0.039 instead of 0.034 s): members of one size are a batch.
+500 constraints, padded to 512: 0.039 instead of 0.034 s): members of one size are a batch, and every thread takes one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpotrf, dtrtri
 
-from cryoscale.backend import array_namespace, solve_triangles, to_numpy
+from cryoscale.backend import array_namespace, cholesky, to_numpy
 from cryoscale.fit.covariance import Kernel, correlation, squared_distances
 from cryoscale.fit.matrix import clear_above, covariance_triangles
+from cryoscale.fit.triangle import factorise, inverse_by_halves, invert, solve
+from cryoscale.threads import in_threads
 
-__all__ = ["Problem", "Solution", "padded_size", "solve_batch", "solve_many"]
+__all__ = ["Problem", "Solution", "padded_size", "solve_batch", "solve_each", "solve_many"]
 
 Array = NDArray[np.float64]
+Result = TypeVar("Result")
 BATCH_BYTES = 192 * 2**20
 """On a device: a batch holds six matrices per member at its peak; this bounds them all together."""
 HOST_BATCH_BYTES = 8 * 2**20
@@ -111,50 +114,58 @@ def solve_batch(
         If a covariance is not positive definite.
     """
     xp = array_namespace(points)
-    n = points.shape[1]
-    live = xp.arange(n)[None, :] < counts[:, None]
-    diagonal = xp.arange(n)
-    build = _lower_on_host if xp is np else _lower_on_device
-    lower = build(points, noise, counts, kernels, trend=trend, shared=shared, reach=reach)
-    # In one order of memory: sums of strided rows would depend on how many members there are.
-    log_det = xp.log(xp.ascontiguousarray(lower[:, diagonal, diagonal])).sum(1)
+    live = xp.arange(points.shape[1])[None, :] < counts[:, None]
     right = xp.where(live, targets, 0.0)
-    white = solve_triangles(lower, right)
-    alpha = solve_triangles(lower, white, transpose=True)
+    factors = _on_host if xp is np else _on_device
+    log_det, white, alpha, lower_inverse = factors(
+        points, noise, counts, kernels, right, inverse, trend=trend, shared=shared, reach=reach
+    )
     evidence = -0.5 * (white * white).sum(1) - log_det - 0.5 * math.log(2 * math.pi) * counts
-    return alpha, _triangular_inverse(lower, xp) if inverse else None, evidence
+    return alpha, lower_inverse if inverse else None, evidence
 
 
-def _lower_on_host(
-    points: Array, noise: Array, counts: NDArray[np.int64], kernels: Sequence[Kernel], **more: Array | None
-) -> Array:
-    """Return the Cholesky factors (b, n, n), factorised in place; their upper triangles are not set."""
+def _on_host(
+    points: Array,
+    noise: Array,
+    counts: NDArray[np.int64],
+    kernels: Sequence[Kernel],
+    right: Array,
+    inverse: bool,
+    **more: Array | None,
+) -> tuple[Array, Array, Array, Array]:
+    """Return sum log L_ii (b,), L^-1 y and alpha (b, n), and L^-1 (b, n, n), where that is wanted, in L's place."""
     lengths, amplitudes = np.array([k.length for k in kernels]), np.array([k.amplitude for k in kernels])
     lower = covariance_triangles(kernels[0].kind, points, noise, counts, lengths, amplitudes, **more)
-    for matrix in lower:
-        _, info = dpotrf(matrix, lower=1, clean=0, overwrite_a=1)
-        if info:
-            msg = f"covariance is not positive definite: pivot {info} of {len(matrix)}"
-            raise np.linalg.LinAlgError(msg)
-    return lower
+    log_det, white, alpha = np.empty(len(right)), np.empty_like(right), np.empty_like(right)
+    for member, matrix in enumerate(lower):
+        factorise(matrix)
+        log_det[member] = np.log(matrix.diagonal()).sum()
+        white[member] = solve(matrix, right[member])
+        alpha[member] = solve(matrix, white[member], transpose=True)
+        if inverse:
+            invert(matrix)
+            clear_above(matrix.T)
+    return log_det, white, alpha, lower
 
 
-def _lower_on_device(
+def _on_device(
     points: Any,
     noise: Any,
     counts: Any,
     kernels: Sequence[Kernel],
+    right: Any,
+    inverse: bool,  # noqa: ARG001
     *,
     trend: Any = None,
     shared: Any = None,
     reach: Any = None,
-) -> Any:
-    """Return the Cholesky factors (b, n, n) by array arithmetic in the arrays' own module."""
+) -> tuple[Any, Any, Any, Any]:
+    """Return the same by array arithmetic in the arrays' own module; the inverse, made of products, solves, too."""
     xp = array_namespace(points)
     lengths = xp.asarray([k.length for k in kernels])[:, None, None]
     amplitudes = xp.asarray([k.amplitude for k in kernels])[:, None, None]
-    n = points.shape[1]
-    live = xp.arange(n)[None, :] < counts[:, None]
+    diagonal = xp.arange(points.shape[1])
+    live = diagonal[None, :] < counts[:, None]
     centred = points - (points * live[..., None]).sum(1, keepdims=True) / counts[:, None, None]
     distances = xp.sqrt(squared_distances(centred, centred, xp))
     matrix = correlation(kernels[0].kind, distances / lengths, xp)
@@ -164,19 +175,12 @@ def _lower_on_device(
     if shared is not None and reach is not None:
         matrix += xp.exp(-distances / reach[:, None, None]) * (shared[:, :, None] * shared[:, None, :])
     matrix *= live[:, :, None] & live[:, None, :]
-    diagonal = xp.arange(n)
     matrix[:, diagonal, diagonal] = xp.where(live, matrix[:, diagonal, diagonal] + noise**2, 1.0)
-    return xp.linalg.cholesky(matrix)
-
-
-def _triangular_inverse(lower: Any, xp: ModuleType) -> Any:
-    """Return L^-1 (b, n, n), on the host in the place of L."""
-    if xp is not np:
-        return xp.tril(xp.linalg.inv(lower))
-    for matrix in lower:
-        dtrtri(matrix, lower=1, overwrite_c=1)
-        clear_above(matrix.T)
-    return lower
+    lower = cholesky(matrix)
+    found = inverse_by_halves(lower, xp)
+    white = (found @ right[..., None])[..., 0]
+    alpha = (xp.swapaxes(found, 1, 2) @ white[..., None])[..., 0]
+    return xp.log(lower[:, diagonal, diagonal]).sum(1), white, alpha, found
 
 
 def _pad(rows: Sequence[Array], size: int) -> Array:
@@ -216,21 +220,47 @@ def solve_many(
     list
         Solutions in the order of the problems, as NumPy arrays.
     """
+    return solve_each(problems, lambda _, solution: _alone(solution), inverse=inverse, xp=xp)
+
+
+def solve_each(
+    problems: Sequence[Problem],
+    use: Callable[[int, Solution], Result],
+    *,
+    inverse: bool = True,
+    xp: ModuleType = np,
+) -> list[Result | np.linalg.LinAlgError]:
+    """Solve problems as `solve_many` does, and keep of each only what ``use`` makes of its number and solution.
+
+    It is called in the thread that solved the problem, while the factor is in that processor's cache, and the memory
+    goes to the next one.
+    """
     groups: dict[tuple[int, str], list[int]] = {}
     for number, problem in enumerate(problems):
         n = len(problem.points)
         groups.setdefault((n if xp is np else padded_size(n), problem.kernel.kind), []).append(number)
-    results: list[Solution | np.linalg.LinAlgError] = [np.linalg.LinAlgError("not solved")] * len(problems)
     room_bytes = HOST_BATCH_BYTES if xp is np else BATCH_BYTES
+    batches: list[tuple[int, list[int]]] = []
     for (size, _), members in sorted(groups.items()):
         room = max(1, room_bytes // (6 * 8 * size * size))
-        for start in range(0, len(members), room):
-            batch = members[start : start + room]
-            for number, outcome in zip(
-                batch, _solve_group([problems[i] for i in batch], size, inverse, xp), strict=True
-            ):
-                results[number] = outcome
-    return results
+        batches += [(size, members[start : start + room]) for start in range(0, len(members), room)]
+
+    def solved(batch: tuple[int, list[int]]) -> list[Result | np.linalg.LinAlgError]:
+        size, members = batch
+        found = _solve_group([problems[i] for i in members], size, inverse, xp)
+        return [use(i, one) if isinstance(one, Solution) else one for i, one in zip(members, found, strict=True)]
+
+    results = in_threads(solved, batches) if xp is np else [solved(batch) for batch in batches]
+    by_number = dict(zip(chain(*(members for _, members in batches)), chain(*results), strict=True))
+    return [by_number[number] for number in range(len(problems))]
+
+
+def _alone(solution: Solution) -> Solution:
+    """Return a solution that does not keep its whole batch in memory."""
+    triangle = solution.lower_inverse
+    if triangle is None or not isinstance(triangle.base, np.ndarray) or triangle.base.nbytes == triangle.nbytes:
+        return solution
+    return replace(solution, lower_inverse=triangle.copy("K"))
 
 
 def _solve_group(
@@ -255,6 +285,6 @@ def _solve_group(
     out: list[Solution | np.linalg.LinAlgError] = []
     for member, problem in enumerate(problems):
         n = len(problem.points)
-        triangle = to_numpy(lower[member, :n, :n]).copy("K") if inverse else None
+        triangle = to_numpy(lower[member, :n, :n]) if inverse else None
         out.append(Solution(to_numpy(alpha[member, :n]).copy(), triangle, float(evidence[member])))
     return out

@@ -1,0 +1,104 @@
+"""Items shared by threads: all of them at once, in order, with linear algebra on one thread and put back after."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from threading import Barrier, Event, get_ident
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from cryoscale import threads
+from cryoscale.fit import fit_surfaces
+from cryoscale.threads import in_threads, on_one_thread
+
+
+def _blas() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_as_many_at_once_as_linear_algebra_may_have(count: int) -> None:
+    together = Barrier(count)
+
+    def item(number: int) -> tuple[int, set[int]]:
+        together.wait(20)
+        return number * 10, _blas()
+
+    with threadpool_limits(count):
+        found = in_threads(item, range(2 * count))
+        assert _blas() == {count}
+    assert [value for value, _ in found] == [10 * number for number in range(2 * count)]
+    assert all(inside == {1} for _, inside in found)
+
+
+@pytest.mark.parametrize(("count", "items"), [(1, 5), (4, 1), (4, 0)])
+def test_no_thread_where_there_is_nothing_to_share(count: int, items: int) -> None:
+    with threadpool_limits(count):
+        found = in_threads(lambda _: (get_ident(), _blas()), range(items))
+        assert _blas() == {count}
+    assert found == [(get_ident(), {1})] * items
+
+
+def test_what_one_item_raises_is_raised() -> None:
+    def item(number: int) -> int:
+        if number == 2:
+            raise KeyError(number)
+        return number
+
+    for count in (1, 2):
+        with threadpool_limits(count):
+            with pytest.raises(KeyError, match="2"):
+                in_threads(item, range(6))
+            assert _blas() == {count}
+
+
+def test_a_second_caller_does_not_put_back_what_the_first_set() -> None:
+    inside, leave = Event(), Event()
+
+    def first() -> tuple[int, set[int]]:
+        with threadpool_limits(3):
+            with on_one_thread() as before:
+                inside.set()
+                assert leave.wait(20)
+            return before, _blas()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(first)
+        assert inside.wait(20)
+        with on_one_thread() as before:
+            assert before == 1
+            leave.set()
+            assert running.result() == (3, {3})
+
+
+def _clouds() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    normals = [n / np.linalg.norm(n, axis=1, keepdims=True) for n in rng.normal(size=(3, 900, 3))]
+    return [
+        radius * n + rng.normal(scale=0.4, size=n.shape) + 60 for radius, n in zip((15, 18, 20), normals, strict=True)
+    ]
+
+
+def test_surfaces_have_the_same_bits_with_any_number_of_threads() -> None:
+    found = []
+    for count in (1, 2, 3):
+        with threadpool_limits(count):
+            surfaces = fit_surfaces(_clouds(), spacing=1.0)
+        found.append([np.concatenate([p.alpha for p in s.model.patches]).tobytes() for s in surfaces])
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("held", [True, pytest.param(False, marks=pytest.mark.xfail(strict=True))])
+def test_linear_algebra_of_a_fit_keeps_to_one_thread(held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cryoscale.fit import solve
+
+    if not held:
+        monkeypatch.setattr(threads, "on_one_thread", lambda: nullcontext(2))
+    counts: set[int] = set()
+    monkeypatch.setattr(solve, "factorise", lambda m: (counts.update(_blas()), m.__setitem__(..., np.eye(len(m))))[1])
+    with threadpool_limits(2):
+        fit_surfaces(_clouds()[:1], spacing=1.0)
+    assert counts == {1}
