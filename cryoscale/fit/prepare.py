@@ -21,7 +21,7 @@ from cryoscale.fit.folds import folded
 from cryoscale.fit.normals import centre_line, orient
 from cryoscale.fit.select import Selection, check_points, infer_spacing, merge_cells, select_points, thin
 from cryoscale.fit.systematic import Systematic
-from cryoscale.fit.zero_set import MOST_OPEN
+from cryoscale.fit.zero_set import all_round
 
 __all__ = ["LARGE", "Prepared", "prepare"]
 
@@ -118,7 +118,7 @@ def _prepared(
         normals = normals * (1.0 if (normals * like.normals[near]).sum() >= 0 else -1.0)
     middle = np.average(control, axis=0, weights=np.minimum(merged, 9))
     radius = float(np.median(np.linalg.norm(control - middle, axis=1)))
-    closed = bool(np.linalg.norm(normals.mean(0)) <= MOST_OPEN)
+    closed = bool(all_round(normals.mean(0)))
     systematic = Systematic(noise.common_share, closed, radius)
     shift = systematic.shift(normals)
     constraints = signed_pairs(control, sd, normals, radius=radius, spacing=cell, shift=shift)

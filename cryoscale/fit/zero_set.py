@@ -7,7 +7,9 @@ A field known near its data has zeros elsewhere too. So the zero set is sampled 
 - *supported*: within ``limit`` voxels of a selected raw point;
 - *closed*: the component does not touch the border of the traced region, at least `LEAST_SEEN` of it is supported, and
   the normals of what is supported cancel: |sum n dA| / sum dA <= `MOST_OPEN`. That ratio is 0 for a whole sphere and
-  for a belt without both polar caps, 0.25 without one cap of 60 degrees, 0.5 for half a sphere and 1 for a flat sheet;
+  for a belt without both polar caps, 0.25 without one cap of 60 degrees, 0.5 for half a sphere and 1 for a flat sheet.
+  The beam hides what lies above and below, not what lies aside: there the ratio has to be at most `MOST_ASIDE`, or a
+  cup that opens sideways would be closed;
 - *hole* (of an open surface): a connected unsupported patch that does not reach the border of the traced region and
   has less than `HOLE_SHARE` of its component's supported area: it is bridged (inferred). Patches are told apart where
   the way from one to the other is nowhere farther than `NECK` limits from the points: a gap that opens to the outside
@@ -36,13 +38,15 @@ from scipy.spatial import cKDTree
 from cryoscale.fit.nearest import PointGrid
 from cryoscale.fit.samples import Samples
 
-__all__ = ["MOST_OPEN", "Verdict", "judge"]
+__all__ = ["Verdict", "all_round", "judge"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 HOLE_SHARE = 0.25
 NECK = 1.5
 MOST_OPEN = 0.38
+MOST_ASIDE = 0.2
+"""Of the ratio's part within a slice: a sphere's without a cap of `HOLE_SHARE` of the rest; real vesicles have 0.1."""
 LEAST_SEEN = 0.25
 SECOND_SHARE = 0.1
 TUBE_ALONG, TUBE_ROUND = 0.06, 0.1
@@ -115,6 +119,12 @@ def judge(samples: Samples, data: Array, *, limit: float, box: tuple[Array, Arra
     return Verdict(kept, kept & ~seen, support, closed, inferred, int(count - keep.sum()), tapers)
 
 
+def all_round(mean_normal: Array) -> NDArray[np.bool_]:
+    """Return whether surfaces were seen from all sides, by the means (.., 3) of the normals of what was seen."""
+    aside = np.linalg.norm(mean_normal[..., 1:], axis=-1)
+    return np.asarray((np.linalg.norm(mean_normal, axis=-1) <= MOST_OPEN) & (aside <= MOST_ASIDE))
+
+
 def _beyond_the_volume(samples: Samples, seen: NDArray[np.bool_], box: tuple[Array, Array]) -> NDArray[np.bool_]:
     """Return which samples lie outside the volume where a membrane that was seen goes on."""
     low, high = np.asarray(box[0], float), np.asarray(box[1], float)
@@ -146,7 +156,7 @@ def _balanced(samples: Samples, seen: NDArray[np.bool_], label: Index, supported
     """Return the components whose seen normals cancel."""
     area, count = samples.areas * seen, len(supported)
     net = np.stack([np.bincount(label, area * samples.normals[:, axis], count) for axis in range(3)], 1)
-    return np.asarray(np.linalg.norm(net, axis=1) <= MOST_OPEN * supported)
+    return all_round(net / np.maximum(supported, 1e-12)[:, None])
 
 
 def _tapers(

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from cryoscale.band import band_mesh, is_closed
 from cryoscale.fit import (
     Surface,
     choose,
@@ -18,10 +17,9 @@ from cryoscale.fit import (
     patches,
     prepare,
     projected_bytes,
-    zero_set,
 )
 from cryoscale.fit.covariance import Kernel
-from tests.fit.shapes import SHAPES, degrade, dome_points, sphere_points, surface_points, truth_shell
+from tests.fit.shapes import SHAPES, degrade, sphere_points, surface_points, truth_shell
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -67,21 +65,6 @@ def test_an_ellipsoid_that_does_not_fit_is_no_prior(monkeypatch: pytest.MonkeyPa
     assert fitting.prepare(cloud, spacing=1.0).ellipsoid is not None
 
 
-@pytest.mark.parametrize("cap", [0.7, 0.5])
-def test_missing_caps_are_closed(cap: float) -> None:
-    surface = fit_surface(sphere_points(25, 3000, seed=8, cap=cap, noise=0.5), spacing=1.0)
-    assert surface.closed
-    assert is_closed(band_mesh(surface.band(3.0)))
-
-
-@pytest.mark.parametrize("lowest", [0.0, 0.2])
-def test_half_a_sphere_stays_open(lowest: float) -> None:
-    cloud = dome_points(25, 4000, seed=9, lowest=lowest, noise=0.5)
-    surface = fit_surface(cloud, spacing=1.0)
-    assert not surface.closed
-    assert surface.band(1.5).index[:, 0].min() >= 25 * lowest - 6
-
-
 def test_an_open_sheet_stays_open_and_bridges_its_gaps() -> None:
     shape = SHAPES["sheet"]
     cloud, _ = degrade(shape, seed=1, noise=0.5)
@@ -119,12 +102,6 @@ def test_nested_vesicles_without_caps_do_not_cross() -> None:
     # Where nothing was seen the distance is doubted more, and the truth, 4 voxels, is within what is said.
     sd = np.hypot(outer.distance_sd(vertices[caps]), inner.distance_sd(vertices[caps]))
     assert (np.abs(gap[caps] - 4) < 2.5 * sd).mean() > 0.9
-
-
-def test_a_vesicle_cut_by_the_border_closes_beyond_it() -> None:
-    cloud = dome_points(25, 4000, seed=10, lowest=-0.2, noise=0.5) + np.array([5.0, 40, 40])
-    box = ((0, 0, 0), (60, 80, 80))
-    assert fit_surface(cloud, spacing=1.0, box=box).closed
 
 
 def test_without_selection_outliers_spoil_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,74 +296,6 @@ def test_a_long_strip_stays_below_the_projection_too(monkeypatch: pytest.MonkeyP
     assert sum(asked) > 4 * few
 
 
-def test_a_sheet_inside_a_thin_volume_is_not_taken_on_to_its_border() -> None:
-    y, x = np.mgrid[12:70:1.0, 12:70:1.0]
-    sheet = np.stack([20 + 0.002 * (y - 40) ** 2, y, x], -1).reshape(-1, 3)
-    cloud = np.concatenate([sheet - [1, 0, 0], sheet, sheet + np.array([1, 0, 0])]).round()
-    surface = fit_surface(cloud, spacing=1.0, box=((0, 0, 0), (40, 82, 82)))
-    assert not surface.closed
-    vertices = surface.mesh(1.0)[0]
-    beyond = np.maximum(12 - vertices[:, 1:], vertices[:, 1:] - 69).max(1)
-    assert beyond.max() < 5
-
-
-def _barrel(half_height: float, narrowing: float) -> np.ndarray:
-    """A belt of radius 20 around the z axis that narrows by a share to both ends, around (60, 60, 60)."""
-    rng = np.random.default_rng(0)
-    angle, z = rng.uniform(0, 2 * np.pi, 2500), rng.uniform(-half_height, half_height, 2500)
-    r = 20 * (1 - narrowing * (z / half_height) ** 2)
-    return np.stack([z, r * np.cos(angle), r * np.sin(angle)], 1) + rng.normal(0, 0.5, (2500, 3)) + 60
-
-
-def test_a_barrel_that_closes_far_above_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    surface = fit_surface(_barrel(24, 0.08), spacing=1.0)
-    assert surface.closed
-    assert is_closed(band_mesh(surface.band(3.0)))
-    monkeypatch.setattr(fitting, "SECOND_MARGIN", 1.0)
-    assert not fit_surface(_barrel(24, 0.08), spacing=1.0).closed
-
-
-@pytest.mark.parametrize("bend", [0.0, 0.03])
-def test_a_tube_without_its_top_and_bottom_goes_round_and_ends_where_it_does(
-    bend: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rng, radius, half = np.random.default_rng(0), 11.0, 30.0
-    turn, x = rng.uniform(0, 2 * np.pi, 2500), rng.uniform(-half, half, 2500)
-    lift = 2 * half * bend * (1 - (x / half) ** 2)
-    tube = np.stack([radius * np.sin(turn), radius * np.cos(turn) + lift, x], 1)
-    cloud = (tube + rng.normal(0, 0.5, tube.shape))[np.abs(np.sin(turn)) < 0.7]
-    surface = fit_surface(cloud, spacing=1.0)
-    assert not surface.closed
-    q = tube[np.abs(x) < half - 3]
-    hidden = np.abs(np.sin(turn[np.abs(x) < half - 3])) > 0.75
-    vertices = surface.mesh(1.0)[0].astype(float)
-    far = cKDTree(vertices).query(q)[0]
-    assert far[~hidden].max() < 1.3 and far[hidden].max() < 2
-    assert np.abs(vertices[:, 2]).max() < half + 4
-    assert 0.2 < surface.choice["inferred_share"] < 0.4
-    if bend:
-        return
-    monkeypatch.setattr(zero_set, "TUBE_ALONG", 0.0)
-    strips = fit_surface(cloud, spacing=1.0).mesh(1.0)[0]
-    assert cKDTree(strips).query(q[hidden])[0].max() > 5
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_tube_stays_open(axis: int) -> None:
-    assert not fit_surface(np.roll(_barrel(24, 0.0), axis, 1), spacing=1.0).closed
-
-
-def test_a_barrel_on_its_side_hides_no_caps_from_the_beam() -> None:
-    assert not fit_surface(np.roll(_barrel(24, 0.08), 1, 1), spacing=1.0).closed
-
-
-def test_a_barrel_cut_by_the_border_stays_open() -> None:
-    box = ((36, 0, 0), (84, 120, 120))
-    surface = fit_surface(_barrel(24, 0.08), spacing=1.0, box=box)
-    assert not surface.closed
-    assert fit_surface(_barrel(24, 0.08), spacing=1.0, box=((0, 0, 0), (120, 120, 120))).closed
-
-
 @pytest.mark.parametrize("axes", [(15.0, 15.0, 75.0), (12.0, 40.0, 70.0), (8.0, 50.0, 50.0)])
 def test_nothing_is_painted_inside_slender_membranes_nor_beyond_their_edges(axes: tuple[float, float, float]) -> None:
     rng = np.random.default_rng(0)
@@ -401,16 +310,3 @@ def test_nothing_is_painted_inside_slender_membranes_nor_beyond_their_edges(axes
     assert not (surface.choice["ellipsoid"] and max(axes) > 6 * min(axes))
     assert (np.abs(cKDTree(unit * axes).query(painted)[0]) <= 3.0).all()
     assert depth.min() > -0.7
-
-
-def test_many_tubes_in_one_cloud_are_not_one_tube(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng, parts = np.random.default_rng(0), []
-    for z, y in ((0, 0), (30, 45), (-25, 60)):
-        turn, x = rng.uniform(0, 2 * np.pi, 4000), rng.uniform(-75, 75, 4000)
-        sides = np.stack([z + 10 * np.sin(turn), y + 10 * np.cos(turn), x], 1)
-        parts.append(sides[np.abs(np.sin(turn)) < 0.7])
-    cloud = np.concatenate(parts) + rng.normal(0, 0.4, (sum(map(len, parts)), 3))
-    band = fit_surface(cloud, spacing=1.0).band(2.0)
-    assert (band.support > 4).mean() < 0.02
-    monkeypatch.setattr(zero_set, "TUBE_RADIAL", 0.0)
-    assert (fit_surface(cloud, spacing=1.0).band(2.0).support > 4).mean() > 0.2
