@@ -152,11 +152,11 @@ def test_what_follows_membranes_is_told_by_how_much_of_them_there_is() -> None:
     assert (full[1].core_seconds, full[1].disk_bytes) == (64.0, 16_000_000)
 
 
-@pytest.mark.parametrize("count", [1, 15, 40])
-def test_measuring_takes_the_units_of_its_groups(count: int) -> None:
-    groups = -(-count // 16)
-    assert expected_units(count, proteins=False) == 2 * groups + 1
-    assert expected_units(count, proteins=True) == 2 * groups + 1 + -(-count // 4)
+@pytest.mark.parametrize(("count", "surroundings"), [(1, 1), (15, 4), (40, 8), (100, 8), (200, 13)])
+def test_measuring_takes_the_units_of_its_groups(count: int, surroundings: int) -> None:
+    others = -(-count // 16) + 1
+    assert expected_units(count, proteins=False) == others + surroundings
+    assert expected_units(count, proteins=True) == others + surroundings + -(-count // 4)
 
 
 def test_a_finer_voxel_makes_larger_and_fewer_membranes() -> None:

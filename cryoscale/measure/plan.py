@@ -63,7 +63,7 @@ Row = dict[str, Any]
 
 def expected_units(membranes: int, *, proteins: bool) -> int:
     """Return the number of units for so many membranes, none of them so large that it has a unit to itself."""
-    groups = -(-membranes // _GROUP_MEMBRANES) - (-membranes // around_membranes.GROUP_MEMBRANES)
+    groups = -(-membranes // _GROUP_MEMBRANES) - (-membranes // around_membranes.group_membranes(membranes))
     return groups - (-membranes // on_membranes.GROUP_MEMBRANES if proteins else 0) + 1
 
 

@@ -30,10 +30,10 @@ from cryoscale.measure.vertices.columns import vertex_columns
 from cryoscale.records import Geometry, Receipt, Tomogram, Unit, numbered
 from cryoscale.spec import MeasureSpec
 
-__all__ = ["GROUP_MEMBRANES", "Surroundings", "load_membrane", "surround_group", "unit_bytes", "units"]
+__all__ = ["Surroundings", "group_membranes", "load_membrane", "surround_group", "unit_bytes", "units"]
 
-GROUP_MEMBRANES = 16
-_GROUP_BYTES = 64 << 20
+_MOST_MEMBRANES, _LEAST_MEMBRANES, _UNITS = 16, 4, 8
+_GROUP_BYTES = 16 << 20
 _BASE_BYTES = 64 << 20
 _BLOCK_VOXELS = 64
 _CELL_VOXELS = 5
@@ -54,6 +54,11 @@ class Surroundings:
     spec: MeasureSpec
 
 
+def group_membranes(count: int) -> int:
+    """Return how many membranes, of 0.7 s each, a unit takes: few where there are few, or a laptop would idle."""
+    return min(_MOST_MEMBRANES, max(_LEAST_MEMBRANES, -(-count // _UNITS)))
+
+
 def units(tomogram: Tomogram, around: Surroundings, members: Sequence[Member]) -> list[Unit]:
     """Return the units of the given membranes."""
     names = {name for _, own, near in members for name in (own, *(other for _, other in near))}
@@ -68,9 +73,9 @@ def units(tomogram: Tomogram, around: Surroundings, members: Sequence[Member]) -
 
 def _groups(members: Sequence[Member], sizes: Mapping[str, int]) -> list[tuple[Member, ...]]:
     groups: list[list[Member]] = []
-    held = 0
+    held, most = 0, group_membranes(len(members))
     for member in members:
-        if not groups or len(groups[-1]) == GROUP_MEMBRANES or held + sizes[member[1]] > _GROUP_BYTES:
+        if not groups or len(groups[-1]) == most or held + sizes[member[1]] > _GROUP_BYTES:
             groups.append([])
             held = 0
         groups[-1].append(member)

@@ -160,7 +160,7 @@ def test_csv_and_parquet_say_the_same(tomogram):
 
 def test_chunks_groups_and_order_change_nothing(tomogram, tmp_path, monkeypatch):
     other = made(tmp_path, chunk=80)
-    monkeypatch.setattr(around_membranes, "GROUP_MEMBRANES", 1)
+    monkeypatch.setattr(around_membranes, "group_membranes", lambda _: 1)
     measure(other, seed=1)
     for name in ("membranes.csv", "thickness.csv", "vertices/membrane_0001.parquet"):
         assert other.path(name).read_bytes() == tomogram.path(name).read_bytes()
