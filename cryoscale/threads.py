@@ -17,6 +17,8 @@ from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
+from cryoscale.memory import machine_bytes
+
 __all__ = ["in_threads", "on_one_thread"]
 
 Item = TypeVar("Item")
@@ -24,13 +26,16 @@ Result = TypeVar("Result")
 _TURN = threading.Lock()
 
 
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item], *, each_bytes: int = 0) -> list[Result]:
     """Return what a function makes of each item, in their order; what it raises for one is raised.
 
-    What the function compiles or calls has to leave the interpreter to the other threads, or nothing is gained.
+    What the function compiles or calls has to leave the interpreter to the other threads, or nothing is gained. Of
+    items that take ``each_bytes`` at most there are no more at once than half of the machine's memory has room for.
     """
     with on_one_thread() as before:
         count = min(before, len(items))
+        if each_bytes:
+            count = min(count, machine_bytes() // 2 // each_bytes)
         if count < 2:
             return [function(item) for item in items]
         with ThreadPoolExecutor(count) as pool:

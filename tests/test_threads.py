@@ -42,6 +42,15 @@ def test_no_thread_where_there_is_nothing_to_share(count: int, items: int) -> No
     assert found == [(get_ident(), {1})] * items
 
 
+@pytest.mark.parametrize(("each_bytes", "most"), [(0, 4), (100, 4), (250, 2), (501, 1)])
+def test_no_more_at_once_than_memory_has_room_for(each_bytes: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "machine_bytes", lambda: 1000)
+    together = Barrier(most)
+    with threadpool_limits(4):
+        found = in_threads(lambda _: (together.wait(20), get_ident())[1], range(4), each_bytes=each_bytes)
+    assert len(set(found)) == most
+
+
 def test_what_one_item_raises_is_raised() -> None:
     def item(number: int) -> int:
         if number == 2:

@@ -140,7 +140,8 @@ def fit_surfaces(
         except ValueError as error:
             return error
 
-    prepared = in_threads(ready, range(len(points)))
+    each_bytes = projected_bytes(max(map(_rows, points), default=0), control_points=cap)
+    prepared = in_threads(ready, range(len(points)), each_bytes=each_bytes)
     fine = [p for p in prepared if not isinstance(p, ValueError)]
     # Large ones are fitted twice, in patches and as a whole.
     every = [*fine, *(p.whole for p in fine if p.whole is not None)]
@@ -149,7 +150,11 @@ def fit_surfaces(
         [_task(p, parts[_middle(parts)][0], kinds) for p, parts in zip(every, pieces, strict=True)], seed=seed, xp=xp
     )
     models = _grounded(every, _solve([overlap_of(p) for p in every], pieces, choices, xp))
-    made = iter(in_threads(lambda i: _finish(fine[i], choices[i], models[i], box), range(len(fine))))
+
+    def finished(number: int) -> Surface | ValueError:
+        return _finish(fine[number], choices[number], models[number], box)
+
+    made = iter(in_threads(finished, range(len(fine)), each_bytes=each_bytes))
     return [p if isinstance(p, ValueError) else next(made) for p in prepared]
 
 
@@ -178,6 +183,14 @@ def projected_bytes(n_points: int, *, control_points: int = 500) -> int:
     matrices = max(192 * 2**20, 5 * 8 * constraints**2)
     band = min(n_points, 40_000_000) * 3 * 160
     return raw + matrices + band + 64 * 2**20
+
+
+def _rows(cloud: object) -> int:
+    """Return how many points there are, 0 of what is no array: that is refused where it is looked at."""
+    try:
+        return len(cloud)  # type: ignore[arg-type]
+    except TypeError:
+        return 0
 
 
 def _kinds(kernel: str) -> tuple[str, ...]:
