@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from threading import Barrier, Event, get_ident
+from typing import Any
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from cryoscale import threads
-from cryoscale.fit import fit_surfaces
+from cryoscale.fit import fit_surfaces, fitting, solve
 from cryoscale.threads import in_threads, on_one_thread
 
 
@@ -96,18 +98,26 @@ def test_surfaces_have_the_same_bits_with_any_number_of_threads() -> None:
     for count in (1, 2, 3):
         with threadpool_limits(count):
             surfaces = fit_surfaces(_clouds(), spacing=1.0)
-        found.append([np.concatenate([p.alpha for p in s.model.patches]).tobytes() for s in surfaces])
+        found.append([(s.model.scale, s.model.patches[0].alpha.tobytes(), s.mesh(1.0)[0].tobytes()) for s in surfaces])
     assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("held", [True, pytest.param(False, marks=pytest.mark.xfail(strict=True))])
 def test_linear_algebra_of_a_fit_keeps_to_one_thread(held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cryoscale.fit import solve
-
     if not held:
         monkeypatch.setattr(threads, "on_one_thread", lambda: nullcontext(2))
-    counts: set[int] = set()
-    monkeypatch.setattr(solve, "factorise", lambda m: (counts.update(_blas()), m.__setitem__(..., np.eye(len(m))))[1])
+    counts: dict[str, set[int]] = {}
+
+    def noting(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any, **more: Any) -> Any:
+            counts.setdefault(name, set()).update(_blas())
+            return step(*arguments, **more)
+
+        return noted
+
+    steps = [(solve, "factorise")] + [(fitting, name) for name in ("prepare", "_student", "_scale", "_finish")]
+    for module, name in steps:
+        monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
     with threadpool_limits(2):
         fit_surfaces(_clouds()[:1], spacing=1.0)
-    assert counts == {1}
+    assert counts == {name: {1} for _, name in steps}

@@ -119,7 +119,7 @@ def fit_surfaces(
     Parameters are those of `fit_surface`, with one array of points per membrane; ``xp`` is the module (numpy or cupy)
     that the batches are solved with. A membrane that cannot be fitted gives its error in its place; the others are
     not affected. Membranes and batches are shared by as many threads as linear algebra may have (``OMP_NUM_THREADS``);
-    no bit depends on how many these are.
+    no bit of a fit depends on how many these are.
 
     Returns
     -------
@@ -235,10 +235,12 @@ def _solve(
         for part in parts
     ]
     first = solve_many([problem_of(part[0], h) for _, part, h in flat], inverse=False, xp=xp)
-    robust = [
-        _student(part[0], h, s) if isinstance(s, Solution) else part[0]
-        for (_, part, h), s in zip(flat, first, strict=True)
-    ]
+
+    def widened(row: int) -> Constraints:
+        (_, part, hypothesis), solution = flat[row], first[row]
+        return _student(part[0], hypothesis, solution) if isinstance(solution, Solution) else part[0]
+
+    robust = in_threads(widened, range(len(flat)))
     single = [len(pieces[number]) == 1 for number, _, _ in flat]
     second: list[Solution | np.linalg.LinAlgError] = [np.linalg.LinAlgError()] * len(flat)
     for keep in (True, False):
@@ -246,16 +248,17 @@ def _solve(
         solved = solve_many([problem_of(robust[i], flat[i][2]) for i in rows], inverse=keep, xp=xp)
         for row, solution in zip(rows, solved, strict=True):
             second[row] = solution
-    models: list[Model | np.linalg.LinAlgError] = []
-    for number, choice in enumerate(choices):
+
+    def assembled(number: int) -> Model | np.linalg.LinAlgError:
+        choice = choices[number]
         rows = [i for i, item in enumerate(flat) if item[0] == number]
         failed = [s for s in (second[i] for i in rows) if isinstance(s, np.linalg.LinAlgError)]
         if isinstance(choice, np.linalg.LinAlgError) or failed:
-            models.append(choice if isinstance(choice, np.linalg.LinAlgError) else failed[0])
-            continue
+            return choice if isinstance(choice, np.linalg.LinAlgError) else failed[0]
         patches = tuple(_patch(robust[i], choice[0], second[i], flat[i][1]) for i in rows)
-        models.append(Model(patches, overlaps[number], _scale(patches[_middle(pieces[number])])))
-    return models
+        return Model(patches, overlaps[number], _scale(patches[_middle(pieces[number])]))
+
+    return in_threads(assembled, range(len(choices)))
 
 
 def _scale(patch: Patch) -> float:

@@ -46,7 +46,7 @@ HOLE_SHARE = 0.25
 NECK = 1.5
 MOST_OPEN = 0.38
 MOST_ASIDE = 0.2
-"""Of the ratio's part within a slice: a sphere's without a cap of `HOLE_SHARE` of the rest; real vesicles have 0.1."""
+"""Of the ratio's part within a slice: a sphere's without a cap of `HOLE_SHARE` of the rest; real vesicles: 0.09."""
 LEAST_SEEN = 0.25
 SECOND_SHARE = 0.1
 TUBE_ALONG, TUBE_ROUND = 0.06, 0.1

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 from numba import njit
-from threadpoolctl import threadpool_limits
+
+from cryoscale.threads import on_one_thread
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -55,7 +56,7 @@ def project(volume: Floats, tilts_degrees: npt.ArrayLike, width_voxels: int) -> 
     images = np.empty((len(cosines), volume.shape[1], width_voxels), np.float32)
     flat = np.abs(cosines) >= STEEP_COSINE
     # The last bit of a matrix product depends on how many threads share it.
-    with threadpool_limits(1, user_api="blas"):
+    with on_one_thread():
         images[flat] = _sheared(volume.transpose(2, 1, 0), cosines[flat], sines[flat], width_voxels)
         images[~flat] = _sheared(volume, sines[~flat], cosines[~flat], width_voxels)
     return images

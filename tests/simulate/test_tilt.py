@@ -124,6 +124,6 @@ def test_bits_do_not_depend_on_threads(monkeypatch):
     np.testing.assert_array_equal(projected(2), alone)
     assert threads == {1}
     # Mutant: as many threads as there are. Whether that changes a bit is chance; how many there are is not.
-    monkeypatch.setattr("cryoscale.simulate.tilt.threadpool_limits", lambda *_, **__: nullcontext())
+    monkeypatch.setattr("cryoscale.simulate.tilt.on_one_thread", nullcontext)
     projected(2)
     assert 2 in threads
