@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -23,7 +23,6 @@ __all__ = ["in_threads", "on_one_thread"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_TURN = threading.Lock()
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item], *, each_bytes: int = 0) -> list[Result]:
@@ -44,17 +43,52 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item], *, eac
 
 @contextlib.contextmanager
 def on_one_thread() -> Iterator[int]:
-    """Keep linear algebra to one thread; yields how many it had."""
-    libraries = _libraries(len(sys.modules))
-    with _TURN:
-        before = min((library.num_threads or 1 for library in libraries.lib_controllers), default=1)
-        # Who finds it at one has nothing to put back: it would outlast him who set it.
-        limit = libraries.limit(limits=1) if before > 1 else contextlib.nullcontext()
-    with limit:
+    """Keep linear algebra to one thread until the last who asked for it leaves; yields how many it had."""
+    before = _HOLD.enter()
+    try:
         yield before
+    finally:
+        _HOLD.leave()
+
+
+class _Hold:
+    """Who keeps linear algebra to one thread, counted over all threads of the process, for its libraries are theirs."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._within = 0
+        self._before: list[tuple[Any, int]] = []
+
+    def enter(self) -> int:
+        with self._turn:
+            found = [(library, library.num_threads or 1) for library in _libraries(len(sys.modules)).lib_controllers]
+            # NumPy has a library and SciPy another, and either may have been told, or loaded, after the other.
+            several = [(library, count) for library, count in found if count > 1]
+            for library, _ in several:
+                _tell(library, 1)
+            self._before += several
+            self._within += 1
+        return min((count for _, count in found), default=1)
+
+    def leave(self) -> None:
+        with self._turn:
+            self._within -= 1
+            while self._before and not self._within:
+                _tell(*self._before.pop())
+
+
+def _tell(library: Any, count: int) -> None:
+    """Set a library's threads; threadpoolctl 3.8 listens in silence to none but the thread that it heard first."""
+    heard = getattr(library, "clear_controlling_thread", lambda *, force: force)
+    heard(force=True)
+    library.set_num_threads(count)
+    heard(force=True)
 
 
 @functools.lru_cache(maxsize=1)
 def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001
     """Return the libraries of linear algebra, looked for again after an import: that takes half a millisecond."""
     return ThreadpoolController().select(user_api="blas")
+
+
+_HOLD = _Hold()

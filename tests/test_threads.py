@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 from cryoscale import threads
 from cryoscale.fit import fit_surfaces, fitting, solve
@@ -66,23 +66,47 @@ def test_what_one_item_raises_is_raised() -> None:
             assert _blas() == {count}
 
 
-def test_a_second_caller_does_not_put_back_what_the_first_set() -> None:
+def _entering(inside: Event, leave: Event) -> int:
+    with on_one_thread() as before:
+        inside.set()
+        assert leave.wait(20)
+    return before
+
+
+def test_threads_are_put_back_when_the_last_caller_leaves_whichever_it_is() -> None:
     inside, leave = Event(), Event()
-
-    def first() -> tuple[int, set[int]]:
-        with threadpool_limits(3):
-            with on_one_thread() as before:
-                inside.set()
-                assert leave.wait(20)
-            return before, _blas()
-
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(first)
+    with threadpool_limits(3), ThreadPoolExecutor(1) as pool:
+        running = pool.submit(_entering, inside, leave)
         assert inside.wait(20)
         with on_one_thread() as before:
             assert before == 1
             leave.set()
-            assert running.result() == (3, {3})
+            assert running.result() == 3
+            # The first has left, and its sums would be grouped otherwise from here on.
+            assert _blas() == {1}
+        assert _blas() == {3}
+
+
+def test_a_thread_that_set_a_limit_does_not_keep_others_from_one() -> None:
+    limit = threadpool_limits(2)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(lambda: in_threads(lambda _: _blas(), [0])).result() == [{1}]
+        assert _blas() == {2}
+    finally:
+        limit.restore_original_limits()
+
+
+def test_libraries_with_other_numbers_of_threads_all_keep_to_one() -> None:
+    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+    if len(libraries) < 2:
+        pytest.skip("NumPy and SciPy share a library here")
+    with threadpool_limits(1):
+        libraries[0].set_num_threads(2)
+        with on_one_thread() as before:
+            assert before == 1
+            assert _blas() == {1}
+        assert [library.num_threads for library in libraries] == [2, *[1] * (len(libraries) - 1)]
 
 
 def _clouds() -> list[np.ndarray]:
