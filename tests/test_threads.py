@@ -139,7 +139,7 @@ def test_linear_algebra_of_a_fit_keeps_to_one_thread(held: bool, monkeypatch: py
 
         return noted
 
-    steps = [(solve, "factorise")] + [(fitting, name) for name in ("prepare", "_student", "_scale", "_finish")]
+    steps = [(solve, "solve_on_host")] + [(fitting, name) for name in ("prepare", "_student", "_scale", "_finish")]
     for module, name in steps:
         monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
     with threadpool_limits(2):

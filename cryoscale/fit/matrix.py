@@ -1,4 +1,4 @@
-r"""Covariance matrices of a batch in one compiled loop, each entry computed once and nothing held beside the result.
+r"""The covariance matrix of one member in a compiled loop, each entry computed once and nothing held beside the result.
 
     C_ij = K(x_i, x_j) + [i = j] noise_i^2 + t_i . t_j + s_i s_j exp(-r_ij / reach),     i <= j < count
 
@@ -13,19 +13,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from cryoscale.fit.evaluate import _decay
 
-__all__ = ["clear_above", "covariance_triangles"]
-
-Array = NDArray[np.float64]
+__all__ = ["fill"]
 
 
 @njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _fill(
+def fill(
     x: Any,
     noise: Any,
     trend: Any,
@@ -37,6 +33,21 @@ def _fill(
     variance: float,
     out: Any,
 ) -> None:
+    """Write the covariance of one member with its noise where LAPACK's Cholesky reads it.
+
+    Parameters
+    ----------
+    x, noise
+        (3, n) constraints and (n,) the standard deviations of their values, padded.
+    trend, shared, reach
+        (k, n), (n,) or (0,), and its correlation's length.
+    count
+        True number of constraints.
+    cubic, length, variance
+        The kernel.
+    out
+        (n, n): the lower triangle in Fortran's order, i <= j here; the other one stays as it is.
+    """
     c = math.sqrt(5.0) / length
     # Noise is shared on the surface alone, whose points come first.
     sharing = shared.shape[0]
@@ -68,51 +79,3 @@ def _fill(
     for i in range(count, out.shape[0]):
         out[i, i:] = 0.0
         out[i, i] = 1.0
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def clear_above(transposed: Any) -> None:
-    """Set what lies above the diagonal of a matrix to zero; its transpose is given, so that rows lie in one piece."""
-    for i in range(len(transposed)):
-        transposed[i, :i] = 0.0
-
-
-def covariance_triangles(
-    kind: str,
-    points: Array,
-    noise: Array,
-    counts: NDArray[np.int64],
-    lengths: Array,
-    amplitudes: Array,
-    *,
-    trend: Array | None = None,
-    shared: Array | None = None,
-    reach: Array | None = None,
-) -> Array:
-    """Return covariance matrices with noise (b, n, n) whose lower triangles are defined, ready for LAPACK.
-
-    Parameters
-    ----------
-    kind
-        Name of the covariance function.
-    points, noise
-        (b, n, 3) and (b, n), padded.
-    counts, lengths, amplitudes
-        (b,) members' true sizes and their kernels' parameters.
-    trend, shared, reach
-        (b, n, k), (b, n) and (b,), or None.
-
-    Returns
-    -------
-    numpy.ndarray
-        Each member in Fortran's order; what lies above its diagonal is not set.
-    """
-    out = np.empty((len(points), points.shape[1], points.shape[1]))
-    for member, matrix in enumerate(out):
-        columns = np.ascontiguousarray(points[member].T)
-        variance = float(amplitudes[member]) ** 2
-        basis = np.zeros((0, 0)) if trend is None else np.ascontiguousarray(trend[member].T)
-        common, far = (np.zeros(0), 1.0) if shared is None or reach is None else (shared[member], float(reach[member]))
-        form = (kind == "cubic", float(lengths[member]), variance)
-        _fill(columns, noise[member], basis, common, far, int(counts[member]), *form, matrix)
-    return out.swapaxes(1, 2)

@@ -8,8 +8,9 @@ N = diag(noise^2) + s s^T exp(-r / reach), s for noise that neighbours share.
 
 The arrays in hand decide where this runs: NumPy arrays here, CuPy arrays on their GPU. A device's batch holds members
 of about one size, the shorter ones padded with rows of the identity and targets of zero, which changes neither alpha
-nor the evidence. On the host, where LAPACK takes one matrix after the other, padding would only be work (32 members of
-500 constraints, padded to 512: 0.039 instead of 0.034 s): members of one size are a batch, and every thread takes one.
+nor the evidence (`device`). On the host, where LAPACK takes one matrix after the other in a compiled loop (`host`),
+padding would only be work (32 members of 500 constraints, padded to 512: 0.039 instead of 0.034 s): members of one size
+are a batch, and the batches are shared by threads.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscale.backend import array_namespace, cholesky, to_numpy
-from cryoscale.fit.covariance import Kernel, correlation, squared_distances
-from cryoscale.fit.matrix import clear_above, covariance_triangles
-from cryoscale.fit.triangle import factorise, inverse_by_halves, invert, solve
+from cryoscale.backend import array_namespace, to_numpy
+from cryoscale.fit.covariance import Kernel
+from cryoscale.fit.device import solve_on_device
+from cryoscale.fit.host import solve_on_host
 from cryoscale.threads import in_threads
 
 __all__ = ["Problem", "Solution", "padded_size", "solve_batch", "solve_each", "solve_many"]
@@ -36,8 +37,8 @@ Array = NDArray[np.float64]
 Result = TypeVar("Result")
 BATCH_BYTES = 192 * 2**20
 """On a device: a batch holds six matrices per member at its peak; this bounds them all together."""
-HOST_BATCH_BYTES = 8 * 2**20
-"""On the host: LAPACK takes matrices one at a time, three times faster while they are in cache than from memory."""
+HOST_BATCH_BYTES = 16 * 2**20
+"""On the host a batch holds a matrix per member; what is made of their solutions finds the last of them in cache."""
 
 
 @dataclass(frozen=True)
@@ -116,71 +117,12 @@ def solve_batch(
     xp = array_namespace(points)
     live = xp.arange(points.shape[1])[None, :] < counts[:, None]
     right = xp.where(live, targets, 0.0)
-    factors = _on_host if xp is np else _on_device
-    log_det, white, alpha, lower_inverse = factors(
-        points, noise, counts, kernels, right, inverse, trend=trend, shared=shared, reach=reach
+    solve = solve_on_host if xp is np else solve_on_device
+    log_det, white, alpha, lower_inverse = solve(
+        points, noise, counts, kernels, right, trend=trend, shared=shared, reach=reach, inverse=inverse
     )
     evidence = -0.5 * (white * white).sum(1) - log_det - 0.5 * math.log(2 * math.pi) * counts
     return alpha, lower_inverse if inverse else None, evidence
-
-
-def _on_host(
-    points: Array,
-    noise: Array,
-    counts: NDArray[np.int64],
-    kernels: Sequence[Kernel],
-    right: Array,
-    inverse: bool,
-    **more: Array | None,
-) -> tuple[Array, Array, Array, Array]:
-    """Return sum log L_ii (b,), L^-1 y and alpha (b, n), and L^-1 (b, n, n), where that is wanted, in L's place."""
-    lengths, amplitudes = np.array([k.length for k in kernels]), np.array([k.amplitude for k in kernels])
-    lower = covariance_triangles(kernels[0].kind, points, noise, counts, lengths, amplitudes, **more)
-    log_det, white, alpha = np.empty(len(right)), np.empty_like(right), np.empty_like(right)
-    for member, matrix in enumerate(lower):
-        factorise(matrix)
-        log_det[member] = np.log(matrix.diagonal()).sum()
-        white[member] = solve(matrix, right[member])
-        alpha[member] = solve(matrix, white[member], transpose=True)
-        if inverse:
-            invert(matrix)
-            clear_above(matrix.T)
-    return log_det, white, alpha, lower
-
-
-def _on_device(
-    points: Any,
-    noise: Any,
-    counts: Any,
-    kernels: Sequence[Kernel],
-    right: Any,
-    inverse: bool,  # noqa: ARG001
-    *,
-    trend: Any = None,
-    shared: Any = None,
-    reach: Any = None,
-) -> tuple[Any, Any, Any, Any]:
-    """Return the same by array arithmetic in the arrays' own module; the inverse, made of products, solves, too."""
-    xp = array_namespace(points)
-    lengths = xp.asarray([k.length for k in kernels])[:, None, None]
-    amplitudes = xp.asarray([k.amplitude for k in kernels])[:, None, None]
-    diagonal = xp.arange(points.shape[1])
-    live = diagonal[None, :] < counts[:, None]
-    centred = points - (points * live[..., None]).sum(1, keepdims=True) / counts[:, None, None]
-    distances = xp.sqrt(squared_distances(centred, centred, xp))
-    matrix = correlation(kernels[0].kind, distances / lengths, xp)
-    matrix *= amplitudes**2
-    if trend is not None:
-        matrix += trend @ xp.swapaxes(trend, 1, 2)
-    if shared is not None and reach is not None:
-        matrix += xp.exp(-distances / reach[:, None, None]) * (shared[:, :, None] * shared[:, None, :])
-    matrix *= live[:, :, None] & live[:, None, :]
-    matrix[:, diagonal, diagonal] = xp.where(live, matrix[:, diagonal, diagonal] + noise**2, 1.0)
-    lower = cholesky(matrix)
-    found = inverse_by_halves(lower, xp)
-    white = (found @ right[..., None])[..., 0]
-    alpha = (xp.swapaxes(found, 1, 2) @ white[..., None])[..., 0]
-    return xp.log(lower[:, diagonal, diagonal]).sum(1), white, alpha, found
 
 
 def _pad(rows: Sequence[Array], size: int) -> Array:
@@ -239,10 +181,10 @@ def solve_each(
     for number, problem in enumerate(problems):
         n = len(problem.points)
         groups.setdefault((n if xp is np else padded_size(n), problem.kernel.kind), []).append(number)
-    room_bytes = HOST_BATCH_BYTES if xp is np else BATCH_BYTES
+    room_bytes, held = (HOST_BATCH_BYTES, 1) if xp is np else (BATCH_BYTES, 6)
     batches: list[tuple[int, list[int]]] = []
     for (size, _), members in sorted(groups.items()):
-        room = max(1, room_bytes // (6 * 8 * size * size))
+        room = max(1, room_bytes // (held * 8 * size * size))
         batches += [(size, members[start : start + room]) for start in range(0, len(members), room)]
 
     def solved(batch: tuple[int, list[int]]) -> list[Result | np.linalg.LinAlgError]:

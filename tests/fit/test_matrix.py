@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cryoscale.fit.covariance import KINDS, Kernel, covariance
-from cryoscale.fit.matrix import covariance_triangles
-from cryoscale.fit.solve import _on_device, _on_host
+from cryoscale.fit.device import solve_on_device
+from cryoscale.fit.host import solve_on_host
+from cryoscale.fit.matrix import fill
 
 
 def _batch(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Kernel]]:
@@ -17,15 +18,17 @@ def _batch(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Kernel]]
 @pytest.mark.parametrize("kind", KINDS)
 def test_triangles_against_dense_covariances(kind: str) -> None:
     points, noise, counts, kernels = _batch(kind)
-    lengths, amplitudes = np.array([k.length for k in kernels]), np.array([k.amplitude for k in kernels])
-    found = covariance_triangles(kind, points, noise, counts, lengths, amplitudes)
+    none, nothing = np.zeros((0, 0)), np.zeros(0)
     for member, (n, kernel) in enumerate(zip(counts, kernels, strict=True)):
+        columns, found = np.ascontiguousarray(points[member].T), np.full((64, 64), 7.0)
+        form = (kind == "cubic", kernel.length, kernel.amplitude**2)
+        fill(columns, noise[member], none, nothing, 1.0, n, *form, found)
         expected = np.eye(64)
         x = points[member, :n] - 40
         expected[:n, :n] = covariance(kernel, x, x, np) + np.diag(noise[member, :n] ** 2)
         # Array arithmetic takes distances from scalar products and loses digits near zero.
-        assert np.abs(np.tril(found[member]) - np.tril(expected)).max() < 1e-6
-        assert found[member].flags.f_contiguous
+        assert np.abs(np.triu(found) - np.triu(expected)).max() < 1e-6
+        assert (np.tril(found, -1) == np.tril(np.full((64, 64), 7.0), -1)).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -36,7 +39,7 @@ def test_host_and_device_factorise_the_same_matrix(kind: str, more: bool) -> Non
     right = rng.normal(size=(3, 64)) * (np.arange(64) < counts[:, None])
     trend, shared = rng.normal(size=(3, 64, 9)), rng.uniform(0, 1, (3, 64))
     options = {"trend": trend, "shared": shared, "reach": np.array([3.0, 4.0, 5.0])} if more else {}
-    host = _on_host(points, noise, counts, kernels, right, True, **options)
-    device = _on_device(points, noise, counts, kernels, right, True, **options)
+    host = solve_on_host(points, noise, counts, kernels, right, **options)
+    device = solve_on_device(points, noise, counts, kernels, right, **options)
     for left, other in zip(host, device, strict=True):
         assert np.allclose(left, other, rtol=1e-6, atol=1e-6)

@@ -13,6 +13,7 @@ from scipy.stats import multivariate_normal
 from threadpoolctl import threadpool_limits
 
 from cryoscale import backend
+from cryoscale.fit import device as on_device
 from cryoscale.fit import solve
 from cryoscale.fit.covariance import KINDS, Kernel, covariance
 from cryoscale.fit.solve import Problem, Solution, padded_size, solve_each, solve_many
@@ -125,7 +126,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     cupyx = ModuleType("cupyx")
     vars(cupyx).update(errstate=errstate)
     monkeypatch.setitem(sys.modules, "cupyx", cupyx)
-    for user in (backend, solve):
+    for user in (backend, on_device, solve):
         monkeypatch.setattr(user, "array_namespace", lambda *_: module)
     return module
 
