@@ -1,6 +1,6 @@
 """The linear algebra of a fit: the factorisation beside dgemm, a batch beside the same members one by one.
 
-    GFLOP/s of Cholesky = n^3 / 3 / seconds,   of dgemm = 2 n^3 / seconds
+    GFLOP/s of Cholesky = n^3 / 3 / seconds,   of dgemm = 2 n^3 / seconds,     both on one thread, as fits have it
 
 "Solve" is all of `solve_batch`: covariance, Cholesky, two triangular solves, evidence; its rate counts n^3 / 3 alone.
 The one-by-one loops are ours, what a user writes with SciPy (`cdist`, `cho_factor`, `cho_solve`) for each member, and
@@ -34,6 +34,7 @@ from scipy.spatial.distance import cdist
 from benchmarks._fit_peer_models import PEERS
 from cryoscale.fit.covariance import Kernel, covariance
 from cryoscale.fit.solve import Problem, solve_many
+from cryoscale.threads import on_one_thread
 
 __all__ = ["linear", "linear_table", "processor_and_wall"]
 
@@ -87,30 +88,33 @@ def _by_peers(name: str, members: list[Problem]) -> list[Any]:
 def linear(size: str) -> dict[str, Any]:
     """Measure factorisation and batches."""
     repeats = {"small": 5, "full": 11}[size]
-    rows = []
-    for n in SIZES:
-        problem = _problem(n, n)
-        matrix = covariance(problem.kernel, problem.points, problem.points, np) + np.diag(problem.noise**2)
-        other = np.random.default_rng(0).normal(size=(n, n))
-        # As `solve` calls it; from a copy each time, which counts.
-        factor, _ = processor_and_wall(partial(dpotrf, np.asfortranarray(matrix), lower=1, clean=0), repeats)
-        product, _ = processor_and_wall(partial(np.matmul, other, other), repeats)
-        solve, _ = processor_and_wall(partial(solve_many, [problem], inverse=False), repeats)
-        rows.append(
-            {
-                "n": n,
-                "dgemm_gflops": 2 * n**3 / product / 1e9,
-                "cholesky_gflops": n**3 / 3 / factor / 1e9,
-                "solve_gflops": n**3 / 3 / solve / 1e9,
-                "solve_s": solve,
-            }
-        )
+    with on_one_thread():
+        rows = [_rates(n, repeats) for n in SIZES]
+        limits = _limits(_members(), rows, repeats)
     batch = [
         {"process": name, "threads": count, "seconds": _in_a_process(settings | dict.fromkeys(COUNTED, str(count)))}
         for count in THREADS
         for name, settings in HEAPS.items()
     ]
-    return {"factorisation": rows, "batch": batch, "limits": _limits(_members(), rows, repeats)}
+    return {"factorisation": rows, "batch": batch, "limits": limits}
+
+
+def _rates(n: int, repeats: int) -> dict[str, float]:
+    """Return the GFLOP/s of a factorisation, of all of a solution, and of a product of matrices."""
+    problem = _problem(n, n)
+    matrix = covariance(problem.kernel, problem.points, problem.points, np) + np.diag(problem.noise**2)
+    other = np.random.default_rng(0).normal(size=(n, n))
+    # As `solve` calls it; from a copy each time, which counts.
+    factor, _ = processor_and_wall(partial(dpotrf, np.asfortranarray(matrix), lower=1, clean=0), repeats)
+    product, _ = processor_and_wall(partial(np.matmul, other, other), repeats)
+    solve, _ = processor_and_wall(partial(solve_many, [problem], inverse=False), repeats)
+    return {
+        "n": n,
+        "dgemm_gflops": 2 * n**3 / product / 1e9,
+        "cholesky_gflops": n**3 / 3 / factor / 1e9,
+        "solve_gflops": n**3 / 3 / solve / 1e9,
+        "solve_s": solve,
+    }
 
 
 def _members() -> list[Problem]:

@@ -37,8 +37,31 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item], *, eac
             count = min(count, machine_bytes() // 2 // each_bytes)
         if count < 2:
             return [function(item) for item in items]
-        with ThreadPoolExecutor(count) as pool:
-            return list(pool.map(function, items))
+        return _shared(function, items, count)
+
+
+def _shared(function: Callable[[Item], Result], items: Sequence[Item], count: int) -> list[Result]:
+    """Share items among this thread and others, which begin sooner than where this one waits and all are new."""
+    numbers, results, failed = iter(range(len(items))), dict[int, Result](), dict[int, BaseException]()
+
+    def work() -> None:
+        number = -1
+        try:
+            for number in numbers:
+                results[number] = function(items[number])
+                if failed:
+                    return
+        except BaseException as error:
+            failed[number] = error
+
+    with ThreadPoolExecutor(count - 1) as pool:
+        for _ in range(count - 1):
+            pool.submit(work)
+        work()
+    if failed:
+        # All before it were taken before it: the one that a loop would have raised.
+        raise failed[min(failed)]
+    return [results[number] for number in range(len(items))]
 
 
 @contextlib.contextmanager

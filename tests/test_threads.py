@@ -73,6 +73,23 @@ def _entering(inside: Event, leave: Event) -> int:
     return before
 
 
+def test_the_error_is_that_of_a_loop_and_nothing_is_begun_after_it() -> None:
+    begun, later = [], Event()
+
+    def item(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            # Another thread fails meanwhile, on an item that a loop would not have come to.
+            assert later.wait(20)
+            raise KeyError(number)
+        later.set()
+        raise ValueError(number)
+
+    with threadpool_limits(2), pytest.raises(KeyError, match="0"):
+        in_threads(item, range(50))
+    assert sorted(begun) == [0, 1]
+
+
 def test_threads_are_put_back_when_the_last_caller_leaves_whichever_it_is() -> None:
     inside, leave = Event(), Event()
     with threadpool_limits(3), ThreadPoolExecutor(1) as pool:
