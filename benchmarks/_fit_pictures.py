@@ -179,6 +179,7 @@ def draw(folder: Path) -> list[Path]:
         made.append(
             ("fit_real", _real, "Real membranes; the vesicles' and the microsome's top and bottom fifth withheld")
         )
+    folder.mkdir(parents=True, exist_ok=True)
     out = []
     for name, tiles, heading in made:
         path = folder / f"{name}.png"

@@ -146,7 +146,7 @@ def test_surfaces_have_the_same_bits_with_any_number_of_threads() -> None:
 @pytest.mark.parametrize("held", [True, pytest.param(False, marks=pytest.mark.xfail(strict=True))])
 def test_linear_algebra_of_a_fit_keeps_to_one_thread(held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not held:
-        monkeypatch.setattr(threads, "on_one_thread", lambda: nullcontext(2))
+        monkeypatch.setattr(threads, "on_one_thread", lambda: nullcontext(1))
     counts: dict[str, set[int]] = {}
 
     def noting(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
