@@ -81,7 +81,6 @@ def signatures() -> set[tuple[str, object]]:
     }
 
 
-@pytest.mark.slow
 def test_all_that_a_run_calls_is_listed(tmp_path: Path) -> None:
     compile_kernels()
     listed = signatures()

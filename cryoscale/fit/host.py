@@ -67,7 +67,7 @@ def solve_on_host(
     size, nothing = right.shape, np.zeros((len(right), 0))
     forms = np.array([(kernel.length, kernel.amplitude**2) for kernel in kernels])
     basis = nothing[..., None] if trend is None else np.ascontiguousarray(trend.swapaxes(1, 2))
-    common, far = (nothing, forms[:, 0]) if shared is None or reach is None else (shared, reach)
+    common, far = (nothing, np.ones(len(right))) if shared is None or reach is None else (shared, reach)
     log_det, white, alpha, lower = np.empty(size[0]), np.empty(size), np.empty(size), _room(size, inverse)
     columns = np.ascontiguousarray(points.swapaxes(1, 2))
     cubic = kernels[0].kind == "cubic"

@@ -7,7 +7,7 @@ An array is lower triangles in Fortran's order: its rows are the matrix's column
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -15,29 +15,18 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 
-__all__ = ["ROUTINES", "Routines", "potrf", "trmm", "trsv", "trtri"]
+__all__ = ["ROUTINES", "potrf", "trmm", "trsv", "trtri"]
 
 _LOWER, _LEFT, _RIGHT, _PLAIN, _TURNED = (np.uint8(ord(letter)) for letter in "LLRNT")
-
-
 _ADDRESS = (types.int64, types.uint64)
-
-
-class Routines(NamedTuple):
-    """Addresses of the routines."""
-
-    potrf: int
-    trtri: int
-    trmm: int
-    trsv: int
-
-
-ROUTINES = Routines(
+_POTRF, _TRTRI, _TRMM, _TRSV = range(4)
+ROUTINES = (
     get_cython_function_address("scipy.linalg.cython_lapack", "dpotrf"),
     get_cython_function_address("scipy.linalg.cython_lapack", "dtrtri"),
     get_cython_function_address("scipy.linalg.cython_blas", "dtrmm"),
     get_cython_function_address("scipy.linalg.cython_blas", "dtrsv"),
 )
+"""Where they are in this process."""
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -71,7 +60,7 @@ def potrf(at: Any, matrix: Any) -> Any:
     """Replace a matrix by its Cholesky factor; returns the first pivot, from 1, that is not positive, or 0."""
     failed = np.zeros(1, np.int32)
     rows = np.int32(len(matrix))
-    _fortran(at.potrf, (_LOWER, rows, matrix.ctypes.data, _apart(matrix), failed.ctypes.data))
+    _fortran(at[_POTRF], (_LOWER, rows, matrix.ctypes.data, _apart(matrix), failed.ctypes.data))
     return failed[0]
 
 
@@ -79,7 +68,7 @@ def potrf(at: Any, matrix: Any) -> Any:
 def trtri(at: Any, triangle: Any) -> None:
     """Replace a triangle by its inverse, column by column."""
     failed, rows = np.int32(0), np.int32(len(triangle))
-    _fortran(at.trtri, (_LOWER, _PLAIN, rows, triangle.ctypes.data, _apart(triangle), failed))
+    _fortran(at[_TRTRI], (_LOWER, _PLAIN, rows, triangle.ctypes.data, _apart(triangle), failed))
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -89,7 +78,7 @@ def trmm(at: Any, factor: float, triangle: Any, block: Any, left: bool) -> None:
     rows, columns = np.int32(block.shape[1]), np.int32(block.shape[0])
     triangular = (triangle.ctypes.data, _apart(triangle))
     _fortran(
-        at.trmm,
+        at[_TRMM],
         (side, _LOWER, _PLAIN, _PLAIN, rows, columns, factor, *triangular, block.ctypes.data, _apart(block)),
     )
 
@@ -99,4 +88,4 @@ def trsv(at: Any, triangle: Any, x: Any, transpose: bool) -> None:
     """Replace x (n,) by the solution of ``L y = x``, or of ``L^T y = x``."""
     turn = _TURNED if transpose else _PLAIN
     rows, one = np.int32(len(x)), np.int32(1)
-    _fortran(at.trsv, (_LOWER, turn, _PLAIN, rows, triangle.ctypes.data, _apart(triangle), x.ctypes.data, one))
+    _fortran(at[_TRSV], (_LOWER, turn, _PLAIN, rows, triangle.ctypes.data, _apart(triangle), x.ctypes.data, one))
