@@ -305,22 +305,23 @@ def image_geometry(path: str | Path) -> Geometry:
         names = [axis["name"] for axis in image["axes"]]
         units = [_UNIT_IN_ANGSTROM[axis["unit"]] for axis in image["axes"]]
         dataset = image["datasets"][0]
+        level = dataset["path"]
         steps = {step["type"]: step[step["type"]] for step in dataset["coordinateTransformations"]}
         scale = [float(v) * u for v, u in zip(steps["scale"], units, strict=True)]
         origin = [float(v) * u for v, u in zip(steps.get("translation", (0.0, 0.0, 0.0)), units, strict=True)]
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, OverflowError, TypeError, ValueError) as error:
         raise TomogramError(
             "OME-Zarr metadata is missing or incomplete",
             where=str(path),
             found=f"{type(error).__name__}: {error}",
-            allowed="multiscales with axes z, y, x, their unit and a scale",
+            allowed="multiscales with axes z, y, x, their unit, a path and a scale",
             todo="state the voxel size with --apix, or write the metadata",
         ) from error
-    if names != ["z", "y", "x"] or dataset["path"] != "0":
+    if names != ["z", "y", "x"] or level != "0":
         raise TomogramError(
             "OME-Zarr axes or level path not supported",
             where=str(path),
-            found=f"axes {names}, first level {dataset['path']!r}",
+            found=f"axes {names}, first level {level!r}",
             allowed="axes z, y, x and first level '0'",
         )
     shape = open_level(path).shape

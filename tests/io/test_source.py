@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -93,6 +95,29 @@ def test_omezarr(tmp_path):
     np.testing.assert_array_equal(source.read((1, 2, 3), (9, 10, 14)), array[1:9, 2:10, 3:14])
     (tmp_path / "a.ome.zarr" / "zarr.json").write_text("{")
     with pytest.raises(TomogramError):
+        open_source(tmp_path / "a.ome.zarr")
+
+
+@pytest.mark.parametrize("key", ["multiscales", "axes", "name", "unit", "datasets", "path", "type", "scale"])
+@pytest.mark.parametrize("value", [None, 10**400, [], "gone"])
+def test_omezarr_without_what_a_geometry_needs(tmp_path, key, value):
+    create_image(tmp_path / "a.ome.zarr", Geometry((8, 8, 8), (8.0, 8.0, 8.0)), "f4", (4, 8, 8))
+    path = tmp_path / "a.ome.zarr" / "zarr.json"
+
+    def changed(node):
+        if isinstance(node, list):
+            return [changed(part) for part in node]
+        if not isinstance(node, dict):
+            return node
+        parts = {name: changed(part) for name, part in node.items()}
+        if key in parts:
+            parts[key] = [value, 1.0, 1.0] if key == "scale" else value
+            if value == "gone":
+                del parts[key]
+        return parts
+
+    path.write_text(json.dumps(changed(json.loads(path.read_text()))))
+    with pytest.raises(TomogramError, match=r"OME-Zarr (metadata is missing|axes or level path)"):
         open_source(tmp_path / "a.ome.zarr")
 
 
