@@ -13,7 +13,7 @@ import pytest
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 from cryoscale import threads
-from cryoscale.fit import fit_surfaces, fitting, solve
+from cryoscale.fit import Surface, evaluate, fit_surfaces, fitting, solve
 from cryoscale.threads import in_threads, on_one_thread
 
 
@@ -139,8 +139,27 @@ def test_surfaces_have_the_same_bits_with_any_number_of_threads() -> None:
     for count in (1, 2, 3):
         with threadpool_limits(count):
             surfaces = fit_surfaces(_clouds(), spacing=1.0)
-        found.append([(s.model.scale, s.model.patches[0].alpha.tobytes(), s.mesh(1.0)[0].tobytes()) for s in surfaces])
+            found.append([_bits(surface) for surface in surfaces])
     assert found[0] == found[1] == found[2]
+
+
+def _bits(surface: Surface) -> dict[str, bytes]:
+    """All that may be asked of a surface."""
+    vertices = surface.mesh(1.0)[0]
+    # More places than a thread takes at once.
+    assert len(vertices) > evaluate.SHARE
+    errors = surface.curvature_errors(vertices[::40])
+    return {
+        "scale": np.float64(surface.model.scale).tobytes(),
+        "alpha": surface.model.patches[0].alpha.tobytes(),
+        "vertices": vertices.tobytes(),
+        "distance": surface.distance(vertices).tobytes(),
+        "distance_sd": surface.distance_sd(vertices).tobytes(),
+        "band": surface.band(2.0).sd.tobytes(),
+        "curvature": surface.mean_curvature(vertices).tobytes(),
+        "errors": errors.mean.tobytes(),
+        "joint": surface.model.patches[0].joint_covariance(vertices[::40]).tobytes(),
+    }
 
 
 @pytest.mark.parametrize("held", [True, pytest.param(False, marks=pytest.mark.xfail(strict=True))])

@@ -19,13 +19,16 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dtrmm
 
 from cryoscale.fit.covariance import Kernel
+from cryoscale.threads import in_threads
 
 __all__ = ["Solve", "field", "field_gradient", "in_double", "variance", "variance_gradient"]
 
 Array = NDArray[np.float64]
 Solve = Callable[[Array], tuple[Array, Array]]
 TILE = 512
-"""Query points per tile of the variance: TILE x n doubles are held up to three times."""
+"""Query points per tile of the variance: TILE x n doubles are held up to three times, by each thread."""
+SHARE = 8 * TILE
+"""Query points that a thread takes at once."""
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")  # type: ignore[untyped-decorator]
@@ -130,8 +133,17 @@ def field_gradient(kernel: Kernel, points: Array, alpha: Array, q: Array) -> tup
     out = np.empty(len(q))
     slope = np.empty((len(q), 3))
     loop = _sum_cubic if kernel.kind == "cubic" else _sum_matern
-    weights = alpha * kernel.amplitude**2
-    loop(np.ascontiguousarray(points.T), weights, np.ascontiguousarray(q, np.float64), kernel.length, out, slope)
+    x, weights, places = (
+        np.ascontiguousarray(points.T),
+        alpha * kernel.amplitude**2,
+        np.ascontiguousarray(q, np.float64),
+    )
+
+    def summed(start: int) -> None:
+        rows = slice(start, start + SHARE)
+        loop(x, weights, places[rows], kernel.length, out[rows], slope[rows])
+
+    in_threads(summed, range(0, len(q), SHARE))
     return out, slope
 
 
@@ -152,15 +164,18 @@ def variance(
     columns = np.ascontiguousarray(points.T)
     result = np.empty(len(q))
     places = np.ascontiguousarray(q, np.float64)
-    for start in range(0, len(q), TILE):
-        tile = places[start : start + TILE]
-        cross = np.empty((len(tile), len(points)), lower_inverse.dtype)
-        _covariances(columns, tile, kernel.kind == "cubic", kernel.length, cross)
+
+    def reached(start: int) -> None:
+        rows = slice(start, start + TILE)
+        cross = np.empty((len(places[rows]), len(points)), lower_inverse.dtype)
+        _covariances(columns, places[rows], kernel.kind == "cubic", kernel.length, cross)
         if trends is not None:
-            cross += trends[1][start : start + TILE] @ trends[0].T / kernel.amplitude**2
+            cross += trends[1][rows] @ trends[0].T / kernel.amplitude**2
         reach = cross @ lower_inverse.T
         reach *= kernel.amplitude
-        result[start : start + TILE] = 1.0 - np.einsum("ij,ij->i", reach, reach, dtype=np.float64)
+        result[rows] = 1.0 - np.einsum("ij,ij->i", reach, reach, dtype=np.float64)
+
+    in_threads(reached, range(0, len(q), TILE))
     result *= kernel.amplitude**2
     if trends is not None:
         result += (trends[1] ** 2).sum(1)
@@ -196,11 +211,9 @@ def variance_gradient(
     value, gradient = np.empty(len(q)), np.empty((len(q), 3))
     places = np.ascontiguousarray(q, np.float64)
     moments = np.column_stack([points, np.ones(len(points))])
-    room = np.empty((2, min(TILE, len(q)), len(points)))
-    for start in range(0, len(q), TILE):
-        rows = slice(start, start + TILE)
+
+    def solved(rows: slice, cross: Array, lean: Array) -> None:
         tile = places[rows]
-        cross, lean = room[0, : len(tile)], room[1, : len(tile)]
         _covariances_leans(x, tile, kernel.kind == "cubic", kernel.length, cross, lean)
         cross *= variance
         if trends is not None:
@@ -214,6 +227,14 @@ def variance_gradient(
             value[rows] += (trends[1][rows] ** 2).sum(1)
             left = trends[1][rows] - weights @ trends[0]
             gradient[rows] += 2 * np.einsum("mk,mka->ma", left, trends[2][rows])
+
+    def shared(first: int) -> None:
+        room = np.empty((2, min(TILE, len(q)), len(points)))
+        for start in range(first, min(first + SHARE, len(q)), TILE):
+            rows = slice(start, min(start + TILE, first + SHARE, len(q)))
+            solved(rows, *room[:, : rows.stop - start])
+
+    in_threads(shared, range(0, len(q), SHARE))
     return np.maximum(value, 0.0), gradient
 
 

@@ -30,6 +30,7 @@ from cryoscale.fit.net import Function
 from cryoscale.fit.screened import Screened
 from cryoscale.fit.smooth import interpolated
 from cryoscale.fit.solve import Solution, solve_many
+from cryoscale.threads import in_threads, on_one_thread
 
 __all__ = ["Model", "Patch"]
 
@@ -93,22 +94,25 @@ class Patch:
         basis, trend = np.zeros((len(x), 0)), np.zeros((len(q), len(weights), 0))
         if ellipsoid is not None:
             basis, trend = ellipsoid.trend(x), weights @ ellipsoid.trend(around).reshape(len(q), len(offsets), -1)
-        out = np.empty((len(q), len(weights), len(weights)))
-        for row, places in enumerate(around.reshape(len(q), -1, 3)):
-            cross = weights @ covariance(kernel, places, x, np) + trend[row] @ basis.T
+        places = around.reshape(len(q), -1, 3)
+
+        def around_one(row: int) -> Array:
+            cross = weights @ covariance(kernel, places[row], x, np) + trend[row] @ basis.T
             reach = cross @ triangle.T
-            out[row] = prior + trend[row] @ trend[row].T - reach @ reach.T
-        return out
+            return np.asarray(prior + trend[row] @ trend[row].T - reach @ reach.T)
+
+        return np.array(in_threads(around_one, range(len(q)))).reshape(len(q), len(weights), len(weights))
 
     def joint_covariance(self, q: Array) -> Array:
         """Return the posterior covariance (m, m) of the field among places (m, 3)."""
         kernel, x, ellipsoid = self.hypothesis.kernel, self.constraints.points, self.hypothesis.ellipsoid
-        prior, cross = covariance(kernel, q, q, np), covariance(kernel, q, x, np)
-        if ellipsoid is not None:
-            trend = ellipsoid.trend(q)
-            prior, cross = prior + trend @ trend.T, cross + trend @ ellipsoid.trend(x).T
-        reach = cross @ self.triangle().T
-        return np.asarray(prior - reach @ reach.T)
+        with on_one_thread():
+            prior, cross = covariance(kernel, q, q, np), covariance(kernel, q, x, np)
+            if ellipsoid is not None:
+                trend = ellipsoid.trend(q)
+                prior, cross = prior + trend @ trend.T, cross + trend @ ellipsoid.trend(x).T
+            reach = cross @ self.triangle().T
+            return np.asarray(prior - reach @ reach.T)
 
     def variance(self, q: Array) -> Array:
         """Return the posterior variance (m,)."""

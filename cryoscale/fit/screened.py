@@ -27,6 +27,7 @@ from scipy.linalg.blas import strmm
 
 from cryoscale.fit.covariance import correlation, squared_distances
 from cryoscale.fit.solve import Problem
+from cryoscale.threads import on_one_thread
 
 __all__ = ["Screened", "spread_out"]
 
@@ -53,9 +54,10 @@ class Screened:
     def of(cls, problem: Problem, lower_inverse: Array) -> Screened:
         """Prepare the constraints of a problem whose L^-1 (n, n) is known."""
         chosen = np.sort(spread_out(problem.points, min(SPREAD, len(problem.points))))
-        columns = _columns(problem, chosen)
-        whitening = solve_triangular(cholesky(columns[chosen], lower=True), np.eye(len(chosen)), lower=True)
-        spread = columns @ whitening.T @ whitening
+        with on_one_thread():
+            columns = _columns(problem, chosen)
+            whitening = solve_triangular(cholesky(columns[chosen], lower=True), np.eye(len(chosen)), lower=True)
+            spread = columns @ whitening.T @ whitening
         return cls(chosen, whitening, spread, np.asfortranarray(lower_inverse, np.float32))
 
     def solve(self, cross: Array) -> tuple[Array, Array]:
