@@ -1,15 +1,12 @@
 r"""The fitted field: one Gaussian process, or several overlapping ones blended by a partition of unity.
 
-    f(q) = sum_p w_p(q) f_p(q) / sum_p w_p(q)
-    w_p(q) = prod over axes of smooth(1 - (distance of q to box p) / overlap)
+    f(q) = sum_p w_p(q) f_p(q) / sum_p w_p(q)     (the weights: `blend`)
 
-with smooth(t) = t^3 (10 - 15 t + 6 t^2) on [0, 1], twice differentiable. Inside its own box a patch has weight 1 before
-the division, and none beyond the overlap. Where the weights of all patches add up to s < 1, a fit of the whole membrane
-in one piece, the *ground*, has the weight (1 - s)^3: what is far from all data, as the caps of a large vesicle, is told
-by the shape of the whole, and what lies inside a box by its patch alone. The variance of the blend is taken as the
-blend of the variances: the patches share their data near a seam, so their errors are nearly the same error. With an
-ellipsoid as the prior mean, m is its distance plus the change of that distance with its 9 parameters, to first order:
-the parameters are unknowns of the same Gaussian process.
+A fit of the whole membrane in one piece, the *ground*, speaks where the patches hardly do: what is far from all data,
+as the caps of a large vesicle, is told by the shape of the whole, and what lies inside a box by its patch alone. The
+variance of the blend is taken as the blend of the variances: the patches share their data near a seam, so their errors
+are nearly the same error. With an ellipsoid as the prior mean, m is its distance plus the change of that distance with
+its 9 parameters, to first order: the parameters are unknowns of the same Gaussian process.
 """
 
 from __future__ import annotations
@@ -22,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscale.fit import evaluate
+from cryoscale.fit.blend import ground_weights, speaking, weight_hessians, weights
 from cryoscale.fit.choose import Hypothesis, problem_of
 from cryoscale.fit.constraints import Constraints
 from cryoscale.fit.covariance import covariance
@@ -197,9 +195,9 @@ class Model:
             f, g = patch.value_gradient(q[rows])
             if patch is self.ground:
                 # All others come first: their sums are whole.
-                ddw = _ground_weights(total[rows], lean[rows], turn[rows])[2]
+                ddw = ground_weights(total[rows], lean[rows], turn[rows])[2]
             else:
-                ddw = _weight_hessians(q[rows], patch.low, patch.high, self.overlap)
+                ddw = weight_hessians(q[rows], patch.low, patch.high, self.overlap)
             total[rows] += w
             value[rows] += w * f
             lean[rows] += dw
@@ -248,66 +246,23 @@ class Model:
 
     def shares(self, q: Array) -> Iterator[tuple[Patch, NDArray[np.int64], Array, Array]]:
         """Yield per patch the rows of q where it has a say, its weights there and their gradients."""
-        low = np.stack([p.low for p in self.patches])
-        high = np.stack([p.high for p in self.patches])
-        best = np.full(len(q), np.inf)
-        nearest = np.zeros(len(q), np.int64)
-        shares = []
-        for number in range(len(self.patches)):
-            outside = np.maximum(np.maximum(low[number] - q, q - high[number]), 0)
-            far = outside.max(1)
-            nearest = np.where(far < best, number, nearest)
-            best = np.minimum(best, far)
-            rows = np.flatnonzero(far < self.overlap)
-            shares.append(rows)
-        lost = best >= self.overlap if self.ground is None else np.zeros(len(q), bool)
+        low, high = (np.stack(corners) for corners in zip(*((p.low, p.high) for p in self.patches), strict=True))
+        ends, near, nearest = speaking(np.ascontiguousarray(q), low, high, self.overlap)
+        alone = np.full(len(q), -1)
+        if self.ground is None:
+            heard = np.zeros(len(q), bool)
+            heard[near] = True
+            alone = np.where(heard, -1, nearest)
         total, lean = np.zeros(len(q)), np.zeros((len(q), 3))
-        for number, rows in enumerate(shares):
-            w, dw = _weights(q[rows], low[number], high[number], self.overlap)
-            alone = np.flatnonzero(lost & (nearest == number))
-            rows = np.concatenate([rows, alone])
-            w = np.concatenate([w, np.ones(len(alone))])
-            dw = np.concatenate([dw, np.zeros((len(alone), 3))])
-            if len(rows):
-                yield self.patches[number], rows, w, dw
-                total[rows] += w
-                lean[rows] += dw
+        for number in np.union1d(np.flatnonzero(np.diff(ends)), alone[alone >= 0]):
+            rows, lost = near[ends[number] : ends[number + 1]], np.flatnonzero(alone == number)
+            w, dw = weights(q[rows], low[number], high[number], self.overlap)
+            rows = np.concatenate([rows, lost])
+            w = np.concatenate([w, np.ones(len(lost))])
+            dw = np.concatenate([dw, np.zeros((len(lost), 3))])
+            yield self.patches[number], rows, w, dw
+            total[rows] += w
+            lean[rows] += dw
         rows = np.flatnonzero(total < 1)
         if self.ground is not None and len(rows):
-            yield self.ground, rows, *_ground_weights(total[rows], lean[rows])[:2]
-
-
-def _ground_weights(total: Array, lean: Array, turn: Array | None = None) -> tuple[Array, Array, Array]:
-    """Return (1 - s)^3 (m,) with its gradient (m, 3) and Hessian (m, 3, 3), from s and its derivatives."""
-    left = (1 - total)[:, None]
-    bend = np.zeros((len(total), 3, 3)) if turn is None else -3 * left[..., None] ** 2 * turn
-    bend += 6 * left[..., None] * lean[:, :, None] * lean[:, None, :]
-    return left[:, 0] ** 3, -3 * left**2 * lean, bend
-
-
-def _axis_weights(q: Array, low: Array, high: Array, overlap: float) -> tuple[Array, Array, Array]:
-    """Return each axis' weight (m, 3) with its first and second derivative."""
-    below, above = np.maximum(low - q, 0), np.maximum(q - high, 0)
-    t = np.clip(1 - (below + above) / overlap, 0, 1)
-    sign = (below > 0).astype(float) - (above > 0)
-    axis = np.maximum(t**3 * (10 - t * (15 - 6 * t)), 1e-12)
-    inside = np.abs(sign)
-    return axis, 30 * (t * (1 - t)) ** 2 / overlap * sign, 60 * t * (1 - t) * (1 - 2 * t) / overlap**2 * inside
-
-
-def _weights(q: Array, low: Array, high: Array, overlap: float) -> tuple[Array, Array]:
-    """Return the product of the three axes' weights (m,) and its gradient (m, 3)."""
-    axis, slope, _ = _axis_weights(q, low, high, overlap)
-    w = axis.prod(1)
-    return w, w[:, None] * slope / axis
-
-
-def _weight_hessians(q: Array, low: Array, high: Array, overlap: float) -> Array:
-    """Return the Hessian (m, 3, 3) of that product."""
-    axis, slope, bend = _axis_weights(q, low, high, overlap)
-    w = axis.prod(1)[:, None]
-    lean = slope / axis
-    out = w[..., None] * lean[:, :, None] * lean[:, None, :]
-    diagonal = np.arange(3)
-    out[:, diagonal, diagonal] = w * bend / axis
-    return np.asarray(out)
+            yield self.ground, rows, *ground_weights(total[rows], lean[rows])[:2]

@@ -302,10 +302,9 @@ def image_geometry(path: str | Path) -> Geometry:
     try:
         attributes = _attributes_of(path).get("ome") or _json(path / ".zattrs") or {}
         image = attributes["multiscales"][0]
-        names = [axis["name"] for axis in image["axes"]]
-        units = [_UNIT_IN_ANGSTROM[axis["unit"]] for axis in image["axes"]]
-        dataset = image["datasets"][0]
-        level = dataset["path"]
+        axes, dataset = image["axes"], image["datasets"][0]
+        names, level = [axis["name"] for axis in axes], dataset["path"]
+        units = [_UNIT_IN_ANGSTROM[axis["unit"]] for axis in axes]
         steps = {step["type"]: step[step["type"]] for step in dataset["coordinateTransformations"]}
         scale = [float(v) * u for v, u in zip(steps["scale"], units, strict=True)]
         origin = [float(v) * u for v, u in zip(steps.get("translation", (0.0, 0.0, 0.0)), units, strict=True)]

@@ -8,20 +8,8 @@ from scipy.spatial import cKDTree
 
 from cryoscale.band import band_mesh, is_closed
 from cryoscale.fit import Surface, fit_surface, fitting, patches, prepare
-from cryoscale.fit.model import _weights
 from cryoscale.fit.select import thin
 from tests.fit.shapes import SHAPES, degrade, sphere_points
-
-
-def test_weights_and_their_gradient() -> None:
-    low, high = np.zeros(3), np.full(3, 10.0)
-    q = np.array([[5.0, 5, 5], [-3, 5, 5], [-3, 12, 5], [40, 5, 5]])
-    w, dw = _weights(q, low, high, 8.0)
-    assert w[0] == 1 and 0 < w[2] < w[1] < 1 and w[3] < 1e-6
-    step = 1e-6 * np.eye(3)
-    for a in range(3):
-        numeric = (_weights(q + step[a], low, high, 8.0)[0] - _weights(q - step[a], low, high, 8.0)[0]) / 2e-6
-        assert np.allclose(dw[:3, a], numeric[:3], atol=1e-6)
 
 
 @pytest.fixture
