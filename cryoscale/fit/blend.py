@@ -14,14 +14,23 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["ground_weights", "speaking", "weight_hessians", "weights"]
+__all__ = ["box_weights", "ground_weights", "speaking", "weight_hessians"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
 def speaking(q: Array, low: Array, high: Array, overlap: float) -> tuple[Index, Index, Index]:
-    """Return which places (m, 3) lie within the overlap of which boxes (p, 3), and the box nearest to each.
+    """Return which places lie within the overlap of which boxes, and the box nearest to each.
+
+    Parameters
+    ----------
+    q
+        (m, 3) places.
+    low, high
+        (p, 3) corners of the boxes, in the unit of the places.
+    overlap
+        Largest distance from a box along any axis.
 
     Returns
     -------
@@ -85,7 +94,7 @@ def _axis_weights(q: Array, low: Array, high: Array, overlap: float) -> tuple[Ar
     return axis, 30 * (t * (1 - t)) ** 2 / overlap * sign, 60 * t * (1 - t) * (1 - 2 * t) / overlap**2 * inside
 
 
-def weights(q: Array, low: Array, high: Array, overlap: float) -> tuple[Array, Array]:
+def box_weights(q: Array, low: Array, high: Array, overlap: float) -> tuple[Array, Array]:
     """Return the product of the three axes' weights (m,) and its gradient (m, 3)."""
     axis, slope, _ = _axis_weights(q, low, high, overlap)
     w = axis.prod(1)

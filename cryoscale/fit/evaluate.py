@@ -133,11 +133,8 @@ def field_gradient(kernel: Kernel, points: Array, alpha: Array, q: Array) -> tup
     out = np.empty(len(q))
     slope = np.empty((len(q), 3))
     loop = _sum_cubic if kernel.kind == "cubic" else _sum_matern
-    x, weights, places = (
-        np.ascontiguousarray(points.T),
-        alpha * kernel.amplitude**2,
-        np.ascontiguousarray(q, np.float64),
-    )
+    x, places = np.ascontiguousarray(points.T), np.ascontiguousarray(q, np.float64)
+    weights = alpha * kernel.amplitude**2
 
     def summed(start: int) -> None:
         rows = slice(start, start + SHARE)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscale.fit import evaluate
-from cryoscale.fit.blend import ground_weights, speaking, weight_hessians, weights
+from cryoscale.fit.blend import box_weights, ground_weights, speaking, weight_hessians
 from cryoscale.fit.choose import Hypothesis, problem_of
 from cryoscale.fit.constraints import Constraints
 from cryoscale.fit.covariance import covariance
@@ -256,7 +256,7 @@ class Model:
         total, lean = np.zeros(len(q)), np.zeros((len(q), 3))
         for number in np.union1d(np.flatnonzero(np.diff(ends)), alone[alone >= 0]):
             rows, lost = near[ends[number] : ends[number + 1]], np.flatnonzero(alone == number)
-            w, dw = weights(q[rows], low[number], high[number], self.overlap)
+            w, dw = box_weights(q[rows], low[number], high[number], self.overlap)
             rows = np.concatenate([rows, lost])
             w = np.concatenate([w, np.ones(len(lost))])
             dw = np.concatenate([dw, np.zeros((len(lost), 3))])

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from cryoscale.fit.blend import ground_weights, speaking, weight_hessians, weights
+from cryoscale.fit.blend import box_weights, ground_weights, speaking, weight_hessians
 
 
 def test_weights_and_their_gradient() -> None:
     low, high = np.zeros(3), np.full(3, 10.0)
     q = np.array([[5.0, 5, 5], [-3, 5, 5], [-3, 12, 5], [40, 5, 5]])
-    w, dw = weights(q, low, high, 8.0)
+    w, dw = box_weights(q, low, high, 8.0)
     assert w[0] == 1 and 0 < w[2] < w[1] < 1 and w[3] < 1e-6
     step = 1e-6 * np.eye(3)
     for a in range(3):
-        numeric = (weights(q + step[a], low, high, 8.0)[0] - weights(q - step[a], low, high, 8.0)[0]) / 2e-6
+        numeric = (box_weights(q + step[a], low, high, 8.0)[0] - box_weights(q - step[a], low, high, 8.0)[0]) / 2e-6
         assert np.allclose(dw[:3, a], numeric[:3], atol=1e-6)
 
 
@@ -22,7 +22,7 @@ def test_curvature_of_the_weights() -> None:
     q, low, high = rng.uniform(-6, 16, (200, 3)), np.zeros(3), np.full(3, 10.0)
     numeric = np.stack(
         [
-            (weights(q + step, low, high, 8.0)[1] - weights(q - step, low, high, 8.0)[1]) / 2e-6
+            (box_weights(q + step, low, high, 8.0)[1] - box_weights(q - step, low, high, 8.0)[1]) / 2e-6
             for step in 1e-6 * np.eye(3)
         ],
         -1,
