@@ -15,8 +15,8 @@ from cryoscale import __version__
 __all__ = ["examine"]
 
 _NEEDED = (
-    "arro3-core", "arro3-io", "bokeh", "dask", "distributed", "google-crc32c", "matplotlib", "mrcfile", "numba",
-    "numcodecs", "numpy", "pillow", "prometheus-client", "psutil", "safetensors", "scikit-image", "scipy",
+    "arro3-core", "arro3-io", "bokeh", "dask", "distributed", "google-crc32c", "llvmlite", "matplotlib", "mrcfile",
+    "numba", "numcodecs", "numpy", "pillow", "prometheus-client", "psutil", "safetensors", "scikit-image", "scipy",
     "threadpoolctl", "tifffile", "torch", "tqdm", "trimesh", "zarr",
 )  # fmt: skip
 _OPTIONAL = {
