@@ -13,7 +13,7 @@ import pytest
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 from cryoscale import threads
-from cryoscale.fit import Surface, evaluate, fit_surfaces, fitting, solve
+from cryoscale.fit import Surface, evaluate, fit_surfaces, fitting, patches, prepare, solve
 from cryoscale.threads import in_threads, on_one_thread
 
 
@@ -134,11 +134,17 @@ def _clouds() -> list[np.ndarray]:
     ]
 
 
-def test_surfaces_have_the_same_bits_with_any_number_of_threads() -> None:
+@pytest.mark.parametrize("patched", [False, True])
+def test_surfaces_have_the_same_bits_with_any_number_of_threads(patched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if patched:
+        monkeypatch.setattr(prepare, "LARGE", 60)
+        monkeypatch.setattr(patches, "CORE_POINTS", 40)
+        monkeypatch.setattr(patches, "MOST_CONSTRAINTS", 0)
     found = []
     for count in (1, 2, 3):
         with threadpool_limits(count):
             surfaces = fit_surfaces(_clouds(), spacing=1.0)
+            assert all((len(surface.model.patches) > 1) == patched for surface in surfaces)
             found.append([_bits(surface) for surface in surfaces])
     assert found[0] == found[1] == found[2]
 

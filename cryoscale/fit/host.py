@@ -2,8 +2,8 @@
 
     L L^T = C,    L^-1 y,    alpha = L^-T L^-1 y,    L^-1     (`solve` says what they are for)
 
-A member's matrix is filled, factorised, solved with and inverted in its place while it is in the processor's cache.
-The interpreter is left to other threads meanwhile.
+A member's matrix is filled, factorised, solved with and inverted in its place before the next one's. The interpreter is
+left to other threads meanwhile.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def solve_on_host(
 
 
 def _room(size: tuple[int, ...], inverse: bool) -> Array:
-    """Return room for the matrices that are wanted, or for one that all members have in turn, and stays in cache."""
+    """Return room for the matrices that are wanted, or for one that all members have in turn."""
     return np.empty((size[0] if inverse else 1, size[1], size[1]))
 
 

@@ -1,6 +1,6 @@
 """LAPACK and BLAS from compiled loops: SciPy's routines at their addresses, without the interpreter.
 
-SciPy's own wrappers keep the interpreter while LAPACK works, and every call of them costs what a small matrix does.
+SciPy's own wrappers keep the interpreter while LAPACK works: other threads would wait.
 Addresses are another process's next time, so compiled code that is kept on disk is handed them: ``at``, `ROUTINES`.
 An array is lower triangles in Fortran's order: its rows are the matrix's columns.
 """

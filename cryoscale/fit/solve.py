@@ -38,7 +38,8 @@ Result = TypeVar("Result")
 BATCH_BYTES = 192 * 2**20
 """On a device: a batch holds six matrices per member at its peak; this bounds them all together."""
 HOST_BATCH_BYTES = 16 * 2**20
-"""On the host a batch holds a matrix per member; what is made of their solutions finds the last of them in cache."""
+"""On the host, where a batch holds a matrix per member; 32 members of 500 take 17 ms of two threads by eights or fours,
+18.5 one by one."""
 
 
 @dataclass(frozen=True)
